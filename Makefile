@@ -1,0 +1,54 @@
+# Each target makes its own environment in .venv on first use, and again when the versions change.
+
+PYTHON ?= python3
+JOBS ?= 2
+
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+BUNDLE := bundles/hippocampus_mr_attention_unet_segmentation
+MONAI_ATTENTION_UNET := {"_target_": "monai.networks.nets.AttentionUnet", "spatial_dims": 3, "in_channels": 1, \
+	"out_channels": 3, "channels": [16, 32, 64, 128], "strides": [2, 2, 2]}
+
+.PHONY: help demo test lint docs bench clean
+
+help:
+	@echo "make demo    train, evaluate and look at a segmentation of real MR: a few minutes on a CPU"
+	@echo "make test    every test, with the coverage of custom_networks"
+	@echo "make lint    style, types, import contracts, spelling, rendered configs"
+	@echo "make docs    the documentation as a site in site/"
+	@echo "make bench   time and memory against MONAI's AttentionUnet, into docs/benchmarks.md"
+	@echo "make clean   remove what these commands wrote, except .venv and data"
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: constraints.txt needs Python 3.11 or newer; \
+	name one, for example: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[dev,docs]"
+	@touch $@
+
+demo: $(INSTALLED)
+	$(BIN)/python -m tools demo
+
+test: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --ignore=tests/cli \
+		--cov=custom_networks --cov-report=term --cov-fail-under=95
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+	$(BIN)/python -m tools bundles render --check
+
+docs: $(INSTALLED)
+	$(BIN)/zensical build --clean --strict
+
+bench: $(INSTALLED)
+	$(BIN)/python -m tools bench $(BUNDLE) '$(MONAI_ATTENTION_UNET)' --shape 1,1,96,96,96 \
+		--output docs/benchmarks.json --markdown docs/benchmarks.md
+
+clean:
+	rm -rf build dist demo_output eval runs site htmlcov .cache .coverage .coverage.* .hypothesis .import_linter_cache \
+		.mypy_cache .pytest_cache .ruff_cache
+	find . -path ./.venv -prune -o -type d -name __pycache__ -exec rm -rf {} +

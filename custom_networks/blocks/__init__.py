@@ -1,0 +1,6 @@
+"""What the networks are made of."""
+
+from custom_networks.blocks.attention_gate import AttentionGate
+from custom_networks.blocks.resize import resize
+
+__all__ = ["AttentionGate", "resize"]

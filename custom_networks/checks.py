@@ -1,0 +1,98 @@
+"""Argument and size checks that speak in whole sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+
+def per_axis(value: int | Sequence[int], spatial_dims: int, name: str) -> tuple[int, ...]:
+    """Return ``value`` as one positive integer per spatial axis.
+
+    Args:
+        value: one integer for every axis, or one integer per axis.
+        spatial_dims: number of spatial axes.
+        name: argument name used in the error.
+
+    Raises:
+        ValueError: if the number of values differs from ``spatial_dims`` or a value is below 1.
+
+    Example:
+        >>> per_axis(2, 3, "strides")
+        (2, 2, 2)
+    """
+    values = (int(value),) * spatial_dims if isinstance(value, int) else tuple(int(v) for v in value)
+    if len(values) != spatial_dims or min(values) < 1:
+        raise ValueError(
+            f"{name} must be a positive integer or {spatial_dims} positive integers, got {value}; "
+            f"use for example {(2,) * spatial_dims}"
+        )
+    return values
+
+
+def check_spatial_dims(spatial_dims: int) -> None:
+    """Refuse anything but 2D and 3D.
+
+    Args:
+        spatial_dims: number of spatial axes.
+
+    Raises:
+        ValueError: if ``spatial_dims`` is neither 2 nor 3.
+    """
+    if spatial_dims not in (2, 3):
+        raise ValueError(f"spatial_dims must be 2 or 3, got {spatial_dims}; reshape the data to 2D or 3D")
+
+
+def check_reduction(channels: int, reduction: int, name: str = "reduction") -> int:
+    """Return the reduced width ``max(1, channels // reduction)``.
+
+    Args:
+        channels: number of channels before the reduction.
+        reduction: factor by which the channels are divided, at least 1.
+        name: argument name used in the error.
+
+    Raises:
+        ValueError: if ``reduction`` is below 1.
+
+    Example:
+        >>> check_reduction(16, 8)
+        2
+    """
+    if reduction < 1:
+        raise ValueError(f"{name} must be at least 1, got {reduction}; use 1 to keep all {channels} channels")
+    return max(1, channels // reduction)
+
+
+def check_input(x: Tensor, in_channels: int, size_divisor: tuple[int, ...]) -> None:
+    """Refuse an input that a network cannot take, naming the size to pad to.
+
+    Args:
+        x: network input ``(B, C, *spatial)``.
+        in_channels: number of channels that the network expects.
+        size_divisor: per spatial axis, the integer that must divide the size.
+
+    Raises:
+        ValueError: if the number of axes, the number of channels or the spatial size does not fit, or if the coarsest
+            grid would have a single voxel, which no instance norm can take.
+
+    Example:
+        >>> check_input(torch.zeros(1, 1, 16, 8, 24), 1, (8, 8, 8))
+    """
+    if x.dim() != len(size_divisor) + 2:
+        raise ValueError(
+            f"input must have {len(size_divisor) + 2} axes (batch, channel, {len(size_divisor)} spatial), "
+            f"got shape {tuple(x.shape)}; add or remove axes"
+        )
+    if x.shape[1] != in_channels:
+        raise ValueError(
+            f"input must have {in_channels} channels, got {x.shape[1]} (shape {tuple(x.shape)}); "
+            f"set in_channels={x.shape[1]} or select the channels"
+        )
+    size = tuple(int(s) for s in x.shape[2:])
+    if any(s % d for s, d in zip(size, size_divisor, strict=True)):
+        padded = tuple(-(-s // d) * d for s, d in zip(size, size_divisor, strict=True))
+        raise ValueError(f"spatial shape {size} must be divisible by {size_divisor}; pad to {padded}")
+    if size == tuple(size_divisor):
+        padded = (2 * size[0], *size[1:])
+        raise ValueError(f"spatial shape {size} leaves one voxel on the coarsest grid; pad to {padded}")

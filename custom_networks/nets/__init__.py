@@ -1,0 +1,5 @@
+"""The networks, one file per architecture."""
+
+from custom_networks.nets.attention_unet import AttentionUnet
+
+__all__ = ["AttentionUnet"]

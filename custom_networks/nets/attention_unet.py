@@ -1,0 +1,224 @@
+"""Attention U-Net with additive attention gates and non-local blocks (Oktay et al. 2018; Wang et al. 2018)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+import torch
+from monai.networks.blocks import Convolution
+from monai.networks.layers.factories import Conv, Pool
+from torch import Tensor, nn
+
+from custom_networks.attention.non_local import NonLocal
+from custom_networks.blocks.attention_gate import AttentionGate
+from custom_networks.blocks.resize import resize
+from custom_networks.checks import check_input, check_spatial_dims, per_axis
+
+ATTENTION_PARTS = ("gate", "non_local")
+
+
+class _PlainSkip(nn.Module):
+    """The skip connection without a gate."""
+
+    def forward(self, x: Tensor, gating: Tensor) -> Tensor:
+        return x
+
+
+class _UpStage(nn.Module):
+    """One decoder level: gate the skip, resize the coarser map to it, concatenate, convolve."""
+
+    def __init__(self, gating: nn.Module, gate: nn.Module, project: nn.Module, convolutions: nn.Module) -> None:
+        super().__init__()
+        self.gating = gating
+        self.gate = gate
+        self.project = project
+        self.convolutions = convolutions
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        gated = self.gate(skip, self.gating(x))
+        # A 1x1x1 convolution commutes with the resize (its weights sum to one); before it, it costs 1/8.
+        return self.convolutions(torch.cat([gated, resize(self.project(x), skip.shape[2:])], dim=1))
+
+
+class AttentionUnet(nn.Module):
+    r"""U-Net whose skip connections are gated by the decoder, with non-local blocks on the coarse grids.
+
+    Level ``l`` of the encoder is :math:`e_l = \mathrm{conv}^2(\mathrm{pool}_l(e_{l-1}))`; level ``l`` of the decoder is
+    :math:`d_l = \mathrm{conv}^2([\,\mathrm{gate}(e_l, d_{l+1}),\ \uparrow P d_{l+1}\,])`, with
+    :math:`d_{L-1} = e_{L-1}`, ``conv`` = convolution, norm, (dropout), activation, P a 1x1x1 convolution, and the
+    gate of :class:`~custom_networks.blocks.attention_gate.AttentionGate` on every level but the finest::
+
+        x -> e0 ------------------- skip -------------------> d0 -> head -> logits
+              \-> e1 ------- gate(e1, d2) --------> d1 ------/
+                   \-> e2 -- gate(e2, gating(e3)) -> d2 ----/
+                        \-> e3 + non-local --------/
+
+    The first gating signal is a 1x1x1 convolution, norm and activation of the coarsest map, as in the released code.
+
+    Differs from the paper: instance norm instead of batch norm; the coarser map is projected to the width of the skip
+    before it is resized (the paper concatenates all its channels); the gates' second projection (``combine_gates``) is
+    left out; the auxiliary outputs are supervised each by itself instead of being merged by a convolution; non-local
+    blocks are an addition.
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: channels of the image.
+        out_channels: number of classes, background included.
+        features: channels per level, finest first; the number of levels is ``len(features)``.
+        strides: down-sampling between levels, one entry for each level but the first (an integer, or one integer per
+            axis for anisotropic volumes), or one integer for all of them.
+        kernel_size: kernel of the convolutions, odd; one integer for all, or one entry per level as for ``strides``.
+        attention: the attention parts to build, any of "gate" and "non_local"; ``()`` is the plain U-Net.
+        non_local_levels: encoder levels that end in a non-local block; negative numbers count from the coarsest.
+        act: MONAI activation.
+        norm: MONAI norm.
+        dropout: probability of dropping a value after the norm of every level's second convolution.
+        deep_supervision: in training, return the logits of all decoder levels, resized to the input grid.
+
+    Shape:
+        ``(B, in_channels, *S)`` to logits ``(B, out_channels, *S)``; in training with deep supervision to
+        ``(B, len(features) - 1, out_channels, *S)``, the finest level first. Every axis of ``S`` must be divisible by
+        the product of that axis's strides, ``size_divisor``.
+
+    Raises:
+        ValueError: if an argument does not fit the others, or an input does not fit the network.
+
+    Example:
+        >>> AttentionUnet(3, 1, 3, features=(8, 16, 32))(torch.zeros(1, 1, 8, 12, 16)).shape
+        torch.Size([1, 3, 8, 12, 16])
+
+    Cost:
+        With k[l] taps per kernel, widths f, L levels, f[-1] = ``in_channels`` before level 0 and an affine norm, the
+        parameters are: encoder ``k[l](f[l-1] f[l] + f[l]^2) + 4f[l]`` per level; decoder
+        ``3k[l] f[l]^2 + 4f[l] + (f[l+1]+1) f[l]`` per level but the coarsest; ``(f[0]+1) out_channels`` for the head and
+        ``(f[l]+1) out_channels`` for each auxiliary head, l = 1 to L-2; ``f[L-1]^2 + 2f[L-1]`` for the gating signal
+        if L > 2; and those of the gates (C = f[l], G = f[l+1], I = C // 2; l = 1 to L-2) and non-local blocks.
+
+    References:
+        O. Oktay et al., "Attention U-Net: Learning Where to Look for the Pancreas", 2018, arXiv:1804.03999;
+        X. Wang et al., "Non-local Neural Networks", CVPR 2018, arXiv:1711.07971. Consulted:
+        https://github.com/ozan-oktay/Attention-Gated-Networks (MIT), ``unet_CT_single_att_dsv_3D``.
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int = 3,
+        in_channels: int = 1,
+        out_channels: int = 2,
+        *,
+        features: Sequence[int] = (16, 32, 64, 128),
+        strides: int | Sequence[int | Sequence[int]] = 2,
+        kernel_size: int | Sequence[int | Sequence[int]] = 3,
+        attention: Sequence[str] = ATTENTION_PARTS,
+        non_local_levels: Sequence[int] = (-1,),
+        act: str | tuple = "relu",
+        norm: str | tuple = ("instance", {"affine": True}),
+        dropout: float = 0.0,
+        deep_supervision: bool = False,
+    ) -> None:
+        super().__init__()
+        check_spatial_dims(spatial_dims)
+        levels = len(features)
+        if levels < 2 or (deep_supervision and levels < 3):
+            raise ValueError(
+                f"features must name at least 2 levels (3 with deep_supervision), got {tuple(features)}; add a level"
+            )
+        unknown = sorted(set(attention) - set(ATTENTION_PARTS))
+        if unknown:
+            raise ValueError(f"attention must hold only {ATTENTION_PARTS}, got {unknown}; leave out the rest")
+        steps = _per_level(strides, levels - 1, spatial_dims, "strides")
+        kernels = _per_level(kernel_size, levels, spatial_dims, "kernel_size")
+        if any(k % 2 == 0 for kernel in kernels for k in kernel):
+            raise ValueError(f"kernel_size must be odd, got {kernel_size}; use 1, 3 or 5")
+        if any(not -levels <= level < levels for level in non_local_levels):
+            raise ValueError(
+                f"non_local_levels must lie between {-levels} and {levels - 1}, got {tuple(non_local_levels)}; "
+                f"there are {levels} levels"
+            )
+        non_local = {level % levels for level in non_local_levels} if "non_local" in attention else set()
+        conv = Conv[Conv.CONV, spatial_dims]
+        pool = Pool[Pool.MAX, spatial_dims]
+
+        def convolution(channels: int, out: int, kernel: Sequence[int] | int, drop: float = 0.0) -> Convolution:
+            return Convolution(
+                spatial_dims, channels, out, kernel_size=kernel, act=act, norm=norm, dropout=drop or None, bias=False
+            )
+
+        def convolutions(channels: int, level: int) -> list[nn.Module]:
+            width, kernel = features[level], kernels[level]
+            return [convolution(channels, width, kernel), convolution(width, width, kernel, dropout)]
+
+        self.in_channels = in_channels
+        self.deep_supervision = deep_supervision
+        self.size_divisor = tuple(prod(step[axis] for step in steps) for axis in range(spatial_dims))
+        self.encoder = nn.ModuleList()
+        for level in range(levels):
+            stage = nn.Sequential() if level == 0 else nn.Sequential(pool(steps[level - 1], steps[level - 1]))
+            stage.extend(convolutions(in_channels if level == 0 else features[level - 1], level))
+            if level in non_local:
+                stage.append(NonLocal(spatial_dims, features[level], norm=norm))
+            self.encoder.append(stage)
+        self.decoder = nn.ModuleList()
+        for level in range(levels - 2, -1, -1):
+            gated = "gate" in attention and level > 0
+            self.decoder.append(
+                _UpStage(
+                    convolution(features[-1], features[-1], 1) if gated and level == levels - 2 else nn.Identity(),
+                    AttentionGate(
+                        spatial_dims, features[level], features[level + 1], sub_sample=steps[level], norm=norm
+                    )
+                    if gated
+                    else _PlainSkip(),
+                    conv(features[level + 1], features[level], 1),
+                    nn.Sequential(*convolutions(2 * features[level], level)),
+                )
+            )
+        self.head = conv(features[0], out_channels, 1)
+        self.auxiliary_heads = nn.ModuleList(
+            conv(features[level], out_channels, 1) for level in range(levels - 2, 0, -1) if deep_supervision
+        )
+        self.register_load_state_dict_pre_hook(_drop_auxiliary_heads)
+        for module in self.modules():
+            if isinstance(module, Convolution):
+                nn.init.kaiming_normal_(module.conv.weight, mode="fan_in", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits, see the class.
+
+        Args:
+            x: image ``(B, in_channels, *S)``.
+        """
+        if not torch.jit.is_scripting() and not torch.compiler.is_compiling():
+            check_input(x, self.in_channels, self.size_divisor)
+        maps: list[Tensor] = []
+        for stage in self.encoder:
+            x = stage(x)
+            maps.append(x)
+        outputs: list[Tensor] = []
+        for i, stage in enumerate(self.decoder):
+            x = stage(x, maps[len(maps) - 2 - i])
+            outputs.append(x)
+        logits = self.head(x)
+        if self.training and self.deep_supervision:
+            stacked: list[Tensor] = []
+            for i, head in enumerate(self.auxiliary_heads):
+                stacked.append(resize(head(outputs[i]), x.shape[2:]))
+            stacked.append(logits)
+            return torch.stack(stacked[::-1], dim=1)
+        return logits
+
+
+def _per_level(value: int | Sequence, levels: int, spatial_dims: int, name: str) -> list[tuple[int, ...]]:
+    """Return one tuple of per-axis integers for each level."""
+    entries = [value] * levels if isinstance(value, int) else list(value)
+    if len(entries) != levels:
+        raise ValueError(f"{name} must have {levels} entries for these features, got {len(entries)}: {value}")
+    return [per_axis(entry, spatial_dims, name) for entry in entries]
+
+
+def _drop_auxiliary_heads(module: AttentionUnet, state_dict: dict, prefix: str, *_: object) -> None:
+    """Let a net built without deep supervision load a checkpoint trained with it."""
+    if not module.deep_supervision:
+        for key in [k for k in state_dict if k.startswith(f"{prefix}auxiliary_heads.")]:
+            del state_dict[key]

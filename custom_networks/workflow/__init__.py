@@ -1,0 +1,30 @@
+"""What the bundles' JSON configs call besides MONAI."""
+
+from custom_networks.workflow.autocast import AutocastInferer, MirrorSlidingWindowInferer
+from custom_networks.workflow.checkpoint import BestCheckpoint, ResumableCheckpoint, load_weights
+from custom_networks.workflow.data_checks import WarnLargeInputd, check_data
+from custom_networks.workflow.data_list import inference_data_list, segmentation_data_list
+from custom_networks.workflow.deep_supervision import StackedDeepSupervisionLoss
+from custom_networks.workflow.errors import report_errors
+from custom_networks.workflow.evaluation import SegmentationReport
+from custom_networks.workflow.spacing import MonaiLabelSpacingd
+from custom_networks.workflow.training import NonFiniteLossHandler, ReseedHandler, TrainingProgress
+
+__all__ = [
+    "AutocastInferer",
+    "BestCheckpoint",
+    "MirrorSlidingWindowInferer",
+    "MonaiLabelSpacingd",
+    "NonFiniteLossHandler",
+    "ReseedHandler",
+    "ResumableCheckpoint",
+    "SegmentationReport",
+    "StackedDeepSupervisionLoss",
+    "TrainingProgress",
+    "WarnLargeInputd",
+    "check_data",
+    "inference_data_list",
+    "load_weights",
+    "report_errors",
+    "segmentation_data_list",
+]

@@ -1,0 +1,125 @@
+"""Inferers that run the network in bfloat16 on every device that computes in it, the loss staying in float32."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import chain, combinations
+from typing import Any
+
+import torch
+from monai.inferers import Inferer, SlidingWindowInferer
+from torch import Tensor
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Return whether the device computes in bfloat16 natively (emulation is slower than float32).
+
+    Args:
+        device: a CUDA device (compute capability 8.0 or newer has it) or the CPU (AVX512-BF16 or AMX-BF16).
+
+    Example:
+        >>> has_bfloat16(torch.device("meta"))
+        False
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    if device.type == "cpu":
+        capabilities = torch.cpu.get_capabilities()
+        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return False
+
+
+def autocast_forward(network: Callable[..., Tensor], inputs: Tensor, amp: bool, *args: Any, **kwargs: Any) -> Tensor:
+    """Run a network under bfloat16 autocast and return float32.
+
+    bfloat16 has the exponent range of float32, so no loss scaling is needed. On a device without native bfloat16 the
+    network runs in float32 whatever ``amp`` says.
+
+    Args:
+        network: the network.
+        inputs: ``(B, C, *spatial)``; its device decides about autocast.
+        amp: whether mixed precision is wanted.
+        *args: passed to the network.
+        **kwargs: passed to the network.
+    """
+    enabled = amp and has_bfloat16(inputs.device)
+    with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=enabled):
+        return network(inputs, *args, **kwargs).float()
+
+
+class AutocastInferer(Inferer):
+    """Training inferer: one forward pass, in mixed precision on CPU and GPU alike.
+
+    MONAI's engines autocast on CUDA only.
+
+    Args:
+        amp: whether to use bfloat16 where the device has it.
+
+    Example:
+        >>> AutocastInferer(amp=False)(torch.zeros(1, 1, 2, 2, 2), torch.nn.Identity()).dtype
+        torch.float32
+    """
+
+    def __init__(self, amp: bool = True) -> None:
+        super().__init__()
+        self.amp = amp
+
+    def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        """Return the network's output in float32.
+
+        Args:
+            inputs: ``(B, C, *spatial)``.
+            network: the network.
+            *args: passed to the network.
+            **kwargs: passed to the network.
+        """
+        return autocast_forward(network, inputs, self.amp, *args, **kwargs)
+
+
+class MirrorSlidingWindowInferer(SlidingWindowInferer):
+    """Sliding window whose logits are the mean over all flips of the given axes, in mixed precision.
+
+    Args:
+        roi_size: window in voxels, one entry per spatial axis.
+        mirror_axes: spatial axes to flip; the mean runs over all 2^n combinations. Leave empty where chirality matters.
+        amp: whether to use bfloat16 where the device has it.
+        **kwargs: passed to :class:`monai.inferers.SlidingWindowInferer`.
+
+    Cost:
+        2^n forward passes per window for n mirrored axes.
+
+    Example:
+        >>> inferer = MirrorSlidingWindowInferer((4, 4, 4), mirror_axes=(0, 2), amp=False)
+        >>> inferer(torch.ones(1, 1, 3, 5, 4), torch.nn.Identity()).shape
+        torch.Size([1, 1, 3, 5, 4])
+    """
+
+    def __init__(
+        self, roi_size: Sequence[int], *, mirror_axes: Sequence[int] = (), amp: bool = True, **kwargs: Any
+    ) -> None:
+        super().__init__(roi_size, **kwargs)
+        if any(not 0 <= axis < len(roi_size) for axis in mirror_axes):
+            raise ValueError(
+                f"mirror_axes must hold spatial axes 0 to {len(roi_size) - 1}, got {list(mirror_axes)}; use [] for none"
+            )
+        self.amp = amp
+        axes = [axis + 2 for axis in mirror_axes]
+        self.flips = list(chain.from_iterable(combinations(axes, n) for n in range(len(axes) + 1)))
+
+    def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Return the logits ``(B, K, *spatial)`` in float32.
+
+        Args:
+            inputs: ``(B, C, *spatial)``, any size; smaller axes are padded to the window and cropped again.
+            network: the network.
+            *args: passed to the network.
+            **kwargs: passed to the network.
+        """
+
+        def predict(window: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            logits = autocast_forward(network, window, self.amp, *args, **kwargs)
+            for flip in self.flips[1:]:
+                logits = logits + autocast_forward(network, window.flip(flip), self.amp, *args, **kwargs).flip(flip)
+            return logits / len(self.flips)
+
+        return super().__call__(inputs, predict, *args, **kwargs)

@@ -1,0 +1,203 @@
+"""Reading and writing weights and the resumable state of a training."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+import torch
+from ignite.engine import Engine, Events
+from torch import Tensor, nn
+
+logger = logging.getLogger(__name__)
+
+
+def bare(network: nn.Module) -> nn.Module:
+    """Return the network without the wrapper of distributed training.
+
+    Args:
+        network: a network or a ``DistributedDataParallel`` around it.
+    """
+    return network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
+
+
+def save_atomically(state: Any, path: str | Path) -> None:
+    """Write a checkpoint so that a reader finds the old file or the whole new one, never a part.
+
+    Args:
+        state: what ``torch.save`` takes.
+        path: the file to write; missing folders are made.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial")
+    torch.save(state, partial)
+    os.replace(partial, path)
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint of tensors and plain containers.
+
+    Args:
+        path: a file written by ``torch.save``.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is not a checkpoint that can be read safely.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no checkpoint {path}: train first or set ckpt_dir to the folder that holds it")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(
+            f"{path} is not a readable checkpoint of tensors ({type(error).__name__}): it may be truncated; "
+            "copy it again or train anew"
+        ) from error
+
+
+def load_weights(network: nn.Module, path: str | Path, *, strict: bool = True) -> None:
+    """Load a state dict, or the "model" entry of a resumable checkpoint, into a network.
+
+    Args:
+        network: the network, wrapped for distributed training or not.
+        path: the checkpoint.
+        strict: refuse any difference; otherwise load what fits by name and shape and log what does not (fine-tuning).
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the checkpoint belongs to another network (with ``strict``: if anything differs).
+    """
+    network = bare(network)
+    checkpoint = read_checkpoint(path)
+    state: Mapping[str, Tensor] = checkpoint.get("model", checkpoint)
+    current = network.state_dict()
+    known = {key: value for key, value in state.items() if not key.startswith("auxiliary_heads.") or key in current}
+    fitting = {k: v for k, v in known.items() if k in current and getattr(v, "shape", None) == current[k].shape}
+    misfits = sorted(set(known) - set(fitting)) + sorted(set(current) - set(known))
+    if not fitting or (strict and misfits):
+        raise ValueError(
+            f"checkpoint {path} does not fit {type(network).__name__}: {len(misfits)} of {len(current)} tensors differ "
+            f"in name or shape, the first is {(misfits or ['none'])[0]!r}; use the checkpoint of this network and the "
+            "profile it was trained with"
+        )
+    network.load_state_dict(fitting, strict=False)
+    if misfits:
+        logger.warning("%s: %d tensors loaded, these keep their values: %s", path, len(fitting), ", ".join(misfits))
+
+
+class BestCheckpoint:
+    """Write the network's weights whenever the validation metric is the best so far.
+
+    Unlike a saver that forgets its score, this one is part of the resumable state, so that a resumed training does not
+    overwrite better weights.
+
+    Args:
+        network: the network whose plain float32 state dict is written.
+        path: the file to write, ``model.pt``.
+    """
+
+    def __init__(self, network: nn.Module, path: str | Path) -> None:
+        self.network = network
+        self.path = Path(path)
+        self.best_metric = -float("inf")
+        self.best_epoch = 0
+
+    def attach(self, engine: Engine) -> None:
+        """Listen to an evaluator.
+
+        Args:
+            engine: a MONAI evaluator with a key metric.
+        """
+        engine.add_event_handler(Events.COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Compare the evaluator's key metric with the best one.
+
+        Args:
+            engine: the evaluator that has just finished.
+        """
+        metric = float(engine.state.metrics[engine.state.key_metric_name])
+        if metric > self.best_metric:
+            self.best_metric = metric
+            self.best_epoch = int(engine.state.epoch)
+            if idist.get_rank() == 0:
+                state = bare(self.network).state_dict()
+                save_atomically({key: value.detach().cpu() for key, value in state.items()}, self.path)
+
+    def state_dict(self) -> dict[str, float | int]:
+        """Return the best metric and its epoch."""
+        return {"best_metric": self.best_metric, "best_epoch": self.best_epoch}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore the best metric and its epoch.
+
+        Args:
+            state: result of :meth:`state_dict`.
+        """
+        self.best_metric = float(state["best_metric"])
+        self.best_epoch = int(state["best_epoch"])
+
+
+class ResumableCheckpoint:
+    """Write all that a training needs to go on, after every epoch, and read it back.
+
+    The file always holds a whole state: it is replaced in one step, so a kill at any moment loses at most one epoch.
+
+    Args:
+        path: the file to write, ``last_checkpoint.pt``.
+        objects: name to object with ``state_dict`` and ``load_state_dict``; must hold "model" and "trainer".
+        resume_ckpt: file to go on from, or ``None`` to start anew.
+    """
+
+    def __init__(self, path: str | Path, objects: Mapping[str, Any], resume_ckpt: str | Path | None = None) -> None:
+        self.path = Path(path)
+        self.objects = {key: bare(value) if isinstance(value, nn.Module) else value for key, value in objects.items()}
+        self.resume_ckpt = resume_ckpt
+
+    def attach(self, trainer: Engine) -> None:
+        """Restore the state if asked to, then save at the end of every epoch.
+
+        Must be the last handler, so that the learning rate, the validation and the best metric are up to date.
+
+        Args:
+            trainer: the MONAI trainer.
+
+        Raises:
+            FileNotFoundError: if ``resume_ckpt`` does not exist.
+            ValueError: if it is not a resumable checkpoint of this training, or nothing is left to train.
+        """
+        if self.resume_ckpt:
+            self._resume(trainer, self.resume_ckpt)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+    def _resume(self, trainer: Engine, path: str | Path) -> None:
+        checkpoint = read_checkpoint(path)
+        missing = sorted(set(self.objects) - set(checkpoint))
+        if missing:
+            raise ValueError(
+                f"{path} cannot be resumed from, it lacks {', '.join(missing)}; give the last_checkpoint.pt of a training "
+                "as resume_ckpt, or give weights as finetune_ckpt"
+            )
+        load_weights(self.objects["model"], path)
+        epochs = trainer.state.max_epochs
+        for key, value in self.objects.items():
+            if key != "model":
+                value.load_state_dict(checkpoint[key])
+        if epochs is not None and trainer.state.epoch >= epochs:
+            raise ValueError(f"{path} has finished epoch {trainer.state.epoch} of {epochs}; set epochs above it to go on")
+        trainer.state.max_epochs = epochs
+        logger.info("resumed from %s after epoch %d of %s", path, trainer.state.epoch, epochs)
+
+    def __call__(self, trainer: Engine) -> None:
+        """Write the state.
+
+        Args:
+            trainer: the trainer whose epoch has just ended.
+        """
+        if idist.get_rank() == 0:
+            save_atomically({key: value.state_dict() for key, value in self.objects.items()}, self.path)

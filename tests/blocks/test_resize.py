@@ -1,0 +1,24 @@
+"""resize against explicit linear interpolation."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from custom_networks.blocks import resize
+from tests import references
+
+
+@pytest.mark.parametrize(
+    ("size", "target"),
+    [((3, 4, 5), (6, 8, 10)), ((3, 4, 5), (7, 2, 5)), ((1, 2, 3), (4, 1, 7)), ((3, 4), (5, 9)), ((6, 5), (2, 1))],
+    ids=str,
+)
+def test_equals_linear_interpolation(size, target):
+    x = torch.randn(2, 3, *size, dtype=torch.float64)
+    torch.testing.assert_close(resize(x, target), references.resize(x, target), rtol=1e-12, atol=1e-12)
+
+
+def test_same_size_changes_nothing():
+    x = torch.randn(1, 2, 3, 4, 5)
+    torch.testing.assert_close(resize(x, [3, 4, 5]), x)

@@ -1,0 +1,31 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.register_assert_rewrite("tests.harness")
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(autouse=True)
+def _one_thread_one_seed() -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def oracle():
+    """Return a function that loads a reference output by name, or skips the test where there is none."""
+
+    def load(name: str) -> dict:
+        path = SHARED / "oracles" / f"{name}.pt"
+        if not path.is_file():
+            pytest.skip(f"the reference output {name} is not at <repository>/../shared/oracles")
+        return torch.load(path, weights_only=True)
+
+    return load

@@ -1,0 +1,400 @@
+"""The battery that every attention module, block and network passes.
+
+A :class:`Case` knows how to build a module and what to feed it; a check is a function of a case that raises
+``AssertionError``. ``ATTENTION_CASES`` and ``NET_CASES`` list everything in the registry and in ``nets.__all__``, so a
+new class gets the battery without new test code. Blocks bring their own case.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import io
+import itertools
+import pickle
+import re
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+
+from custom_networks import nets
+from custom_networks.attention.non_local import NonLocal
+from custom_networks.registry import ATTENTION
+
+AXIS_PERMUTATION = "axis permutation"
+# What a class promises beyond its contract: permuting the spatial axes of the input permutes those of the output.
+CLAIMS: dict[type[nn.Module], frozenset[str]] = {NonLocal: frozenset({AXIS_PERMUTATION})}
+ATTENTION_CHANNELS = 16
+NET_CLASSES = 3
+NETS: dict[str, type[nn.Module]] = {name: getattr(nets, name) for name in nets.__all__}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One module and the shapes it eats.
+
+    Args:
+        name: readable test id.
+        build: returns a fresh module; takes the keyword arguments of the class.
+        shapes: ``(C, *spatial)`` of each input, the sizes distinct on every axis.
+        out_channels: channels of the output, which lies on the grid of the first input.
+        grid: the spatial sizes of the other inputs follow from the first; they are ``size * grid[i]`` rounded.
+        parameters: the keyword arguments of the class that ``build`` takes.
+        claims: see ``CLAIMS``.
+    """
+
+    name: str
+    build: Callable[..., nn.Module]
+    shapes: tuple[tuple[int, ...], ...]
+    out_channels: int
+    parameters: frozenset[str] = field(default_factory=frozenset)
+    claims: frozenset[str] = field(default_factory=frozenset)
+    multiples: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, name: str, build: Callable[..., nn.Module], kind: type[nn.Module], *shapes: tuple, **rest) -> Case:
+        parameters = frozenset(inspect.signature(kind).parameters)
+        return cls(name, build, shapes, parameters=parameters, claims=CLAIMS.get(kind, frozenset()), **rest)
+
+    def module(self, **kwargs) -> nn.Module:
+        """Return the module with every parameter drawn at random, zero-initialised ones included."""
+        torch.manual_seed(0)
+        module = self.build(**kwargs)
+        for parameter in module.parameters():
+            fan = max(1, parameter[0].numel()) if parameter.dim() > 1 else 4
+            nn.init.normal_(parameter, std=fan**-0.5)
+        return module.eval()
+
+    def inputs(self, batch: int = 2) -> list[Tensor]:
+        generator = torch.Generator().manual_seed(1)
+        return [torch.randn(batch, *shape, generator=generator) for shape in self.shapes]
+
+    def resized(self, grow: int) -> Case:
+        """Return the case with every axis longer by ``grow`` times the size it must be a multiple of."""
+        steps = self.multiples or (1,) * (len(self.shapes[0]) - 1)
+        shapes = tuple((c, *(s + grow * m for s, m in zip(size, steps, strict=True))) for c, *size in self.shapes)
+        return replace(self, shapes=shapes)
+
+
+def _attention_case(name: str, spatial_dims: int) -> Case:
+    kind = ATTENTION[name]
+
+    def build(**kwargs) -> nn.Module:
+        return kind(spatial_dims, ATTENTION_CHANNELS, **kwargs)
+
+    shape = (ATTENTION_CHANNELS, 4, 6, 5)[: spatial_dims + 1]
+    return Case.of(f"{name}-{spatial_dims}d", build, kind, shape, out_channels=ATTENTION_CHANNELS)
+
+
+def small_features(kind: type[nn.Module]) -> tuple[int, ...]:
+    """Return a quarter of a network's default widths."""
+    return tuple(max(4, width // 4) for width in inspect.signature(kind).parameters["features"].default)
+
+
+def _net_case(name: str, spatial_dims: int) -> Case:
+    kind = NETS[name]
+
+    def build(in_channels: int = 2, out_channels: int = NET_CLASSES, **kwargs) -> nn.Module:
+        return kind(spatial_dims, in_channels, out_channels, **{"features": small_features(kind)} | kwargs)
+
+    divisor = build().size_divisor
+    shape = (2, *(d * n for d, n in zip(divisor, (2, 4, 3), strict=False)))
+    return Case.of(f"{name}-{spatial_dims}d", build, kind, shape, out_channels=NET_CLASSES, multiples=divisor)
+
+
+ATTENTION_CASES = [_attention_case(name, dims) for name, dims in itertools.product(ATTENTION, (2, 3))]
+NET_CASES = [_net_case(name, dims) for name, dims in itertools.product(NETS, (2, 3))]
+
+
+def _close(got: Tensor, want: Tensor, what: str, tolerance: float = 1e-4) -> None:
+    torch.testing.assert_close(got, want, rtol=tolerance, atol=tolerance, msg=lambda m: f"{what}\n{m}")
+
+
+def _loss(output: Tensor) -> Tensor:
+    return (output * torch.randn(output.shape, generator=torch.Generator().manual_seed(7))).sum()
+
+
+def _snapshot(module: nn.Module) -> dict[str, object]:
+    """Return what hangs on the module and its children: attribute -> identity and, for containers, content."""
+    found: dict[str, object] = {}
+    for prefix, child in module.named_modules():
+        for name, value in vars(child).items():
+            items = list(value.items()) if isinstance(value, dict) else value
+            content = tuple(items) if isinstance(items, (list, set, tuple)) else ()
+            found[f"{prefix}.{name}"] = (id(value), repr([item if isinstance(item, str) else id(item) for item in
+                                         (itertools.chain(*content) if isinstance(value, dict) else content)]))
+    return found
+
+
+# --- every module
+
+
+def check_shape(case: Case) -> None:
+    module = case.module()
+    for grow in (0, 1):
+        inputs = case.resized(grow).inputs()
+        want = (2, case.out_channels, *inputs[0].shape[2:])
+        got = tuple(module(*inputs).shape)
+        assert got == want, f"output shape {got}, not {want}"
+
+
+def check_input_untouched(case: Case) -> None:
+    module, inputs = case.module(), case.inputs()
+    before = [x.clone() for x in inputs]
+    for training in (False, True):
+        module.train(training)(*inputs)
+        for x, y in zip(inputs, before, strict=True):
+            assert torch.equal(x, y), "forward changed its input in place"
+
+
+def check_stores_nothing(case: Case) -> None:
+    module, inputs = case.module(), case.inputs()
+    for training in (False, True):
+        module.train(training)
+        state = {k: v.clone() for k, v in module.state_dict().items()}
+        before = _snapshot(module)
+        module(*inputs)
+        after = _snapshot(module)
+        changed = sorted(k for k in before.keys() | after.keys() if before.get(k) != after.get(k))
+        assert not changed, f"forward stored something in {changed}"
+        assert module.state_dict().keys() == state.keys(), "forward created parameters or buffers"
+        if not training:
+            for key, value in module.state_dict().items():
+                assert torch.equal(value, state[key]), f"forward changed {key} in eval"
+
+
+def check_gradients(case: Case) -> None:
+    for batch in (2, 1):
+        module = case.module().train()
+        inputs = [x.requires_grad_() for x in case.inputs(batch)]
+        _loss(module(*inputs)).backward()
+        named = list(module.named_parameters()) + [(f"input {i}", x) for i, x in enumerate(inputs)]
+        for name, parameter in named:
+            assert parameter.grad is not None, f"{name} gets no gradient"
+            assert parameter.grad.isfinite().all(), f"{name} gets a gradient that is not finite"
+            assert parameter.dim() == 1 or parameter.grad.any(), f"{name} gets a zero gradient"
+
+
+def check_eval_repeatable(case: Case) -> None:
+    takes_dropout = "dropout" in case.parameters
+    module, inputs = case.module(**({"dropout": 0.5} if takes_dropout else {})), case.inputs()
+    assert torch.equal(module(*inputs), module(*inputs)), "eval is not repeatable"
+    if takes_dropout:
+        module.train()
+        assert not torch.equal(module(*inputs), module(*inputs)), "dropout does nothing in training"
+
+
+def check_batch(case: Case) -> None:
+    module, inputs = case.module(), case.inputs()
+    ones = [module(*(x[i : i + 1] for x in inputs)) for i in range(2)]
+    _close(module(*inputs), torch.cat(ones), "a batch of two is not two batches of one", 1e-5)
+
+
+def check_finite(case: Case) -> None:
+    module, inputs = case.module(), case.inputs()
+    hostile = {
+        "a constant input": [torch.full_like(x, 3.0) for x in inputs],
+        "an input of zeros": [torch.zeros_like(x) for x in inputs],
+        "an input times 1e4": [x * 1e4 for x in inputs],
+    }
+    for what, values in {"its input": inputs, **hostile}.items():
+        assert module(*values).isfinite().all(), f"not finite on {what}"
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert module(*values).isfinite().all(), f"not finite under bf16 autocast on {what}"
+
+
+def check_round_trip(case: Case) -> None:
+    module, inputs = case.module(), case.inputs()
+    want = module(*inputs)
+    buffer = io.BytesIO()
+    torch.save(module.state_dict(), buffer)
+    buffer.seek(0)
+    loaded = case.build().eval()
+    loaded.load_state_dict(torch.load(buffer, weights_only=True))
+    for name, twin in {
+        "deepcopy": copy.deepcopy(module),
+        "pickle": pickle.loads(pickle.dumps(module)),
+        "the state dict": loaded,
+    }.items():
+        assert torch.equal(twin(*inputs), want), f"{name} changes the output"
+
+
+def check_script(case: Case) -> None:
+    module = case.module()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        scripted = torch.jit.script(module)
+    for grow in (0, 1):
+        inputs = case.resized(grow).inputs()
+        _close(scripted(*inputs), module(*inputs), "TorchScript differs")
+
+
+def _dynamic(case: Case) -> tuple[dict[int, object], ...]:
+    axes = [torch.export.Dim("batch")]
+    for i, multiple in enumerate(case.multiples or (1,) * (len(case.shapes[0]) - 1)):
+        axes.append(multiple * torch.export.Dim(f"axis{i}"))
+    return (dict(enumerate(axes[:1])) | {i + 2: axis for i, axis in enumerate(axes[1:])},)
+
+
+def _dynamic_shapes(case: Case) -> tuple[dict[int, object], ...]:
+    if len(case.shapes) == 1:
+        return _dynamic(case)
+    return tuple({i: torch.export.Dim.DYNAMIC for i in range(len(s) + 1) if i != 1} for s in case.shapes)
+
+
+def check_export(case: Case) -> None:
+    """Export with dynamic sizes from a large and from a small example, run each on other sizes."""
+    module = case.module()
+    for example, others in ((2, (0, 1, 3)), (0, (1, 2))):
+        inputs = tuple(case.resized(example).inputs())
+        exported = torch.export.export(module, inputs, dynamic_shapes=_dynamic_shapes(case)).module()
+        for grow in others:
+            for batch in (1, 3):
+                inputs = case.resized(grow).inputs(batch)
+                _close(exported(*inputs), module(*inputs), "torch.export differs")
+
+
+def check_compile(case: Case) -> None:
+    module, inputs = case.module(), case.inputs()
+    torch._dynamo.reset()
+    compiled = torch.compile(module, fullgraph=True, backend="eager")
+    _close(compiled(*inputs), module(*inputs), "torch.compile differs")
+
+
+def check_onnx(case: Case) -> None:
+    import onnxruntime
+
+    module = case.module()
+    shapes = tuple({i: torch.export.Dim.DYNAMIC for i in range(len(s) + 1) if i != 1} for s in case.shapes)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(module, tuple(case.inputs()), dynamo=True, dynamic_shapes=shapes, verbose=False)
+    buffer = io.BytesIO()
+    program.save(buffer)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(buffer.getvalue(), options, providers=["CPUExecutionProvider"])
+    names = [node.name for node in session.get_inputs()]
+    for grow, batch in ((0, 2), (1, 1)):
+        inputs = case.resized(grow).inputs(batch)
+        got = session.run(None, {name: x.numpy() for name, x in zip(names, inputs, strict=True)})[0]
+        _close(torch.from_numpy(got), module(*inputs), "ONNX differs")
+
+
+# --- attention modules
+
+
+def check_contract(case: Case) -> None:
+    torch.manual_seed(0)
+    assert case.build().eval()(*case.inputs()).any(), "the output at initialisation is zero"
+
+
+def check_unit_and_odd_axes(case: Case) -> None:
+    module = case.module()
+    channels, *size = case.shapes[0]
+    sizes = [tuple(1 if i == axis else s for i, s in enumerate(size)) for axis in range(len(size))]
+    for shape in [*sizes, (3, 7, 5)[: len(size)], (1, 1, 2)[-len(size) :]]:
+        x = torch.randn(2, channels, *shape)
+        y = module(x)
+        assert y.shape == x.shape and y.isfinite().all(), f"fails on the spatial shape {shape}"
+
+
+def check_axis_permutation(case: Case) -> None:
+    if AXIS_PERMUTATION not in case.claims:
+        return
+    module, (x,) = case.module().double(), case.inputs()
+    want = module(x.double())
+    for order in itertools.permutations(range(2, x.dim())):
+        got = module(x.double().permute(0, 1, *order))
+        _close(got, want.permute(0, 1, *order), f"not equivariant to the permutation {order} of the axes", 1e-9)
+
+
+def check_attention_map(case: Case) -> None:
+    module, inputs = case.module(), case.inputs()
+    if hasattr(module, "attention_map"):
+        before = _snapshot(module)
+        values = module.attention_map(*inputs)
+        assert values.isfinite().all() and len(values) == 2, "attention_map is not finite, or not one map per sample"
+        assert _snapshot(module) == before, "attention_map stored something"
+
+
+# --- networks
+
+
+def _refuses(module: nn.Module, x: Tensor, message: str) -> None:
+    try:
+        module(x)
+    except ValueError as error:
+        assert re.search(message, str(error)), f"the message for {tuple(x.shape)} is {error}"
+    else:
+        raise AssertionError(f"an input of shape {tuple(x.shape)} is not refused")
+
+
+def check_refusals(case: Case) -> None:
+    module = case.module()
+    channels, *size = case.shapes[0]
+    divisor = module.size_divisor
+    assert isinstance(divisor, tuple) and len(divisor) == len(size), f"size_divisor is {divisor}"
+    for axis, d in enumerate(divisor):
+        if d > 1:
+            bad, good = list(size), list(size)
+            bad[axis], good[axis] = size[axis] + 1, size[axis] + d
+            _refuses(module, torch.zeros(1, channels, *bad), f"divisible by.*pad to {re.escape(str(tuple(good)))}")
+    _refuses(module, torch.zeros(1, channels + 1, *size), f"must have {channels} channels, got {channels + 1}")
+    _refuses(module, torch.zeros(1, channels, *size, 1), f"must have {len(size) + 2} axes")
+    _refuses(module, torch.zeros(channels, *size), f"must have {len(size) + 2} axes")
+
+
+def check_deep_supervision(case: Case) -> None:
+    deep, plain, inputs = case.module(deep_supervision=True), case.module(), case.inputs()
+    logits = deep(*inputs)
+    assert logits.shape == plain(*inputs).shape, f"eval returns {tuple(logits.shape)} with deep supervision"
+    stacked = deep.train()(*inputs)
+    levels = 1 + sum(key.startswith("auxiliary_heads.") and key.endswith(".weight") for key in deep.state_dict())
+    want = (2, levels, *logits.shape[1:])
+    assert levels > 1 and stacked.shape == want, f"training returns {tuple(stacked.shape)}, not {want}"
+    _close(stacked[:, 0], logits, "the first level is not the prediction")
+    _loss(stacked).backward()
+    assert all(p.grad is not None for p in deep.parameters()), "a parameter gets no gradient under deep supervision"
+    state = deep.state_dict()
+    plain.load_state_dict(state)
+    _close(plain(*inputs), logits, "a net without heads does not load the weights of one with heads")
+    assert state.keys() == deep.state_dict().keys(), "loading took keys out of the caller's state dict"
+    assert not any(key.startswith("auxiliary_heads.") for key in plain.state_dict()), "heads without supervision"
+
+
+def check_anisotropic(case: Case) -> None:
+    dims, levels = len(case.shapes[0]) - 1, len(small_features(NETS[case.name.split("-")[0]]))
+    flat, step = (1, *(3,) * (dims - 1)), (1, *(2,) * (dims - 1))
+    module = case.module(strides=[step, *[2] * (levels - 2)], kernel_size=[flat, *[3] * (levels - 1)])
+    whole = case.module().size_divisor
+    assert module.size_divisor == (whole[0] // 2, *whole[1:]), f"size_divisor is {module.size_divisor}"
+    x = torch.randn(1, case.shapes[0][0], *(d * n for d, n in zip(module.size_divisor, (3, 2, 4), strict=False)))
+    assert module(x).shape == (1, case.out_channels, *x.shape[2:]), "anisotropic strides change the output grid"
+
+
+MODULE_CHECKS = (
+    check_shape,
+    check_input_untouched,
+    check_stores_nothing,
+    check_gradients,
+    check_eval_repeatable,
+    check_batch,
+    check_finite,
+    check_round_trip,
+    check_script,
+    check_export,
+    check_compile,
+    check_onnx,
+)
+ATTENTION_CHECKS = (
+    *MODULE_CHECKS,
+    check_contract,
+    check_unit_and_odd_axes,
+    check_axis_permutation,
+    check_attention_map,
+)
+NET_CHECKS = (*MODULE_CHECKS, check_refusals, check_deep_supervision, check_anisotropic)

@@ -1,0 +1,1 @@
+"""The recipes that the bundles' configs are rendered from."""

@@ -1,0 +1,44 @@
+"""What one bundle adds to a recipe: its network, its knobs, its words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """Specification of one bundle.
+
+    Args:
+        name: folder name.
+        version: version of the bundle, every component at most 9.
+        changelog: version to what changed.
+        title: heading of its README.
+        summary: one sentence about the network, for README and metadata.
+        network: class path and arguments of ``network_def``; ``in_channels`` and ``out_channels`` are added.
+        knobs: values of the recipe's knobs.
+        metadata: keys of ``metadata.json`` that only this bundle knows.
+        max_shape: largest training image in voxels after resampling.
+        expected: what an input image must show, in words.
+        profiles: file stem to flat override dictionary.
+        folds: case names of the five folds, or ``None`` for the rule of rank modulo five.
+        data_license: text of ``docs/data_license.txt``.
+        removal_profiles: profiles of the removal test, the one without attention first.
+    """
+
+    name: str
+    version: str
+    changelog: Mapping[str, str]
+    title: str
+    summary: str
+    network: Mapping[str, Any]
+    knobs: Mapping[str, Any]
+    metadata: Mapping[str, Any]
+    max_shape: tuple[int, int, int]
+    expected: str
+    data_license: str
+    profiles: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    folds: tuple[tuple[str, ...], ...] | None = None
+    removal_profiles: tuple[str, ...] = ()

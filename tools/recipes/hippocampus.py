@@ -1,0 +1,58 @@
+"""What the hippocampus bundles share: task, data, words."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+FOLDS = tuple(tuple(fold) for fold in json.loads(Path(__file__).with_name("hippocampus_folds.json").read_text()))
+MAX_SHAPE = (43, 59, 47)
+EXPECTED = "a T1 MR crop around one left hippocampus (mirror a right one)"
+
+KNOBS: dict[str, Any] = {
+    "dataset_dir": "data/Task04_Hippocampus",
+    "in_channels": 1,
+    "label_names": ["background", "Anterior", "Posterior"],
+    "spacing": [1.0, 1.0, 1.0],
+    "patch_size": [40, 56, 40],
+    "cache_rate": 1.0,
+}
+
+METADATA: dict[str, Any] = {
+    "task": "Segmentation of the anterior and posterior hippocampus in T1 MR crops",
+    "authors": "The custom_networks authors",
+    "copyright": "Copyright (c) the custom_networks authors",
+    "data_source": "Task04_Hippocampus of the Medical Segmentation Decathlon (http://medicaldecathlon.com)",
+    "data_type": "nibabel",
+    "image_classes": "single channel T1-weighted MR, a crop around one left hippocampus, 1 mm",
+    "label_classes": "single channel: 0 background, 1 Anterior, 2 Posterior",
+    "pred_classes": "3 channels, one-hot: background, Anterior, Posterior",
+    "intended_use": (
+        "Research only, not for diagnosis. The input is a crop around one left hippocampus, about 35 x 50 x 35 mm; a "
+        "right hippocampus must be mirrored first. Whole brains are out of scope."
+    ),
+    "modality": "MR",
+    "image_format": "magnitude",
+    "channel_def": ["T1"],
+}
+
+REFERENCES = [
+    "M. Antonelli et al., The Medical Segmentation Decathlon, Nature Communications 13, 4128 (2022), "
+    "doi:10.1038/s41467-022-30695-9",
+    "A. L. Simpson et al., A large annotated medical image dataset for the development and evaluation of segmentation "
+    "algorithms (2019), arXiv:1902.09063",
+]
+
+DATA_LICENSE = """\
+Third Party Licenses
+--------------------
+
+The weights in models/model.pt were trained on a data set that is not part of this bundle.
+
+Medical Segmentation Decathlon, Task04_Hippocampus
+  http://medicaldecathlon.com
+  Provided by Vanderbilt University Medical Center.
+  License: Creative Commons Attribution-ShareAlike 4.0 International (CC-BY-SA 4.0),
+  https://creativecommons.org/licenses/by-sa/4.0/
+"""

@@ -1,0 +1,48 @@
+"""The Attention U-Net bundle."""
+
+from __future__ import annotations
+
+from tools.recipes import hippocampus
+from tools.recipes.bundle import Bundle
+
+BUNDLE = Bundle(
+    name="hippocampus_mr_attention_unet_segmentation",
+    version="0.1.0",
+    changelog={"0.1.0": "first release"},
+    title="Hippocampus segmentation in MR with Attention U-Net",
+    summary=(
+        "A 3D U-Net with additive attention gates on its skip connections and a non-local block on its coarsest grid, "
+        "which separates the anterior from the posterior hippocampus in T1 MR crops"
+    ),
+    network={
+        "_target_": "custom_networks.nets.AttentionUnet",
+        "features": [16, 32, 64, 128],
+        "strides": [2, 2, 2],
+        "kernel_size": 3,
+        "attention": ["gate", "non_local"],
+        "non_local_levels": [-1],
+        "dropout": 0.0,
+        "deep_supervision": False,
+    },
+    knobs={**hippocampus.KNOBS, "epochs": 60, "val_interval": 5, "batch_size": 2, "learning_rate": 0.003},
+    metadata={
+        **hippocampus.METADATA,
+        "references": [
+            "O. Oktay et al., Attention U-Net: Learning Where to Look for the Pancreas (2018), arXiv:1804.03999",
+            "X. Wang, R. Girshick, A. Gupta, K. He, Non-local Neural Networks, CVPR 2018, arXiv:1711.07971",
+            *hippocampus.REFERENCES,
+        ],
+    },
+    max_shape=hippocampus.MAX_SHAPE,
+    expected=hippocampus.EXPECTED,
+    data_license=hippocampus.DATA_LICENSE,
+    folds=hippocampus.FOLDS,
+    profiles={
+        "plain": {"network_def#attention": []},
+        "gate": {"network_def#attention": ["gate"]},
+        "non_local": {"network_def#attention": ["non_local"]},
+        "gate_non_local": {"network_def#attention": ["gate", "non_local"]},
+        "demo": {"epochs": 160, "val_interval": 20},
+    },
+    removal_profiles=("plain", "gate", "non_local", "gate_non_local"),
+)

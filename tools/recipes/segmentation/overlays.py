@@ -1,0 +1,75 @@
+"""The files that are laid over train.json: evaluation and several processes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tools.recipes.segmentation.shared import ours
+
+DISTRIBUTED: dict[str, Any] = {
+    "rank": "$int(os.environ['RANK'])",
+    "device": "$torch.device(f\"cuda:{os.environ['LOCAL_RANK']}\" if torch.cuda.is_available() else 'cpu')",
+    "network": {
+        "_target_": "torch.nn.parallel.DistributedDataParallel",
+        "module": "$@network_def.to(@device)",
+        "device_ids": "$[@device] if torch.cuda.is_available() else None",
+    },
+    "validate#sampler": {
+        "_target_": "DistributedSampler",
+        "dataset": "@validate#dataset",
+        "even_divisible": False,
+        "shuffle": False,
+    },
+    "validate#dataloader#sampler": "@validate#sampler",
+    "initialize": [
+        ours("report_errors"),
+        "$import torch.distributed as dist",
+        "$dist.is_initialized() or dist.init_process_group(backend='nccl' if torch.cuda.is_available() else 'gloo')",
+        "$torch.cuda.set_device(@device) if torch.cuda.is_available() else None",
+        "$monai.utils.set_determinism(seed=@seed)",
+    ],
+}
+FINALIZE = [
+    "$dist.barrier() if dist.is_initialized() else None",
+    "$dist.is_initialized() and dist.destroy_process_group()",
+]
+
+
+def evaluate() -> dict[str, Any]:
+    """Return evaluate.json, laid over train.json."""
+    return {
+        "ckpt_path": "$@ckpt_dir + '/model.pt'",
+        "validate#handlers": [ours("SegmentationReport", output_dir="@output_dir", label_names="@label_names")],
+        "run": [
+            ours("load_weights", network="@network", path="@ckpt_path"),
+            ours(
+                "check_data",
+                in_channels="@in_channels",
+                label_names="@label_names",
+                validation="@validate#dataset#data",
+            ),
+            "$@validate#evaluator.run()",
+        ],
+    }
+
+
+def multi_gpu_train() -> dict[str, Any]:
+    """Return multi_gpu_train.json, laid over train.json."""
+    return {
+        **DISTRIBUTED,
+        "train#sampler": {
+            "_target_": "DistributedSampler",
+            "dataset": "@train#dataset",
+            "even_divisible": True,
+            "shuffle": True,
+            "seed": "@seed",
+        },
+        "train#dataloader#sampler": "@train#sampler",
+        "train#dataloader#shuffle": False,
+        "finalize": FINALIZE,
+    }
+
+
+def multi_gpu_evaluate() -> dict[str, Any]:
+    """Return multi_gpu_evaluate.json, laid over train.json and evaluate.json."""
+    return {**DISTRIBUTED, "finalize": FINALIZE}
