@@ -17,7 +17,7 @@ help:
 	@echo "make lint    style, types, import contracts, spelling, rendered configs"
 	@echo "make docs    the documentation as a site in site/"
 	@echo "make bench   time and memory against MONAI's AttentionUnet, into docs/benchmarks.md"
-	@echo "make clean   remove what these commands wrote, except .venv and data"
+	@echo "make clean   remove what these commands wrote, except .venv, data and runs (trainings that go on where they stopped)"
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: constraints.txt needs Python 3.11 or newer; \
@@ -49,6 +49,6 @@ bench: $(INSTALLED)
 		--output docs/benchmarks.json --markdown docs/benchmarks.md
 
 clean:
-	rm -rf build dist demo_output eval runs site htmlcov .cache .coverage .coverage.* .hypothesis .import_linter_cache \
+	rm -rf build dist demo_output eval site htmlcov .cache .coverage .coverage.* .hypothesis .import_linter_cache \
 		.mypy_cache .pytest_cache .ruff_cache
 	find . -path ./.venv -prune -o -type d -name __pycache__ -exec rm -rf {} +

@@ -57,9 +57,7 @@ def resize(x: Tensor, size: tuple[int, ...]) -> Tensor:
             position = max((i + 0.5) * m / n - 0.5, 0.0)
             low = min(math.floor(position), m - 1)
             high = min(low + 1, m - 1)
-            rows.append(
-                x.select(axis, low) * (1 - (position - low)) + x.select(axis, high) * (position - low)
-            )
+            rows.append(x.select(axis, low) * (1 - (position - low)) + x.select(axis, high) * (position - low))
         x = torch.stack(rows, dim=axis)
     return x
 

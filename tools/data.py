@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -51,19 +50,18 @@ def wheel_file(package: str, path: str) -> Path:
     return file
 
 
-def hippocampus_case(template: nib.Nifti1Image, atlas: nib.Nifti1Image, side: str) -> dict[str, nib.Nifti1Image]:
+def hippocampus_case(template: nib.Nifti1Image, percent: nib.Nifti1Image, side: str) -> dict[str, nib.Nifti1Image]:
     """Cut one hippocampus and its label out of a template; a right one is mirrored at the plane x = 0.
 
     Args:
         template: T1 volume in MNI space.
-        atlas: Harvard-Oxford probabilities in percent, one volume per structure.
+        percent: probability of this hippocampus in percent.
         side: ``"left"`` or ``"right"``.
 
     Shape:
         both images have the size of the label's bounding box plus 6 voxels on every side, about 38 x 49 x 47.
     """
     template = nib.as_closest_canonical(template)
-    percent = nib.Nifti1Image(np.asarray(atlas.dataobj[..., HIPPOCAMPUS[side]]), atlas.affine)
     percent = resample_from_to(nib.as_closest_canonical(percent), template, order=1)
     mask = np.asarray(percent.dataobj) >= 50
     inside = np.argwhere(mask)
@@ -161,14 +159,15 @@ def embedded(output_dir: str = f"data/{EMBEDDED}") -> Path:
         folder = Path(temporary) / target.name
         folder.mkdir()
         for side, key in (("left", "training"), ("right", "validation")):
+            percent = nib.Nifti1Image(np.asarray(atlas.dataobj[..., HIPPOCAMPUS[side]]), atlas.affine)
             for case in description[key]:
                 template = files[Path(case["image"]).name.split(".")[0].rsplit("_", 1)[1]]
-                for kind, image in hippocampus_case(nib.Nifti1Image.from_filename(template), atlas, side).items():
+                for kind, image in hippocampus_case(nib.Nifti1Image.from_filename(template), percent, side).items():
                     file = folder / case[kind]
                     file.parent.mkdir(exist_ok=True)
                     nib.save(image, file)
         (folder / "dataset.json").write_text(json.dumps(description, indent=2) + "\n")
-        os.replace(folder, target)
+        folder.replace(target)
     print(f"{EMBEDDED}: 3 left and 2 mirrored right hippocampi in {target}. Licence: {description['licence']}")
     return target
 
@@ -227,6 +226,6 @@ def fetch(name: str, output_dir: str = "data") -> Path:
             leftover.unlink()
         if not (unpacked / "dataset.json").is_file():
             raise RuntimeError(f"{url} holds no {name}/dataset.json; give another mirror's {name}.tar")
-        os.replace(unpacked, target)
+        unpacked.replace(target)
     print(f"{name} is in {target}")
     return target

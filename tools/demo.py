@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import subprocess
 import sys
@@ -51,7 +50,7 @@ class CopiedMask:
     """Label of the training case of the same template on the grid of a validation case.
 
     Args:
-        centred: pasted centre on centre, the stronger of the two: a crop is cut around its own label.
+        centred: pasted centre on centre; a crop is cut around its own label, so that its centre gives the label away.
         positioned: pasted at its MNI coordinates.
     """
 
@@ -103,20 +102,21 @@ def run_bundle(step: str, configs: list[str], arguments: dict[str, str]) -> None
     command += ["--bundle_root", str(BUNDLE)]
     for name, value in arguments.items():
         command += [f"--{name}", value]
-    print(f"\n== {step}\n$ python {shlex.join(command)}\n", flush=True)
+    typed = " ".join(f'"{word}"' if word.startswith("[") else shlex.quote(word) for word in command)
+    print(f"\n== {step}\n$ python {typed}\n", flush=True)
     code = subprocess.run([sys.executable, *command], cwd=REPOSITORY).returncode
     if code != 0:
         raise RuntimeError(f"{step} ended with exit code {code}; its own message stands above")
 
 
-def from_repository(path: str) -> str:
+def from_repository(path: str) -> Path:
     """Return a path as the commands name it: relative to the repository where it lies inside, else absolute.
 
     Args:
         path: path relative to the current folder, or absolute.
     """
     absolute = Path(path).resolve()
-    return str(absolute.relative_to(REPOSITORY)) if absolute.is_relative_to(REPOSITORY) else str(absolute)
+    return absolute.relative_to(REPOSITORY) if absolute.is_relative_to(REPOSITORY) else absolute
 
 
 def summary(rows: dict[str, tuple[float, float, float]]) -> str:
@@ -205,31 +205,30 @@ def demo(output_dir: str = "demo_output", epochs: int | None = None, dataset_dir
         raise ModuleNotFoundError("No module named 'matplotlib'", name="matplotlib")
     dataset = embedded(dataset_dir)
     data, output = from_repository(dataset_dir), from_repository(output_dir)
-    common = {"args_file": str(profile), "dataset_dir": data}
-    checkpoints = os.path.join(output, "model")
-    evaluation = os.path.join(output, "evaluation")
-    train = {**common, "output_dir": os.path.join(output, "training"), "ckpt_dir": checkpoints}
+    common = {"args_file": str(profile), "dataset_dir": str(data)}
+    checkpoints = str(output / "model")
+    train = {**common, "output_dir": str(output / "training"), "ckpt_dir": checkpoints}
     if epochs is not None:
-        train["epochs"] = str(epochs)
+        train |= {"epochs": str(epochs), "val_interval": str(max(1, epochs // 8))}
     run_bundle("training on the left hippocampi", ["train.json"], train)
     run_bundle(
         "evaluation on the mirrored right ones",
         ["train.json", "evaluate.json"],
-        {**common, "output_dir": evaluation, "ckpt_dir": checkpoints},
+        {**common, "output_dir": str(output / "evaluation"), "ckpt_dir": checkpoints},
     )
     run_bundle(
         "inference on the mirrored right ones",
         ["inference.json"],
         {
-            "dataset_dir": os.path.join(data, "imagesTs"),
-            "output_dir": os.path.join(output, "segmentations"),
+            "dataset_dir": str(data / "imagesTs"),
+            "output_dir": str(output / "segmentations"),
             "ckpt_dir": checkpoints,
         },
     )
     rows = compare(dataset, Path(output_dir))
     print(f"\nMean Dice on the mirrored right hippocampi:\n\n{summary(rows)}\n")
     print("A copied mask is the training label of the same template laid on the crop; it never looks at the image.")
-    print(f"metrics: {os.path.join(output_dir, 'evaluation', 'metrics.csv')}")
-    print(f"picture: {os.path.join(output_dir, 'overlay.png')}")
+    print(f"metrics: {Path(output_dir) / 'evaluation' / 'metrics.csv'}")
+    print(f"picture: {Path(output_dir) / 'overlay.png'}")
     print(f"{time.monotonic() - start:.0f} s in all")
     return Path(output_dir)

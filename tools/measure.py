@@ -81,8 +81,8 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     torch.manual_seed(0)
     device = torch.device(job["device"])
     parser = ConfigParser(copy.deepcopy(job["config"]))
-    definition = parser.get_parsed_content("network_def", instantiate=False).get_config()
-    network: nn.Module = parser.get_parsed_content("network_def").to(device)
+    component = parser.get_parsed_content("network_def", instantiate=False)
+    network: nn.Module = component.instantiate().to(device)
     x = torch.rand(job["shape"], device=device)
     half = torch.float16 if device.type == "cuda" and not torch.cuda.is_bf16_supported() else torch.bfloat16
     autocast = torch.autocast(device.type, dtype=half, enabled=job["amp"])
@@ -131,7 +131,7 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         network(x)
     return result | {
-        "network_def": {key: value for key, value in definition.items() if key != "_requires_"},
+        "network_def": {key: value for key, value in component.get_config().items() if key != "_requires_"},
         "parameters": sum(p.numel() for p in network.parameters()),
         "gmacs": counter.get_total_flops() / 2e9,
         "dtype": str(half if job["amp"] else torch.float32).removeprefix("torch."),

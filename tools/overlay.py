@@ -82,17 +82,17 @@ def save_overlay(panels: Sequence[Panel], class_names: Sequence[str], path: Path
             )
             for label in range(1, len(class_names) + 1):
                 colour = COLOURS[(label - 1) % len(COLOURS)]
-                for volume, style, width in ((panel.reference, "solid", 2.2), (panel.prediction, "dashed", 1.6)):
+                for volume, style, width in ((panel.reference, "-", 2.2), (panel.prediction, "--", 1.6)):
                     mask = (volume.take(index, axis) == label).T
                     if mask.any():
                         axes.contour(mask, levels=[0.5], colors=[colour], linestyles=[style], linewidths=[width])
             axes.set_title(f"{PLANES[axis]}, slice {index}", fontsize=9)
             axes.set_axis_off()
-    legend = [
-        Line2D([], [], color=COLOURS[i % len(COLOURS)], linestyle=style, label=f"{name}, {kind}")
-        for i, name in enumerate(class_names)
-        for kind, style in (("reference", "solid"), ("prediction", "dashed"))
-    ]
+    legend = []
+    for i, name in enumerate(class_names):
+        colour = COLOURS[i % len(COLOURS)]
+        legend.append(Line2D([], [], color=colour, linestyle="-", label=f"{name}, reference"))
+        legend.append(Line2D([], [], color=colour, linestyle="--", label=f"{name}, prediction"))
     figure.legend(handles=legend, loc="outside lower center", ncols=4, frameon=False)
     figure.suptitle(title, fontsize=12)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -41,10 +41,11 @@ class NonLocal(nn.Module):
         norm: MONAI norm after W, or ``None``.
 
     Shape:
-        ``(B, C, *spatial)`` to the same shape, any spatial size.
+        ``(B, C, *spatial)`` to the same shape, any spatial size (with instance norm at least two voxels). A graph from
+        ``torch.export`` takes any size from ``pool`` up on the axes that it leaves open.
 
     Raises:
-        ValueError: if ``spatial_dims`` is not 2 or 3, or a reduction or pool is below 1.
+        ValueError: if ``spatial_dims`` is not 2 or 3, a reduction or pool is below 1, or ``norm`` has no learned scale.
 
     Example:
         >>> NonLocal(3, 16)(torch.zeros(1, 16, 4, 6, 5)).shape
@@ -73,7 +74,9 @@ class NonLocal(nn.Module):
         check_spatial_dims(spatial_dims)
         conv = Conv[Conv.CONV, spatial_dims]
         value_channels = check_reduction(in_channels, reduction)
-        key_channels = value_channels if key_reduction is None else check_reduction(in_channels, key_reduction)
+        key_channels = (
+            value_channels if key_reduction is None else check_reduction(in_channels, key_reduction, "key_reduction")
+        )
         self.pool = list(per_axis(pool, spatial_dims, "pool"))
         self.theta = conv(in_channels, key_channels, 1)
         self.phi = conv(in_channels, key_channels, 1)
@@ -82,10 +85,13 @@ class NonLocal(nn.Module):
         if norm is not None:
             self.W.append(get_norm_layer(norm, spatial_dims, in_channels))
         last = self.W[-1]
-        if getattr(last, "weight", None) is None:
-            raise ValueError(f"norm must have a learned scale (affine), got {norm}; use ('instance', {{'affine': True}})")
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
+        weight, bias = getattr(last, "weight", None), getattr(last, "bias", None)
+        if not isinstance(weight, Tensor) or not isinstance(bias, Tensor):
+            raise ValueError(  # noqa: TRY004 - the value is wrong, not its type
+                f"norm must have a learned scale (affine), got {norm}; use ('instance', {{'affine': True}})"
+            )
+        nn.init.zeros_(weight)
+        nn.init.zeros_(bias)
 
     def _max_pool(self, x: Tensor, margin: bool = False) -> Tensor:
         """Max-pool by ``min(pool, size)`` per axis; ``margin`` adds one window, to be masked, to each pooled axis."""

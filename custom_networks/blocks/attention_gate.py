@@ -87,8 +87,8 @@ class AttentionGate(nn.Module):
             gating: gating signal ``(B, G, *T)``.
         """
         theta = self.theta(x)
-        gate = torch.sigmoid(self.psi(torch.relu(theta + resize(self.phi(gating), theta.shape[2:]))))
-        return resize(gate, x.shape[2:])
+        gate = torch.sigmoid(self.psi(torch.relu(theta + resize(self.phi(gating), list(theta.shape[2:])))))
+        return resize(gate, list(x.shape[2:]))
 
     def forward(self, x: Tensor, gating: Tensor) -> Tensor:
         """Return the gated skip connection.

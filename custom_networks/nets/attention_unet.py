@@ -38,7 +38,7 @@ class _UpStage(nn.Module):
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         gated = self.gate(skip, self.gating(x))
         # A 1x1x1 convolution commutes with the resize (its weights sum to one); before it, it costs 1/8.
-        return self.convolutions(torch.cat([gated, resize(self.project(x), skip.shape[2:])], dim=1))
+        return self.convolutions(torch.cat([gated, resize(self.project(x), list(skip.shape[2:]))], dim=1))
 
 
 class AttentionUnet(nn.Module):
@@ -91,7 +91,7 @@ class AttentionUnet(nn.Module):
     Cost:
         With k[l] taps per kernel, widths f, L levels, f[-1] = ``in_channels`` before level 0 and an affine norm, the
         parameters are: encoder ``k[l](f[l-1] f[l] + f[l]^2) + 4f[l]`` per level; decoder
-        ``3k[l] f[l]^2 + 4f[l] + (f[l+1]+1) f[l]`` per level but the coarsest; ``(f[0]+1) out_channels`` for the head and
+        ``3k[l] f[l]^2 + 4f[l] + (f[l+1]+1) f[l]`` per level but the coarsest; ``(f[0]+1) out_channels`` for the head,
         ``(f[l]+1) out_channels`` for each auxiliary head, l = 1 to L-2; ``f[L-1]^2 + 2f[L-1]`` for the gating signal
         if L > 2; and those of the gates (C = f[l], G = f[l+1], I = C // 2; l = 1 to L-2) and non-local blocks.
 
@@ -203,7 +203,7 @@ class AttentionUnet(nn.Module):
         if self.training and self.deep_supervision:
             stacked: list[Tensor] = []
             for i, head in enumerate(self.auxiliary_heads):
-                stacked.append(resize(head(outputs[i]), x.shape[2:]))
+                stacked.append(resize(head(outputs[i]), list(x.shape[2:])))
             stacked.append(logits)
             return torch.stack(stacked[::-1], dim=1)
         return logits

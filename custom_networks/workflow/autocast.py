@@ -98,9 +98,10 @@ class MirrorSlidingWindowInferer(SlidingWindowInferer):
         self, roi_size: Sequence[int], *, mirror_axes: Sequence[int] = (), amp: bool = True, **kwargs: Any
     ) -> None:
         super().__init__(roi_size, **kwargs)
-        if any(not 0 <= axis < len(roi_size) for axis in mirror_axes):
+        if any(not 0 <= axis < len(roi_size) for axis in mirror_axes) or len(set(mirror_axes)) < len(mirror_axes):
             raise ValueError(
-                f"mirror_axes must hold spatial axes 0 to {len(roi_size) - 1}, got {list(mirror_axes)}; use [] for none"
+                f"mirror_axes must hold different spatial axes 0 to {len(roi_size) - 1}, got {list(mirror_axes)}; "
+                "use [] for none"
             )
         self.amp = amp
         axes = [axis + 2 for axis in mirror_axes]

@@ -50,14 +50,20 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         ValueError: if the file is not a checkpoint that can be read safely.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"there is no checkpoint {path}: train first or set ckpt_dir to the folder that holds it")
+        raise FileNotFoundError(
+            f"there is no checkpoint {path}: train first or set ckpt_dir to the folder that holds it"
+        )
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(
             f"{path} is not a readable checkpoint of tensors ({type(error).__name__}): it may be truncated; "
             "copy it again or train anew"
         ) from error
+    if not isinstance(checkpoint, Mapping):
+        kind = type(checkpoint).__name__
+        raise ValueError(f"{path} holds a {kind} where a state dict is expected; give a checkpoint")  # noqa: TRY004
+    return dict(checkpoint)
 
 
 def load_weights(network: nn.Module, path: str | Path, *, strict: bool = True) -> None:
@@ -121,7 +127,7 @@ class BestCheckpoint:
         Args:
             engine: the evaluator that has just finished.
         """
-        metric = float(engine.state.metrics[engine.state.key_metric_name])
+        metric = float(engine.state.metrics[engine.state.key_metric_name])  # type: ignore[attr-defined]
         if metric > self.best_metric:
             self.best_metric = metric
             self.best_epoch = int(engine.state.epoch)
@@ -180,8 +186,8 @@ class ResumableCheckpoint:
         missing = sorted(set(self.objects) - set(checkpoint))
         if missing:
             raise ValueError(
-                f"{path} cannot be resumed from, it lacks {', '.join(missing)}; give the last_checkpoint.pt of a training "
-                "as resume_ckpt, or give weights as finetune_ckpt"
+                f"{path} cannot be resumed from, it lacks {', '.join(missing)}; give the last_checkpoint.pt of a "
+                "training as resume_ckpt, or give weights as finetune_ckpt"
             )
         load_weights(self.objects["model"], path)
         epochs = trainer.state.max_epochs
@@ -189,7 +195,18 @@ class ResumableCheckpoint:
             if key != "model":
                 value.load_state_dict(checkpoint[key])
         if epochs is not None and trainer.state.epoch >= epochs:
-            raise ValueError(f"{path} has finished epoch {trainer.state.epoch} of {epochs}; set epochs above it to go on")
+            raise ValueError(
+                f"{path} has finished epoch {trainer.state.epoch} of {epochs}; set epochs above it to go on"
+            )
+        planned = checkpoint["trainer"].get("max_epochs")
+        if planned != epochs:
+            logger.warning(
+                "%s was planned for %s epochs and goes on to %s: the learning rate follows the old plan, which may "
+                "be zero at its end; to train longer, start anew with the weights as finetune_ckpt",
+                path,
+                planned,
+                epochs,
+            )
         trainer.state.max_epochs = epochs
         logger.info("resumed from %s after epoch %d of %s", path, trainer.state.epoch, epochs)
 

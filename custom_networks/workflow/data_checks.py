@@ -14,19 +14,23 @@ from monai.transforms import EnsureChannelFirst, LoadImage, MapTransform
 logger = logging.getLogger(__name__)
 
 
-def _load(path: str) -> MetaTensor:
+def _load(path: str, reader: LoadImage) -> MetaTensor:
     """Load an image with its channels first, or say in one sentence why not."""
     if not Path(path).exists():
         raise FileNotFoundError(f"there is no file {path}; correct dataset.json or restore the file")
     try:
-        return EnsureChannelFirst()(LoadImage(image_only=True)(path))
+        return EnsureChannelFirst()(reader(path))
     except ImportError as error:
-        raise ValueError(f"{path} needs a package that is missing ({error}); pip install 'custom_networks[dicom]'") from error
+        raise ValueError(
+            f"{path} needs a package that is missing ({error}); pip install 'custom_networks[dicom]'"
+        ) from error
     except Exception as error:
         reason = " ".join(str(error.__cause__ or error).split())[:200]
         if Path(path).is_dir() and "pydicom" in reason:
             reason = "reading DICOM needs pydicom: pip install 'custom_networks[dicom]'"
-        raise ValueError(f"{path} cannot be read as an image ({reason}); it may be truncated or corrupt: replace it") from error
+        raise ValueError(
+            f"{path} cannot be read as an image ({reason}); it may be truncated or corrupt: replace it"
+        ) from error
 
 
 def check_image(image: MetaTensor, path: str, in_channels: int) -> None:
@@ -45,20 +49,26 @@ def check_image(image: MetaTensor, path: str, in_channels: int) -> None:
         raise ValueError(f"{path} has {len(size)} spatial axes, shape {size}, where 3 are expected; give a 3D image")
     if image.shape[0] != in_channels:
         raise ValueError(
-            f"{path} has {image.shape[0]} channels of shape {size} where {in_channels} are expected; select the channels, "
-            f"or set in_channels to {image.shape[0]} and train"
+            f"{path} has {image.shape[0]} channels of shape {size} where {in_channels} are expected; select the "
+            f"channels, or set in_channels to {image.shape[0]} and train"
         )
     bad = int((~torch.isfinite(image)).sum())
     if bad:
-        raise ValueError(f"{path} holds {bad} NaN or infinite voxels; replace them, for example by the background value")
+        raise ValueError(
+            f"{path} holds {bad} NaN or infinite voxels; replace them, for example by the background value"
+        )
 
 
 def _check_label(label: MetaTensor, path: str, image: MetaTensor, image_path: str, label_names: Sequence[str]) -> bool:
     """Refuse a label that does not belong to the image or the classes; return whether it has any foreground."""
-    if tuple(label.shape) != (1, *image.shape[1:]):
-        raise ValueError(f"{path} has shape {tuple(label.shape[1:])} but {image_path} {tuple(image.shape[1:])}; resample one")
+    if label.shape[0] != 1:
+        raise ValueError(f"{path} has {label.shape[0]} channels where one of class indices is expected; merge them")
+    if label.shape[1:] != image.shape[1:]:
+        raise ValueError(
+            f"{path} has shape {tuple(label.shape[1:])} but {image_path} {tuple(image.shape[1:])}; resample one"
+        )
     difference = float((label.affine - image.affine).abs().max())
-    if difference > 1e-2:
+    if not difference <= 1e-2:  # also true for NaN
         raise ValueError(
             f"the geometry (affine) of {path} differs from {image_path} by up to {difference:.3g} mm; "
             "resample the label to the image or copy the right header"
@@ -94,11 +104,12 @@ def check_data(
         ValueError: if a file cannot be used, or no training label has any foreground.
     """
     empty = []
+    reader = LoadImage(image_only=True)
     for case in [*training, *validation, *inference]:
-        image = _load(case["image"])
+        image = _load(case["image"], reader)
         check_image(image, case["image"], in_channels)
         if "label" in case:
-            label = _load(case["label"])
+            label = _load(case["label"], reader)
             if not _check_label(label, case["label"], image, case["image"], label_names or ()):
                 empty.append(case["label"])
                 logger.warning("%s is all background", case["label"])

@@ -38,7 +38,9 @@ def _by_case(dataset_dir: Path, pattern: str, knob: str) -> dict[str, str]:
         raise FileNotFoundError(f"no file matches {dataset_dir / pattern}; set dataset_dir or {knob}")
     cases = {case_name(p): str(p) for p in paths}
     if len(cases) < len(paths):
-        raise ValueError(f"{len(paths)} files match {dataset_dir / pattern} but only {len(cases)} case names; rename them")
+        raise ValueError(
+            f"{len(paths)} files match {dataset_dir / pattern} but only {len(cases)} case names; rename them"
+        )
     return cases
 
 
@@ -48,8 +50,8 @@ def _pairs(dataset_dir: Path, image_glob: str, label_glob: str) -> list[dict[str
         alone = sorted(set(one) - set(other))
         if alone:
             raise ValueError(
-                f"{len(images)} images and {len(labels)} labels under {dataset_dir}: {one[alone[0]]} has no {missing} of "
-                f"the same name ({len(alone)} such files); add the missing files or remove these"
+                f"{len(images)} images and {len(labels)} labels under {dataset_dir}: {one[alone[0]]} has no {missing} "
+                f"of the same name ({len(alone)} such files); add the missing files or remove these"
             )
     return [{"image": images[name], "label": labels[name]} for name in sorted(images)]
 
@@ -62,7 +64,9 @@ def _fold_of(names: Sequence[str], folds_file: str | Path | None) -> dict[str, i
         chosen = {name: known[name] for name in names if name in known}
         if chosen:
             if len(chosen) < len(names):
-                logger.warning("%d of %d cases are in no fold of %s; left out", len(names) - len(chosen), len(names), folds_file)
+                logger.warning(
+                    "%d of %d cases are in no fold of %s; left out", len(names) - len(chosen), len(names), folds_file
+                )
             return chosen
     return {name: rank % FOLDS for rank, name in enumerate(sorted(names))}
 
@@ -105,10 +109,12 @@ def segmentation_data_list(
     else:
         index = root / "dataset.json"
         if not index.is_file():
-            raise FileNotFoundError(f"there is no {index}; set dataset_dir to a Decathlon folder, or image_glob and label_glob")
-        entries = json.loads(index.read_text())
+            raise FileNotFoundError(
+                f"there is no {index}; set dataset_dir to a Decathlon folder, or image_glob and label_glob"
+            )
+        validation = _has_validation(index)
         cases = _decathlon(index, "training")
-        if entries.get("validation"):
+        if validation:
             return cases if section == "training" else _decathlon(index, "validation")
     folds = _fold_of([case_name(case["image"]) for case in cases], folds_file)
     split: dict[bool, list[dict[str, str]]] = {True: [], False: []}
@@ -122,17 +128,34 @@ def segmentation_data_list(
     return split[section == "validation"]
 
 
+def _has_validation(index: Path) -> bool:
+    """Tell whether a dataset.json holds a validation list, or say why it cannot be read."""
+    try:
+        return bool(json.loads(index.read_text(encoding="utf-8")).get("validation"))
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{index} is not a JSON object ({error}); write it as in the Medical Decathlon") from error
+
+
 def _decathlon(index: Path, section: str) -> list[dict[str, str]]:
     """Read one list of a Decathlon dataset.json."""
     try:
         cases = load_decathlon_datalist(index, is_segmentation=True, data_list_key=section, base_dir=index.parent)
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{index} has no usable {section!r} list ({error}); write one image and one label per case") from error
+        raise ValueError(
+            f"{index} has no usable {section!r} list ({error}); write one image and one label per case"
+        ) from error
     for number, case in enumerate(cases):
         if not isinstance(case, dict) or not {"image", "label"} <= set(case):
             raise ValueError(f"entry {number} of {section!r} in {index} has no image or no label; add the missing path")
     if not cases:
         raise ValueError(f"{section!r} in {index} is empty; add at least one case")
+    names = [case_name(case["image"]) for case in cases]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(
+            f"{len(twice)} image names occur twice in {section!r} of {index}, such as {twice[0]!r}; give every case a "
+            "file name of its own, results are listed by it"
+        )
     return [{"image": str(case["image"]), "label": str(case["label"])} for case in cases]
 
 
@@ -158,7 +181,9 @@ def inference_data_list(dataset_dir: str | Path) -> list[dict[str, str]]:
         raise FileNotFoundError(f"there is no file or folder {path}; set dataset_dir to an image or a folder of images")
     if path.is_file():
         if not path.name.lower().endswith(SUFFIXES):
-            raise ValueError(f"{path} is not one of {', '.join(SUFFIXES)}; convert it, or give the folder of a DICOM series")
+            raise ValueError(
+                f"{path} is not one of {', '.join(SUFFIXES)}; convert it, or give the folder of a DICOM series"
+            )
         return [{"image": str(path)}]
     found = [p for p in sorted(path.iterdir()) if not p.name.startswith(".")]
     images = [p for p in found if p.is_file() and p.name.lower().endswith(SUFFIXES)]
@@ -167,9 +192,13 @@ def inference_data_list(dataset_dir: str | Path) -> list[dict[str, str]]:
     if not images:
         images = [p for p in found if p.is_dir() and any(q.is_file() and _is_dicom(q) for q in sorted(p.iterdir()))]
     if not images:
-        raise FileNotFoundError(f"no NIfTI, NRRD or DICOM image in {path}; set dataset_dir to an image or a folder of images")
+        raise FileNotFoundError(
+            f"no NIfTI, NRRD or DICOM image in {path}; set dataset_dir to an image or a folder of images"
+        )
     names = [case_name(p) for p in images]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise ValueError(f"{len(twice)} names in {path} occur twice, such as {twice[0]!r}; their results would overwrite each other")
+        raise ValueError(
+            f"{len(twice)} names in {path} occur twice, such as {twice[0]!r}; their results would overwrite each other"
+        )
     return [{"image": str(p)} for p in images]

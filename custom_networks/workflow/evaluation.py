@@ -40,8 +40,10 @@ def segmentation_metrics(prediction: Tensor, reference: Tensor, spacing: Sequenc
     .. math:: \mathrm{dice} = \frac{2|P \cap R|}{|P| + |R|}, \quad \mathrm{iou} = \frac{|P \cap R|}{|P \cup R|}, \quad
               \mathrm{voe} = 1 - \mathrm{iou}, \quad \mathrm{rvd} = \frac{|P| - |R|}{|R|},
 
-    the mean surface distance is the mean over the surface voxels of both masks of the distance to the other surface,
-    and hd95 is the larger of the two 95th percentiles of those distances. ``POLICY`` says what holds for empty masks.
+    A surface voxel is a voxel of the mask with a face neighbour outside the mask or the image. From each surface voxel
+    of either mask the distance to the nearest surface voxel of the other is taken: the mean surface distance is the
+    mean of all of them in one pool (not of the two means, so the larger surface weighs more), hd95 the larger of the
+    two 95th percentiles (linearly interpolated). ``POLICY`` says what holds for empty masks.
 
     Args:
         prediction: boolean mask ``(*spatial)``.
@@ -52,7 +54,7 @@ def segmentation_metrics(prediction: Tensor, reference: Tensor, spacing: Sequenc
         The metrics, and the two volumes in mm3.
 
     Cost:
-        Two Euclidean distance transforms of the joint bounding box.
+        Two erosions of the joint bounding box and, per metric, two nearest-neighbour searches over the surfaces.
 
     Example:
         >>> mask = torch.zeros(4, 4, 4, dtype=torch.bool)
@@ -140,7 +142,7 @@ class SegmentationReport:
         Args:
             engine: the evaluator.
         """
-        for output in engine.state.output:
+        for output in engine.state.output:  # type: ignore[union-attr]
             label = output["label"]
             spacing = [float(s) for s in label.affine[:3, :3].norm(dim=0)]
             case = case_name(label.meta["filename_or_obj"])

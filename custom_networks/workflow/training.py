@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import logging
 import math
+import os
 import random
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -90,8 +92,9 @@ class NonFiniteLossHandler:
 class TrainingProgress:
     """Show a progress bar with loss and remaining time, and write the training curve as CSV.
 
-    The columns are the epoch, the mean loss of its iterations, the learning rate after it, and, in the epochs that
-    were validated, the evaluator's key metric. A resumed training appends.
+    The columns are the epoch, the mean loss of its iterations, the learning rate after it, its wall time in seconds
+    with its validation, and, in the epochs that were validated, the evaluator's key metric. A resumed training goes on
+    after the last epoch it knows: rows that it repeats are replaced.
 
     Args:
         evaluator: the MONAI evaluator of the validation, run by a handler that was attached before.
@@ -102,6 +105,7 @@ class TrainingProgress:
         self.evaluator = evaluator
         self.path = Path(path)
         self.losses: list[float] = []
+        self.started = time.monotonic()
 
     def attach(self, engine: Engine) -> None:
         """Listen to a trainer.
@@ -118,26 +122,49 @@ class TrainingProgress:
             event_name=Events.EPOCH_COMPLETED,
             closing_event_name=Events.COMPLETED,
         )
-        engine.add_event_handler(Events.EPOCH_STARTED, lambda _: self.losses.clear())
+        engine.add_event_handler(Events.EPOCH_STARTED, self._start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, lambda e: self.losses.append(_loss(e.state.output)))
         engine.add_event_handler(Events.EPOCH_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
-        """Append one row.
+        """Write the row of this epoch after those of the earlier ones.
 
         Args:
             engine: the trainer whose epoch has ended.
         """
         validated = self.evaluator.state.epoch == engine.state.epoch
-        metric = self.evaluator.state.metrics[self.evaluator.state.key_metric_name] if validated else math.nan
+        key = self.evaluator.state.key_metric_name  # type: ignore[attr-defined]
+        metric = self.evaluator.state.metrics[key] if validated else math.nan
         loss = sum(self.losses) / len(self.losses)
         rate = engine.optimizer.param_groups[0]["lr"]  # type: ignore[attr-defined]
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        new = engine.state.epoch == 1 or not self.path.is_file()
-        with self.path.open("w" if new else "a", newline="") as file:
-            writer = csv.writer(file)
-            if new:
-                writer.writerow(["epoch", "loss", "learning_rate", "validation_metric"])
-            writer.writerow([engine.state.epoch, f"{loss:.6f}", f"{rate:.6g}", f"{metric:.6f}" if validated else ""])
+        seconds = time.monotonic() - self.started
+        row = [
+            str(engine.state.epoch),
+            f"{loss:.6f}",
+            f"{rate:.6g}",
+            f"{seconds:.1f}",
+            f"{metric:.6f}" if validated else "",
+        ]
+        self._write([*self._rows_before(engine.state.epoch), row])
         if validated:
             logger.info("epoch %d: loss %.4f, validation metric %.4f", engine.state.epoch, loss, metric)
+
+    def _start(self, engine: Engine) -> None:
+        """Forget the last epoch."""
+        self.losses.clear()
+        self.started = time.monotonic()
+
+    def _rows_before(self, epoch: int) -> list[list[str]]:
+        """Read the rows of earlier epochs; a training that was killed and resumed repeats the later ones."""
+        if not self.path.is_file():
+            return []
+        with self.path.open(newline="") as file:
+            return [row for row in csv.reader(file) if row and row[0].isdigit() and int(row[0]) < epoch]
+
+    def _write(self, rows: Sequence[Sequence[str]]) -> None:
+        """Replace the file in one step."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.path.with_name(f"{self.path.name}.partial")
+        with partial.open("w", newline="") as file:
+            csv.writer(file).writerows([["epoch", "loss", "learning_rate", "seconds", "validation_metric"], *rows])
+        os.replace(partial, self.path)

@@ -17,6 +17,7 @@ class Bundle:
         changelog: version to what changed.
         title: heading of its README.
         summary: one sentence about the network, for README and metadata.
+        network_name: the network in a few words, for tables.
         network: class path and arguments of ``network_def``; ``in_channels`` and ``out_channels`` are added.
         knobs: values of the recipe's knobs.
         metadata: keys of ``metadata.json`` that only this bundle knows.
@@ -33,6 +34,7 @@ class Bundle:
     changelog: Mapping[str, str]
     title: str
     summary: str
+    network_name: str
     network: Mapping[str, Any]
     knobs: Mapping[str, Any]
     metadata: Mapping[str, Any]

@@ -8,7 +8,7 @@ from typing import Any
 
 
 def to_json(value: Any, indent: int = 0) -> str:
-    """Format a JSON value with two-space indents and every array of scalars on one line.
+    r"""Format a JSON value with two-space indents and every array of scalars on one line.
 
     Args:
         value: what ``json`` can write.
@@ -16,7 +16,7 @@ def to_json(value: Any, indent: int = 0) -> str:
 
     Example:
         >>> to_json({"a": [1, 2]})
-        '{\\n  "a": [1, 2]\\n}'
+        '{\n  "a": [1, 2]\n}'
     """
     inner, outer = " " * (indent + 2), " " * indent
     if isinstance(value, Mapping) and value:

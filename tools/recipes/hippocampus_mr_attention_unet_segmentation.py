@@ -14,6 +14,7 @@ BUNDLE = Bundle(
         "A 3D U-Net with additive attention gates on its skip connections and a non-local block on its coarsest grid, "
         "which separates the anterior from the posterior hippocampus in T1 MR crops"
     ),
+    network_name="Attention U-Net with a non-local block",
     network={
         "_target_": "custom_networks.nets.AttentionUnet",
         "features": [16, 32, 64, 128],
@@ -24,7 +25,7 @@ BUNDLE = Bundle(
         "dropout": 0.0,
         "deep_supervision": False,
     },
-    knobs={**hippocampus.KNOBS, "epochs": 60, "val_interval": 5, "batch_size": 2, "learning_rate": 0.003},
+    knobs={**hippocampus.KNOBS, "epochs": 50, "val_interval": 10, "batch_size": 2, "learning_rate": 0.003},
     metadata={
         **hippocampus.METADATA,
         "references": [
@@ -42,6 +43,7 @@ BUNDLE = Bundle(
         "gate": {"network_def#attention": ["gate"]},
         "non_local": {"network_def#attention": ["non_local"]},
         "gate_non_local": {"network_def#attention": ["gate", "non_local"]},
+        "removal": {"epochs": 6, "val_interval": 6},
         "demo": {"epochs": 160, "val_interval": 20},
     },
     removal_profiles=("plain", "gate", "non_local", "gate_non_local"),

@@ -199,7 +199,6 @@ def _validation() -> dict[str, Any]:
     }
 
 
-
 def train(bundle: Bundle) -> dict[str, Any]:
     """Return train.json.
 
@@ -231,7 +230,7 @@ def train(bundle: Bundle) -> dict[str, Any]:
         "lr_scheduler": {
             "_target_": "torch.optim.lr_scheduler.PolynomialLR",
             "optimizer": "@optimizer",
-            "total_iters": "$@epochs * len(@train#dataloader)",
+            "total_iters": "$max(@epochs, @train#trainer#max_epochs) * len(@train#dataloader)",
             "power": 0.9,
         },
         "train": _training(),

@@ -1,0 +1,195 @@
+"""Every bundle's configs, metadata and exports."""
+
+from __future__ import annotations
+
+import json
+import warnings
+
+import monai.bundle
+import numpy as np
+import pytest
+import torch
+
+from tests.synthetic import BUNDLES, config, paths, tiny_knobs, tiny_network, tiny_training, weights, workflow
+from tools.bundles import render
+from tools.recipes.segmentation.metadata import SCHEMA
+
+META = "metadata"
+TENSOR = {
+    "type": "object",
+    "required": ["type", "format", "num_channels", "spatial_shape", "dtype", "value_range"],
+    "properties": {
+        "num_channels": {"type": "integer", "minimum": 1},
+        "spatial_shape": {"type": "array", "items": {"type": ["integer", "string"]}},
+        "dtype": {"type": "string"},
+        "value_range": {"type": "array", "items": {"type": "number"}},
+        "is_patch_data": {"type": "boolean"},
+        "channel_def": {"type": "object", "additionalProperties": {"type": "string"}},
+    },
+}
+TEXTS = "schema version monai_version pytorch_version numpy_version task description authors copyright".split()
+REQUIRED = {
+    "type": "object",
+    "required": [*TEXTS, "required_packages_version", "network_data_format"],
+    "properties": {
+        **{key: {"type": "string", "minLength": 1} for key in TEXTS},
+        "changelog": {"type": "object", "additionalProperties": {"type": "string"}},
+        "required_packages_version": {"type": "object", "additionalProperties": {"type": "string"}},
+        "supported_apps": {"type": "object"},
+        "network_data_format": {
+            "type": "object",
+            "required": ["inputs", "outputs"],
+            "properties": {key: {"type": "object", "additionalProperties": TENSOR} for key in ("inputs", "outputs")},
+        },
+    },
+}
+
+
+def meta_path(bundle):
+    return paths(bundle, META)[0]
+
+
+def test_there_is_a_bundle():
+    assert BUNDLES
+
+
+def test_every_file_is_rendered_from_the_recipe():
+    render(check=True)
+
+
+def test_the_files_of_a_bundle_are_there(bundle):
+    names = ["train", "inference", "evaluate", "multi_gpu_train", "multi_gpu_evaluate", META]
+    files = [f"configs/{name}.json" for name in names]
+    files += ["configs/logging.conf", "docs/README.md", "docs/data_license.txt", "LICENSE"]
+    assert [name for name in files if not (bundle / name).is_file()] == []
+    assert list((bundle / "configs" / "profiles").glob("*.json"))
+    assert "_v" not in bundle.name
+
+
+def test_training_and_inference_share_their_knobs(bundle):
+    train, inference = config(bundle), config(bundle, "inference")
+    shared = [key for key in train if key in inference and not isinstance(train[key], dict)]
+    different = {key for key in shared if train[key] != inference[key]}
+    assert different <= {"dataset_dir", "initialize", "run"}
+    assert {"label_names", "spacing", "patch_size", "amp", "mirror_axes", "largest_component"} <= set(shared)
+    assert train["validate"]["inferer"] == inference["inferer"]
+
+
+def test_the_networks_differ_in_deep_supervision_only(bundle):
+    train, inference = config(bundle)["network_def"], config(bundle, "inference")["network_def"]
+    assert {**train, "deep_supervision": False} == {**inference, "deep_supervision": False}
+    assert inference.get("deep_supervision", False) is False
+
+
+def test_the_network_is_an_inline_dict_with_dropout(bundle):
+    assert all(config(bundle, name)["network_def"]["dropout"] == 0.0 for name in ("train", "inference"))
+
+
+def test_our_code_is_never_imported_by_an_expression(bundle):
+    def walk(value):
+        if isinstance(value, dict):
+            if str(value.get("_target_", "")).startswith("custom_networks."):
+                assert value["_requires_"] == "@code_path"
+            value = list(value.values())
+        if isinstance(value, list):
+            for item in value:
+                walk(item)
+        assert not (isinstance(value, str) and value.startswith("$") and "import custom_networks" in value)
+
+    for path in (bundle / "configs").glob("*.json"):
+        walk(json.loads(path.read_text()))
+
+
+def test_profiles_are_flat_and_override_what_exists(bundle):
+    known = config(bundle)
+    for path in (bundle / "configs" / "profiles").glob("*.json"):
+        for key, value in json.loads(path.read_text()).items():
+            assert not isinstance(value, dict), f"{path.name}: {key} is not flat"
+            node = known
+            for part in key.split("#"):
+                node = node[part]
+
+
+@pytest.mark.parametrize("names", [["train"], ["train", "evaluate"]], ids=" ".join)
+def test_properties_of_training(bundle, dataset, tmp_path, names):
+    assert workflow(bundle, names, "train", tiny_training(bundle, dataset, tmp_path)).check_properties() == []
+
+
+def test_properties_of_inference(bundle, dataset, trained):
+    overrides = {**tiny_knobs(bundle), "dataset_dir": str(dataset / "imagesTr"), "ckpt_dir": str(trained)}
+    assert workflow(bundle, "inference", "infer", overrides).check_properties() == []
+
+
+def test_a_workflow_needs_neither_data_nor_weights(bundle, tmp_path):
+    overrides = {"dataset_dir": str(tmp_path / "absent"), "load_pretrain": False}
+    network = workflow(bundle, "inference", "infer", overrides).network_def
+    assert sum(p.numel() for p in network.parameters()) <= 5_000_000
+    assert workflow(bundle, "train", "train", {"dataset_dir": str(tmp_path / "absent")}).network_def is not None
+
+
+@pytest.mark.filterwarnings("ignore:No hash value provided")
+def test_metadata_has_the_required_keys(bundle, tmp_path):
+    schema = tmp_path / "schema.json"
+    schema.write_text(json.dumps(REQUIRED))
+    monai.bundle.verify_metadata(meta_file=meta_path(bundle), filepath=str(schema))
+    broken = {key: value for key, value in config(bundle, META).items() if key != "copyright"}
+    (tmp_path / "broken.json").write_text(json.dumps(broken))
+    with pytest.raises(ValueError, match="'copyright' is a required property"):
+        monai.bundle.verify_metadata(meta_file=str(tmp_path / "broken.json"), filepath=str(schema))
+
+
+def test_metadata_agrees_with_the_configs(bundle):
+    meta, train = config(bundle, META), config(bundle)
+    assert meta["schema"] == SCHEMA
+    assert meta["version"] in meta["changelog"]
+    assert all(0 <= int(part) <= 9 for part in meta["version"].split("."))
+    formats = meta["network_data_format"]
+    assert (list(formats["inputs"]), list(formats["outputs"])) == (["image"], ["pred"])
+    image, pred = formats["inputs"]["image"], formats["outputs"]["pred"]
+    assert list(pred["channel_def"].values()) == train["label_names"]
+    assert list(pred["channel_def"]) == [str(number) for number in range(pred["num_channels"])]
+    assert image["num_channels"] == len(image["channel_def"]) == train["in_channels"]
+    assert image["spatial_shape"] == pred["spatial_shape"] == train["patch_size"]
+
+
+def test_network_matches_the_metadata(bundle):
+    arguments = {"meta_file": meta_path(bundle), "config_file": paths(bundle, "inference")[0], "device": "cpu"}
+    monai.bundle.verify_net_in_out("network_def", bundle_root=str(bundle), **arguments)
+
+
+@pytest.fixture
+def exporting(bundle, trained):
+    """Return the arguments of both exports, an input, and what PyTorch makes of it."""
+    tiny = {**tiny_network(bundle), "in_channels": 1, "label_names": ["background", "Small", "Large"]}
+    network = workflow(bundle, "inference", "infer", {**tiny, "load_pretrain": False}).network_def.eval()
+    network.load_state_dict(weights(trained / "model.pt"))
+    x = torch.randn(1, 1, 16, 24, 16)
+    arguments = {
+        "net_id": "network_def",
+        "ckpt_file": str(trained / "model.pt"),
+        "meta_file": meta_path(bundle),
+        "config_file": paths(bundle, "inference")[0],
+        "input_shape": list(x.shape),
+        "bundle_root": str(bundle),
+        **tiny,
+    }
+    with torch.no_grad():
+        return arguments, x, network(x)
+
+
+def test_torchscript_export_equals_pytorch(exporting, tmp_path):
+    arguments, x, expected = exporting
+    monai.bundle.ckpt_export(filepath=str(tmp_path / "model.ts"), **arguments)
+    with torch.no_grad():
+        torch.testing.assert_close(torch.jit.load(tmp_path / "model.ts")(x), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_onnx_export_equals_pytorch(exporting, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    arguments, x, expected = exporting
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own deprecations, which differ from version to version
+        monai.bundle.onnx_export(filepath=str(tmp_path / "model.onnx"), **arguments)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    (result,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    np.testing.assert_allclose(result, expected.numpy(), rtol=1e-4, atol=1e-4)

@@ -1,0 +1,48 @@
+"""A resumed training equals an uninterrupted one bit by bit, with dropout and every augmentation on."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.synthetic import assert_equal_weights, config, read_rows, run, tiny_training
+
+
+def restless(bundle):
+    """Return overrides that switch on everything random."""
+    random = config(bundle)["train"]["random_transforms"]
+    chances = {f"train#random_transforms#{i}#prob": 0.5 for i, transform in enumerate(random) if "prob" in transform}
+    assert len(chances) >= 5
+    return {**chances, "mirror_axes": [0, 2], "network_def#dropout": 0.3, "epochs": 6, "val_interval": 2}
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_three_and_three_epochs_equal_six(bundle, dataset, tmp_path, num_workers):
+    knobs = {**restless(bundle), "num_workers": num_workers, "cache_rate": 1.0 if num_workers else 0.0}
+    straight, parts = tmp_path / "straight", tmp_path / "parts"
+    run(bundle, "train", tiny_training(bundle, dataset, straight, **knobs))
+    run(bundle, "train", tiny_training(bundle, dataset, parts, **knobs, **{"train#trainer#max_epochs": 3}))
+    half = torch.load(parts / "last_checkpoint.pt", weights_only=True)
+    torch.rand(7)  # the state of the generators must not matter
+    run(bundle, "train", tiny_training(bundle, dataset, parts, **knobs, resume_ckpt=str(parts / "last_checkpoint.pt")))
+
+    assert_equal_weights(straight / "last_checkpoint.pt", parts / "last_checkpoint.pt")
+    assert_equal_weights(straight / "model.pt", parts / "model.pt")
+    first, second = (torch.load(p / "last_checkpoint.pt", weights_only=True) for p in (straight, parts))
+    assert half["trainer"]["epoch_length"] * 3 == half["trainer"]["iteration"]
+    for key in ("trainer", "lr_scheduler", "best_checkpoint"):
+        assert first[key] == second[key]
+    moments = [checkpoint["optimizer"]["state"] for checkpoint in (first, second)]
+    for number, state in moments[0].items():
+        assert all(torch.equal(value, moments[1][number][name]) for name, value in state.items())
+    curves = [read_rows(folder / "training_curve.csv") for folder in (straight, parts)]
+    curves = [[{**row, "seconds": ""} for row in curve] for curve in curves]
+    assert curves[0] == curves[1]
+    assert len(curves[0]) == 6
+
+
+def test_another_seed_gives_other_weights(bundle, dataset, tmp_path):
+    for seed in (0, 1):
+        run(bundle, "train", tiny_training(bundle, dataset, tmp_path / str(seed), seed=seed, epochs=1))
+    with pytest.raises(AssertionError):
+        assert_equal_weights(tmp_path / "0" / "model.pt", tmp_path / "1" / "model.pt")

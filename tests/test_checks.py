@@ -1,0 +1,62 @@
+"""The argument checks: what they return, and the sentence of every error."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from custom_networks.checks import check_input, check_reduction, check_spatial_dims, per_axis
+
+
+@pytest.mark.parametrize(("value", "want"), [(2, (2, 2, 2)), ((1, 2, 3), (1, 2, 3)), ([4, 4, 1], (4, 4, 1))], ids=str)
+def test_per_axis(value, want):
+    assert per_axis(value, 3, "strides") == want
+
+
+@pytest.mark.parametrize("value", [0, -1, (1, 2), (1, 2, 3, 4), (2, 0, 2), ()], ids=str)
+def test_per_axis_refuses(value):
+    with pytest.raises(ValueError, match=r"strides must be a positive integer or 3 positive integers, got .*; use for"):
+        per_axis(value, 3, "strides")
+
+
+@pytest.mark.parametrize(("channels", "reduction", "want"), [(16, 8, 2), (16, 1, 16), (4, 8, 1), (5, 2, 2)])
+def test_check_reduction(channels, reduction, want):
+    assert check_reduction(channels, reduction) == want
+
+
+@pytest.mark.parametrize("reduction", [0, -1])
+def test_check_reduction_refuses(reduction):
+    with pytest.raises(ValueError, match=f"width must be at least 1, got {reduction}; use 1 to keep all 16 channels"):
+        check_reduction(16, reduction, "width")
+
+
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_check_spatial_dims(spatial_dims):
+    check_spatial_dims(spatial_dims)
+
+
+@pytest.mark.parametrize("spatial_dims", [0, 1, 4])
+def test_check_spatial_dims_refuses(spatial_dims):
+    with pytest.raises(ValueError, match=f"spatial_dims must be 2 or 3, got {spatial_dims}; reshape the data"):
+        check_spatial_dims(spatial_dims)
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 8, 4, 12), (3, 2, 8, 8, 4), (1, 2, 16, 4, 4)], ids=str)
+def test_check_input(shape):
+    check_input(torch.zeros(shape), 2, (8, 4, 4))
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((2, 8, 4, 4), r"must have 5 axes \(batch, channel, 3 spatial\), got shape \(2, 8, 4, 4\); add or remove"),
+        ((1, 2, 8, 4, 4, 1), r"must have 5 axes .* got shape \(1, 2, 8, 4, 4, 1\)"),
+        ((1, 3, 8, 4, 8), r"must have 2 channels, got 3 \(shape \(1, 3, 8, 4, 8\)\); set in_channels=3 or select"),
+        ((1, 2, 9, 4, 7), r"spatial shape \(9, 4, 7\) must be divisible by \(8, 4, 4\); pad to \(16, 4, 8\)"),
+        ((1, 2, 8, 4, 4), r"spatial shape \(8, 4, 4\) leaves one voxel on the coarsest grid; pad to \(16, 4, 4\)"),
+    ],
+    ids=["too-few-axes", "too-many-axes", "channels", "divisor", "one-voxel"],
+)
+def test_check_input_refuses(shape, message):
+    with pytest.raises(ValueError, match=message):
+        check_input(torch.zeros(shape), 2, (8, 4, 4))
