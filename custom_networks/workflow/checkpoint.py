@@ -191,24 +191,29 @@ class ResumableCheckpoint:
             )
         load_weights(self.objects["model"], path)
         epochs = trainer.state.max_epochs
+        horizon = self._horizon()
         for key, value in self.objects.items():
             if key != "model":
                 value.load_state_dict(checkpoint[key])
         if epochs is not None and trainer.state.epoch >= epochs:
             raise ValueError(
-                f"{path} has finished epoch {trainer.state.epoch} of {epochs}; set epochs above it to go on"
+                f"{path} has finished epoch {trainer.state.epoch} of {epochs} and its schedule with it; to train on, "
+                "start anew with its weights as finetune_ckpt"
             )
-        planned = checkpoint["trainer"].get("max_epochs")
-        if planned != epochs:
+        if self._horizon() != horizon:
             logger.warning(
-                "%s was planned for %s epochs and goes on to %s: the learning rate follows the old plan, which may "
-                "be zero at its end; to train longer, start anew with the weights as finetune_ckpt",
+                "%s planned its learning rate over %s iterations, not %s, and keeps that plan, after whose end nothing "
+                "is learned; to train longer, start anew with the weights as finetune_ckpt",
                 path,
-                planned,
-                epochs,
+                self._horizon(),
+                horizon,
             )
         trainer.state.max_epochs = epochs
         logger.info("resumed from %s after epoch %d of %s", path, trainer.state.epoch, epochs)
+
+    def _horizon(self) -> int | None:
+        """Return the number of iterations over which the learning rate is planned, where the schedule has one."""
+        return getattr(self.objects.get("lr_scheduler"), "total_iters", None)
 
     def __call__(self, trainer: Engine) -> None:
         """Write the state.

@@ -59,12 +59,12 @@ def test_attention_map_rows_are_the_weights():
         (2, (3, 4, 6), [(2, 2, 2), (7, 6, 3), (2, 3, 5)]),
         (3, (3, 4, 6), [(3, 3, 3), (4, 6, 9), (6, 3, 4)]),
         ((2, 1, 3), (5, 2, 3), [(2, 3, 5), (4, 2, 7)]),
-        ((2, 2, 3), (1, 4, 6), [(1, 3, 5), (1, 2, 3)]),
+        ((2, 2, 3), (1, 4, 6), [(1, 3, 5), (1, 5, 7)]),
     ],
     ids=["cube", "three", "anisotropic", "slab"],
 )
 def test_export_does_not_remember_the_example(pool, example, sizes):
-    module = randomised(NonLocal(3, 8, pool=pool)).float()
+    module = randomised(NonLocal(3, 8, pool=pool, norm=None)).float()  # a norm would hide a constant error
     axes = {i: torch.export.Dim.DYNAMIC for i, size in enumerate((2, 8, *example)) if i != 1 and size > 1}
     exported = torch.export.export(module, (torch.randn(2, 8, *example),), dynamic_shapes=(axes,)).module()
     for size in sizes:

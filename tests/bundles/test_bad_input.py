@@ -200,7 +200,7 @@ def test_training_refuses_to_resume_from_bare_weights(bundle, dataset, trained, 
 def test_training_refuses_to_resume_what_is_finished(bundle, dataset, trained, tmp_path, refused):
     resume = {"resume_ckpt": str(trained / "last_checkpoint.pt"), "epochs": EPOCHS}
     sentence = refused(bundle, "train", tiny_training(bundle, dataset, tmp_path / "out", **resume))
-    assert f"has finished epoch {EPOCHS} of {EPOCHS}; set epochs above it to go on" in sentence
+    assert f"has finished epoch {EPOCHS} of {EPOCHS} and its schedule" in sentence
     assert not {"model.pt", "last_checkpoint.pt"} & set(files_under(tmp_path))
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from ignite.engine import Engine, Events
 from torch import nn
+from torch.optim.lr_scheduler import PolynomialLR
 
 from custom_networks.workflow import BestCheckpoint, ResumableCheckpoint, load_weights
 from custom_networks.workflow.checkpoint import bare, read_checkpoint, save_atomically
@@ -253,18 +254,24 @@ def test_a_resumed_training_has_the_whole_state(tmp_path, caplog):
     assert not [r for r in caplog.records if r.levelno >= logging.WARNING]
 
 
-def test_other_epochs_than_planned_are_taken_with_a_warning(tmp_path, caplog):
-    _, path = stopped_after(tmp_path, 2)
-    trainer, _, checkpoint = training(tmp_path, max_epochs=8, resume=path)
+@pytest.mark.parametrize(("iterations", "warns"), [(10, False), (16, True)])
+def test_another_plan_of_the_learning_rate_is_kept_with_a_warning(tmp_path, caplog, iterations, warns):
+    trainer, objects, checkpoint = training(tmp_path)
+    checkpoint.objects["lr_scheduler"] = PolynomialLR(objects["optimizer"], 10)
+    checkpoint.attach(trainer)
+    trainer.run([0, 0], max_epochs=2)
+    trainer, objects, checkpoint = training(tmp_path, max_epochs=8, resume=checkpoint.path)
+    checkpoint.objects["lr_scheduler"] = PolynomialLR(objects["optimizer"], iterations)
     checkpoint.attach(trainer)
     assert trainer.state.max_epochs == 8
-    assert "planned for 5 epochs and goes on to 8" in caplog.text
+    assert checkpoint.objects["lr_scheduler"].total_iters == 10
+    assert ("planned its learning rate over 10 iterations, not 16" in caplog.text) is warns
 
 
 def test_nothing_to_resume(tmp_path):
     _, path = stopped_after(tmp_path, 3, max_epochs=3)
     trainer, _, checkpoint = training(tmp_path, max_epochs=3, resume=path)
-    with pytest.raises(ValueError, match=r"has finished epoch 3 of 3; set epochs above it"):
+    with pytest.raises(ValueError, match=r"has finished epoch 3 of 3 and its schedule .* finetune_ckpt"):
         checkpoint.attach(trainer)
     weights = saved(tmp_path / "model.pt", network().state_dict())
     trainer, _, checkpoint = training(tmp_path, resume=weights)

@@ -17,15 +17,15 @@ BUNDLE = Bundle(
     network_name="Attention U-Net with a non-local block",
     network={
         "_target_": "custom_networks.nets.AttentionUnet",
-        "features": [16, 32, 64, 128],
-        "strides": [2, 2, 2],
+        "features": [16, 32, 64],
+        "strides": [2, 2],
         "kernel_size": 3,
         "attention": ["gate", "non_local"],
         "non_local_levels": [-1],
         "dropout": 0.0,
         "deep_supervision": False,
     },
-    knobs={**hippocampus.KNOBS, "epochs": 50, "val_interval": 10, "batch_size": 2, "learning_rate": 0.003},
+    knobs={**hippocampus.KNOBS, "epochs": 42, "val_interval": 14, "batch_size": 2, "learning_rate": 0.003},
     metadata={
         **hippocampus.METADATA,
         "references": [
