@@ -7,7 +7,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 BUNDLE := bundles/hippocampus_mr_attention_unet_segmentation
 MONAI_ATTENTION_UNET := {"_target_": "monai.networks.nets.AttentionUnet", "spatial_dims": 3, "in_channels": 1, \
-	"out_channels": 3, "channels": [16, 32, 64, 128], "strides": [2, 2, 2]}
+	"out_channels": 3, "channels": [16, 32, 64], "strides": [2, 2]}
 
 .PHONY: help demo test lint docs bench clean
 

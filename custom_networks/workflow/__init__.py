@@ -8,11 +8,12 @@ from custom_networks.workflow.deep_supervision import StackedDeepSupervisionLoss
 from custom_networks.workflow.errors import report_errors
 from custom_networks.workflow.evaluation import SegmentationReport
 from custom_networks.workflow.spacing import MonaiLabelSpacingd
-from custom_networks.workflow.training import NonFiniteLossHandler, ReseedHandler, TrainingProgress
+from custom_networks.workflow.training import LastEpochValidation, NonFiniteLossHandler, ReseedHandler, TrainingProgress
 
 __all__ = [
     "AutocastInferer",
     "BestCheckpoint",
+    "LastEpochValidation",
     "MirrorSlidingWindowInferer",
     "MonaiLabelSpacingd",
     "NonFiniteLossHandler",

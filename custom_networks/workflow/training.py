@@ -17,6 +17,7 @@ import torch
 from ignite.engine import Engine, Events
 from ignite.handlers import ProgressBar
 from monai.data.utils import set_rnd
+from monai.engines import Evaluator
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +88,37 @@ class NonFiniteLossHandler:
                 f"the loss became {loss} in epoch {engine.state.epoch}, iteration {engine.state.iteration}; lower "
                 "learning_rate or set amp to false, and resume from last_checkpoint.pt"
             )
+
+
+class LastEpochValidation:
+    """Validate after the last epoch, if the regular validation has not just done so.
+
+    Without it a training whose ``epochs`` is no multiple of ``val_interval`` never looks at its final weights, and one
+    with fewer epochs than that ends without any ``model.pt``.
+
+    Args:
+        validator: the MONAI evaluator of the validation.
+    """
+
+    def __init__(self, validator: Evaluator) -> None:
+        self.validator = validator
+
+    def attach(self, engine: Engine) -> None:
+        """Listen to a trainer, after the regular validation.
+
+        Args:
+            engine: a MONAI trainer.
+        """
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Validate if this was the last epoch.
+
+        Args:
+            engine: the trainer whose epoch has ended.
+        """
+        if engine.state.epoch == engine.state.max_epochs and self.validator.state.epoch != engine.state.epoch:
+            self.validator.run(engine.state.epoch)
 
 
 class TrainingProgress:

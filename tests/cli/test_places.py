@@ -13,6 +13,8 @@ from tests.bundles.test_configs import REQUIRED
 from tests.cli.conftest import flags, isolated
 from tests.synthetic import ROOT, config, paths, tiny_knobs, tiny_training, workflow
 
+pytestmark = pytest.mark.timeout(900)
+
 WHERE = '$(print("code from", sys.modules["custom_networks"].__file__), 0)[1]'
 
 

@@ -14,6 +14,8 @@ import torch
 from tests.cli.conftest import environment, flags
 from tests.synthetic import assert_equal_weights, read_rows, tiny_training
 
+pytestmark = pytest.mark.timeout(900)
+
 EPOCHS = 12
 
 

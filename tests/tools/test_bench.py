@@ -38,8 +38,8 @@ class Attention(nn.Module):
         self.scale = nn.Parameter(torch.ones(1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        tokens = (self.scale * x).flatten(2).transpose(1, 2)
-        return nn.functional.scaled_dot_product_attention(tokens, tokens, tokens).transpose(1, 2).reshape(x.shape)
+        tokens = (self.scale * x).flatten(2).transpose(1, 2)[:, None].contiguous()  # one head
+        return nn.functional.scaled_dot_product_attention(tokens, tokens, tokens).transpose(2, 3).reshape(x.shape)
 
 
 def test_attention_is_counted():
@@ -70,13 +70,12 @@ def test_deep_supervision_can_be_measured(stacked):
 
 def test_memory_of_a_process_of_its_own_sees_the_activations():
     """A child of a large process starts with its parent's ru_maxrss; its own peak must be seen all the same."""
-    ballast = torch.ones(64 * 2**20)  # 256 MiB, more than the child will ever need
-    result = in_own_process(job({"network_def": CONVOLUTION}, (1, 1, 96, 96, 96)), "one convolution")
+    ballast = torch.ones(256 * 2**20)  # 1 GiB, more than the child will ever need
+    result = in_own_process(job({"network_def": CONVOLUTION}, (1, 1, 48, 48, 48)), "one convolution")
     del ballast
-    output = 2 * 96**3 * 4 / 2**20
-    assert output < result["forward_peak_mib"] < 40 * output
+    assert 2 * 48**3 * 4 / 2**20 < result["forward_peak_mib"] < 200
     assert result["step_peak_mib"] >= result["forward_peak_mib"]
-    assert peak_mib("cpu") > 256
+    assert peak_mib("cpu") > 1024
 
 
 def test_report_table_and_files(tmp_path, monkeypatch, capsys):
@@ -136,6 +135,7 @@ def test_command_line_measures_files_and_json(tmp_path):
 def test_a_bundle_can_be_measured_from_anywhere(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = read_network(str(path))
+    assert config["bundle_root"] == str(BUNDLE)
     assert names_of([config]) == ["custom_networks.nets.AttentionUnet"]
     result = measure(job(config))
     assert result["network_def"]["in_channels"] == 1

@@ -68,7 +68,7 @@ def test_overlay_shows_both_contours(tmp_path):
     pictures = []
     for name, prediction in (("same", labels[0]), ("other", labels[1])):
         file = tmp_path / "new" / f"{name}.png"
-        save_overlay([Panel(name, image, labels[0], prediction, (1, 1, 2))], ["Anterior", "Posterior"], file, "title")
+        save_overlay([Panel("case", image, labels[0], prediction, (1, 1, 2))], ["Anterior", "Posterior"], file, "title")
         pictures.append(imread(file)[..., :3])
         for colour in COLOURS[:2]:
             close = np.abs(pictures[-1] - np.array(to_rgb(colour))).max(axis=-1) < 0.1

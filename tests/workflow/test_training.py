@@ -11,11 +11,18 @@ import pytest
 import torch
 from ignite.engine import Engine, Events
 from monai.data import DataLoader, Dataset
-from monai.engines import SupervisedTrainer
+from monai.engines import Evaluator, SupervisedTrainer
+from monai.handlers import ValidationHandler
 from monai.transforms import Compose, RandGaussianNoised
 from torch import nn
 
-from custom_networks.workflow import NonFiniteLossHandler, ReseedHandler, ResumableCheckpoint, TrainingProgress
+from custom_networks.workflow import (
+    LastEpochValidation,
+    NonFiniteLossHandler,
+    ReseedHandler,
+    ResumableCheckpoint,
+    TrainingProgress,
+)
 
 SEED = 7
 
@@ -207,3 +214,15 @@ def test_only_the_first_process_shows_progress(tmp_path, monkeypatch, capsys):
     progress_of(tmp_path / "curve.csv", 1, [1.0], range(1, 3))
     assert not list(tmp_path.iterdir())
     assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("epochs", "interval", "validated"), [(5, 2, [2, 4, 5]), (4, 2, [2, 4]), (2, 9, [2])])
+def test_the_last_epoch_is_always_validated_once(epochs, interval, validated):
+    seen = []
+    validator = Evaluator("cpu", [0], None)
+    validator.run = lambda epoch: (seen.append(epoch), setattr(validator.state, "epoch", epoch))
+    trainer = Engine(lambda *_: None)
+    ValidationHandler(interval, validator).attach(trainer)
+    LastEpochValidation(validator).attach(trainer)
+    trainer.run([0], max_epochs=epochs)
+    assert seen == validated

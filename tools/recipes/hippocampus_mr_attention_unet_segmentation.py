@@ -18,7 +18,7 @@ BUNDLE = Bundle(
     network={
         "_target_": "custom_networks.nets.AttentionUnet",
         "features": [16, 32, 64],
-        "strides": [2, 2],
+        "strides": 2,
         "kernel_size": 3,
         "attention": ["gate", "non_local"],
         "non_local_levels": [-1],
@@ -44,7 +44,7 @@ BUNDLE = Bundle(
         "non_local": {"network_def#attention": ["non_local"]},
         "gate_non_local": {"network_def#attention": ["gate", "non_local"]},
         "removal": {"epochs": 6, "val_interval": 6},
-        "demo": {"epochs": 160, "val_interval": 20},
+        "demo": {"epochs": 100, "val_interval": 25},
     },
     removal_profiles=("plain", "gate", "non_local", "gate_non_local"),
 )

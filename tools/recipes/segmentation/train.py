@@ -114,6 +114,7 @@ def _training() -> dict[str, Any]:
                 "epoch_level": True,
                 "interval": "@val_interval",
             },
+            ours("LastEpochValidation", validator="@validate#evaluator"),
             ours("TrainingProgress", evaluator="@validate#evaluator", path="$@output_dir + '/training_curve.csv'"),
             {
                 "_target_": "TensorBoardStatsHandler",
