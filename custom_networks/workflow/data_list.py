@@ -169,8 +169,8 @@ def inference_data_list(dataset_dir: str | Path) -> list[dict[str, str]]:
     """List the images to segment.
 
     Args:
-        dataset_dir: a NIfTI or NRRD file, a folder of such files, a folder that holds one DICOM series, or a folder of
-            such series folders.
+        dataset_dir: a NIfTI or NRRD file, a folder of such files, a folder that holds one DICOM series, a folder of
+            such series folders, or a Decathlon folder, whose ``imagesTs`` is taken.
 
     Raises:
         FileNotFoundError: if the path does not exist or holds no image.
@@ -185,6 +185,10 @@ def inference_data_list(dataset_dir: str | Path) -> list[dict[str, str]]:
                 f"{path} is not one of {', '.join(SUFFIXES)}; convert it, or give the folder of a DICOM series"
             )
         return [{"image": str(path)}]
+    if (path / "dataset.json").is_file():
+        path = path / "imagesTs"
+        if not path.is_dir():
+            raise FileNotFoundError(f"there is no folder {path}; put the images to segment there or set dataset_dir")
     found = [p for p in sorted(path.iterdir()) if not p.name.startswith(".")]
     images = [p for p in found if p.is_file() and p.name.lower().endswith(SUFFIXES)]
     if not images and any(p.is_file() and _is_dicom(p) for p in found):

@@ -70,7 +70,7 @@ def test_training_and_inference_share_their_knobs(bundle):
     train, inference = config(bundle), config(bundle, "inference")
     shared = [key for key in train if key in inference and not isinstance(train[key], dict)]
     different = {key for key in shared if train[key] != inference[key]}
-    assert different <= {"dataset_dir", "initialize", "run"}
+    assert different <= {"initialize", "run"}
     assert {"label_names", "spacing", "patch_size", "amp", "mirror_axes", "largest_component"} <= set(shared)
     assert train["validate"]["inferer"] == inference["inferer"]
 

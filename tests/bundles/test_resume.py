@@ -13,7 +13,7 @@ def restless(bundle):
     random = config(bundle)["train"]["random_transforms"]
     chances = {f"train#random_transforms#{i}#prob": 0.5 for i, transform in enumerate(random) if "prob" in transform}
     assert len(chances) >= 5
-    return {**chances, "mirror_axes": [0, 2], "network_def#dropout": 0.3, "epochs": 6, "val_interval": 2}
+    return {**chances, "mirror_axes": [0, 2], "network_def#dropout": 0.3, "epochs": 6, "val_interval": 3}
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

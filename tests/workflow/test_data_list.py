@@ -249,3 +249,12 @@ def test_inference_refuses_two_images_with_one_result(tmp_path):
     touch(tmp_path, "a.nii.gz", "a.nrrd", "b.nii")
     with pytest.raises(ValueError, match=r"1 names in .* occur twice, such as 'a'; their results would overwrite"):
         inference_data_list(tmp_path)
+
+
+def test_inference_on_a_decathlon_folder(tmp_path):
+    (tmp_path / "dataset.json").write_text("{}")
+    with pytest.raises(FileNotFoundError, match=r"no folder .*imagesTs; put the images to segment there"):
+        inference_data_list(tmp_path)
+    (tmp_path / "imagesTs").mkdir()
+    (tmp_path / "imagesTs" / "case.nii.gz").touch()
+    assert inference_data_list(tmp_path) == [{"image": str(tmp_path / "imagesTs" / "case.nii.gz")}]

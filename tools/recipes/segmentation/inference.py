@@ -33,12 +33,10 @@ def inference(bundle: Bundle) -> dict[str, Any]:
     definition = network_def(bundle)
     if "deep_supervision" in definition:
         definition["deep_supervision"] = False
-    values = knobs(bundle, KNOBS)
-    values["dataset_dir"] = f"{values['dataset_dir']}/imagesTs"
     return {
         "imports": IMPORTS,
         "bundle_root": ".",
-        **values,
+        **knobs(bundle, KNOBS),
         "ckpt_path": "$@ckpt_dir + '/model.pt'",
         "load_pretrain": True,
         "displayable_configs": {"result_extension": ".nii.gz"},

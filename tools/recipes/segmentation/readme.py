@@ -151,7 +151,7 @@ def performance(record: Mapping[str, Any] | None, bundle: Bundle) -> str:
         lines.append(f"| {name} | {' | '.join(cells)} | {values['dice']['n']} |")
     validated = [point for point in record["curve"] if "validation_metric" in point]
     curve = ", ".join(f"{point['epoch']:.0f}: {point['validation_metric']:.4f}" for point in validated)
-    where = f"{machine['threads']} threads of {machine['device']}"
+    where = f"{machine['threads']} thread{'s' if machine['threads'] > 1 else ''} of {machine['device']}"
     on_gpu = "" if "NVIDIA" in machine["device"] else " Not measured on a GPU."
     return "\n".join(
         [
