@@ -41,6 +41,6 @@ class Bundle:
     max_shape: tuple[int, int, int]
     expected: str
     data_license: str
+    removal_profiles: tuple[str, ...]
     profiles: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     folds: tuple[tuple[str, ...], ...] | None = None
-    removal_profiles: tuple[str, ...] = ()
