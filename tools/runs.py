@@ -108,6 +108,9 @@ def train_and_evaluate(
     _bundle_run(files, bundle, profiles, knobs, threads, work_dir / "evaluate.log")
     with (work_dir / "training_curve.csv").open() as file:
         curve = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+    # The run is complete: a later one in this folder, perhaps of another recipe, must not go on from it.
+    (work_dir / "trained").unlink()
+    last.unlink(missing_ok=True)
     return {
         "bundle": bundle.name,
         "profiles": [path.stem for path in profiles],

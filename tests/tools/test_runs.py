@@ -99,6 +99,16 @@ def test_a_failed_evaluation_does_not_train_again(processes):
     assert record["epochs"] == 2
 
 
+def test_a_complete_run_is_not_taken_for_the_next_one(processes):
+    processes.work.mkdir()
+    (processes.work / "last_checkpoint.pt").touch()
+    runs.train_and_evaluate(BUNDLE, [], processes.work, {"seed": 1})
+    runs.train_and_evaluate(BUNDLE, [], processes.work, {"seed": 2})
+    assert ["evaluate" in str(command) for command in processes.commands] == [False, True, False, True]
+    assert "--resume_ckpt" in processes.commands[0]
+    assert "--resume_ckpt" not in processes.commands[2]
+
+
 def test_a_training_without_validation_is_refused(processes):
     processes.weights = False
     with pytest.raises(RuntimeError, match=r"the training wrote no \S+model.pt; set val_interval"):
