@@ -131,12 +131,13 @@ class NonLocal(nn.Module):
             margin = torch.compiler.is_exporting()
         queries, keys = self._queries_keys(x, margin)
         values = self._max_pool(self.g(x), margin).flatten(2).transpose(1, 2)
-        # The fused kernels want equal widths; zero channels change neither the logits nor (once cut off) the values.
+        # The fused kernels want equal widths and channels side by side in memory; zero channels change neither the
+        # logits nor (once cut off) the values.
         width = max(keys.shape[2], values.shape[2])
         y = F.scaled_dot_product_attention(
-            F.pad(queries, [0, width - queries.shape[2]]).unsqueeze(1),
-            F.pad(keys, [0, width - keys.shape[2]]).unsqueeze(1),
-            F.pad(values, [0, width - values.shape[2]]).unsqueeze(1),
+            F.pad(queries, [0, width - queries.shape[2]]).contiguous().unsqueeze(1),
+            F.pad(keys, [0, width - keys.shape[2]]).contiguous().unsqueeze(1),
+            F.pad(values, [0, width - values.shape[2]]).contiguous().unsqueeze(1),
             attn_mask=self._margin_mask(x) if margin else None,
             scale=1.0,
         ).squeeze(1)[:, :, : values.shape[2]]

@@ -34,6 +34,16 @@ def test_equals_the_formula(norm, size, pool, reduction, key_reduction):
     torch.testing.assert_close(module(x), want, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("key_reduction", [None, 8])
+@pytest.mark.parametrize("pool", [1, 2])
+def test_the_map_is_not_stored_in_training(pool, key_reduction):
+    module, x = NonLocal(3, 16, pool=pool, key_reduction=key_reduction), torch.randn(1, 16, 16, 16, 16)
+    sizes: list[int] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.append(t.numel()) or t, lambda t: t):
+        module.train()(x)
+    assert 0 < max(sizes) <= x.numel()
+
+
 @pytest.mark.parametrize("dims", [2, 3])
 def test_starts_as_the_identity(dims):
     x = torch.randn(2, 8, *(4, 3, 5)[:dims])
