@@ -31,6 +31,27 @@ def per_axis(value: int | Sequence[int], spatial_dims: int, name: str) -> tuple[
     return values
 
 
+def check_odd(value: int | Sequence[int], name: str) -> None:
+    """Refuse a kernel size that has no centre.
+
+    Args:
+        value: one size, or one per axis.
+        name: argument name used in the error.
+
+    Raises:
+        ValueError: if a size is even or below 1.
+
+    Example:
+        >>> check_odd((1, 3, 5), "kernel_size")
+    """
+    values = (value,) if isinstance(value, int) else tuple(value)
+    if any(v < 1 or v % 2 == 0 for v in values):
+        odd = tuple(max(1, v) | 1 for v in values)
+        raise ValueError(
+            f"{name} must be odd and positive, got {value}; use for example {odd[0] if isinstance(value, int) else odd}"
+        )
+
+
 def check_spatial_dims(spatial_dims: int) -> None:
     """Refuse anything but 2D and 3D.
 
@@ -64,6 +85,53 @@ def check_reduction(channels: int, reduction: int, name: str = "reduction") -> i
     return max(1, channels // reduction)
 
 
+def check_divides(channels: int, parts: int, name: str, whole: str = "in_channels") -> int:
+    """Return ``channels // parts``, the width of each of ``parts`` equal parts.
+
+    Args:
+        channels: number of channels to divide.
+        parts: number of parts, a divisor of ``channels``.
+        name: argument name of ``parts`` used in the error.
+        whole: what ``channels`` is, used in the error.
+
+    Raises:
+        ValueError: if ``parts`` does not divide ``channels``.
+
+    Example:
+        >>> check_divides(16, 4, "num_heads")
+        4
+    """
+    if parts < 1 or channels % parts:
+        divisors = ", ".join(str(n) for n in range(1, channels + 1) if channels % n == 0)
+        raise ValueError(f"{name} must divide {whole} {channels}, got {parts}; use one of {divisors}")
+    return channels // parts
+
+
+def check_heads(in_channels: int, num_heads: int, head_channels: int | None) -> list[int]:
+    """Return the number of heads and the width of each.
+
+    Args:
+        in_channels: number of input channels.
+        num_heads: number of heads, a divisor of ``in_channels`` unless ``head_channels`` is given.
+        head_channels: width of a head; ``None`` takes ``in_channels // num_heads``.
+
+    Raises:
+        ValueError: if ``num_heads`` does not divide ``in_channels`` where it must, or either is below 1.
+
+    Example:
+        >>> check_heads(16, 4, None)
+        [4, 4]
+    """
+    if head_channels is None:
+        return [num_heads, check_divides(in_channels, num_heads, "num_heads")]
+    if num_heads < 1 or head_channels < 1:
+        raise ValueError(
+            f"num_heads and head_channels must be at least 1, got {num_heads} and {head_channels}; "
+            "use for example 4 and None"
+        )
+    return [num_heads, head_channels]
+
+
 def check_input(x: Tensor, in_channels: int, size_divisor: tuple[int, ...]) -> None:
     """Refuse an input that a network cannot take, naming the size to pad to.
 
@@ -77,6 +145,7 @@ def check_input(x: Tensor, in_channels: int, size_divisor: tuple[int, ...]) -> N
             grid would have a single voxel, which no instance norm can take.
 
     Example:
+        >>> import torch
         >>> check_input(torch.zeros(1, 1, 16, 8, 24), 1, (8, 8, 8))
     """
     if x.dim() != len(size_divisor) + 2:

@@ -1,8 +1,8 @@
 """The battery that every attention module, block and network passes.
 
-A :class:`Case` knows how to build a module and what to feed it; a check is a function of a case that raises
-``AssertionError``. ``ATTENTION_CASES`` and ``NET_CASES`` list everything in the registry and in ``nets.__all__``, so a
-new class gets the battery without new test code. Blocks bring their own case.
+A :class:`tests.case.Case` knows how to build a module and what to feed it; a check is a function of a case that raises
+``AssertionError``; those of exports are in ``tests/exports.py``. ``ATTENTION_CASES`` and ``NET_CASES`` list everything
+in the registry and in ``nets.__all__``, so a new class gets the battery without new test code. Blocks bring their own.
 """
 
 from __future__ import annotations
@@ -13,70 +13,20 @@ import io
 import itertools
 import pickle
 import re
-import warnings
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
 from custom_networks import nets
-from custom_networks.attention.non_local import NonLocal
 from custom_networks.registry import ATTENTION
+from tests.case import AXIS_PERMUTATION, Case, close
+from tests.exports import check_compile, check_export, check_onnx, check_script
 
-AXIS_PERMUTATION = "axis permutation"
-# What a class promises beyond its contract: permuting the spatial axes of the input permutes those of the output.
-CLAIMS: dict[type[nn.Module], frozenset[str]] = {NonLocal: frozenset({AXIS_PERMUTATION})}
 ATTENTION_CHANNELS = 16
 NET_CLASSES = 3
 NETS: dict[str, type[nn.Module]] = {name: getattr(nets, name) for name in nets.__all__}
-
-
-@dataclass(frozen=True)
-class Case:
-    """One module and the shapes it eats.
-
-    Args:
-        name: readable test id.
-        build: returns a fresh module; takes the keyword arguments of the class.
-        shapes: ``(C, *spatial)`` of each input, the sizes distinct on every axis.
-        out_channels: channels of the output, which lies on the grid of the first input.
-        parameters: the names of the arguments of the class.
-        claims: see ``CLAIMS``.
-        multiples: what every axis must be a multiple of; empty if any size will do.
-    """
-
-    name: str
-    build: Callable[..., nn.Module]
-    shapes: tuple[tuple[int, ...], ...]
-    out_channels: int
-    parameters: frozenset[str] = field(default_factory=frozenset)
-    claims: frozenset[str] = field(default_factory=frozenset)
-    multiples: tuple[int, ...] = ()
-
-    @classmethod
-    def of(cls, name: str, build: Callable[..., nn.Module], kind: type[nn.Module], *shapes: tuple, **rest) -> Case:
-        parameters = frozenset(inspect.signature(kind).parameters)
-        return cls(name, build, shapes, parameters=parameters, claims=CLAIMS.get(kind, frozenset()), **rest)
-
-    def module(self, **kwargs) -> nn.Module:
-        """Return the module with every parameter drawn at random, zero-initialised ones included."""
-        torch.manual_seed(0)
-        module = self.build(**kwargs)
-        for parameter in module.parameters():
-            fan = max(1, parameter[0].numel()) if parameter.dim() > 1 else 4
-            nn.init.normal_(parameter, std=fan**-0.5)
-        return module.eval()
-
-    def inputs(self, batch: int = 2) -> list[Tensor]:
-        generator = torch.Generator().manual_seed(1)
-        return [torch.randn(batch, *shape, generator=generator) for shape in self.shapes]
-
-    def resized(self, grow: int) -> Case:
-        """Return the case with every axis longer by ``grow`` times the size it must be a multiple of."""
-        steps = self.multiples or (1,) * (len(self.shapes[0]) - 1)
-        shapes = tuple((c, *(s + grow * m for s, m in zip(size, steps, strict=True))) for c, *size in self.shapes)
-        return replace(self, shapes=shapes)
+SEGMENTERS = tuple(n for n, kind in NETS.items() if "deep_supervision" in inspect.signature(kind).parameters)
+CLASSIFIERS = tuple(name for name in NETS if name not in SEGMENTERS)
 
 
 def _attention_case(name: str, spatial_dims: int) -> Case:
@@ -105,12 +55,20 @@ def _net_case(name: str, spatial_dims: int) -> Case:
     return Case.of(f"{name}-{spatial_dims}d", build, kind, shape, out_channels=NET_CLASSES, multiples=divisor)
 
 
+def _classifier_case(name: str, spatial_dims: int) -> Case:
+    kind = NETS[name]
+
+    def build(in_channels: int = 2, out_channels: int = NET_CLASSES, **kwargs) -> nn.Module:
+        arguments = {"features": small_features(kind), "attention": "non_local"} | kwargs
+        return kind(spatial_dims, in_channels, out_channels, **arguments)
+
+    shape = (2, *(m + extra for m, extra in zip(build().min_size, (0, 3, 2), strict=False)))
+    return Case.of(f"{name}-{spatial_dims}d", build, kind, shape, out_channels=NET_CLASSES, on_grid=False)
+
+
 ATTENTION_CASES = [_attention_case(name, dims) for name, dims in itertools.product(ATTENTION, (2, 3))]
-NET_CASES = [_net_case(name, dims) for name, dims in itertools.product(NETS, (2, 3))]
-
-
-def _close(got: Tensor, want: Tensor, what: str, tolerance: float = 1e-4) -> None:
-    torch.testing.assert_close(got, want, rtol=tolerance, atol=tolerance, msg=lambda m: f"{what}\n{m}")
+NET_CASES = [_net_case(name, dims) for name, dims in itertools.product(SEGMENTERS, (2, 3))]
+CLASSIFIER_CASES = [_classifier_case(name, dims) for name, dims in itertools.product(CLASSIFIERS, (2, 3))]
 
 
 def _loss(output: Tensor) -> Tensor:
@@ -135,7 +93,7 @@ def check_shape(case: Case) -> None:
     module = case.module()
     for grow in (0, 1):
         inputs = case.resized(grow).inputs()
-        want = (2, case.out_channels, *inputs[0].shape[2:])
+        want = (2, case.out_channels, *(inputs[0].shape[2:] if case.on_grid else ()))
         got = tuple(module(*inputs).shape)
         assert got == want, f"output shape {got}, not {want}"
 
@@ -189,7 +147,7 @@ def check_eval_repeatable(case: Case) -> None:
 def check_batch(case: Case) -> None:
     module, inputs = case.module(), case.inputs()
     ones = [module(*(x[i : i + 1] for x in inputs)) for i in range(2)]
-    _close(module(*inputs), torch.cat(ones), "a batch of two is not two batches of one", 1e-5)
+    close(module(*inputs), torch.cat(ones), "a batch of two is not two batches of one", 1e-5)
 
 
 def check_finite(case: Case) -> None:
@@ -221,64 +179,6 @@ def check_round_trip(case: Case) -> None:
         assert torch.equal(twin(*inputs), want), f"{name} changes the output"
 
 
-def check_script(case: Case) -> None:
-    module = case.module()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        scripted = torch.jit.script(module)
-    for grow in (0, 1):
-        inputs = case.resized(grow).inputs()
-        _close(scripted(*inputs), module(*inputs), "TorchScript differs")
-
-
-def _dynamic(case: Case) -> tuple[dict[int, object], ...]:
-    """Return per input the axes whose size an exported graph leaves open: all but the channels."""
-    if not case.multiples:
-        return tuple({i: torch.export.Dim.DYNAMIC for i in range(len(s) + 1) if i != 1} for s in case.shapes)
-    axes = {i: multiple * torch.export.Dim(f"axis{i}") for i, multiple in enumerate(case.multiples, start=2)}
-    return ({0: torch.export.Dim("batch")} | axes,)
-
-
-def check_export(case: Case) -> None:
-    """Export with dynamic sizes from a large and from a small example, run each on other sizes."""
-    module = case.module()
-    examples = ((2, (0, 1, 3)), (0, (1, 2)))
-    for example, others in examples if len(case.shapes[0]) == 4 else examples[1:]:
-        inputs = tuple(case.resized(example).inputs())
-        exported = torch.export.export(module, inputs, dynamic_shapes=_dynamic(case)).module()
-        for grow in others:
-            for batch in (1, 3):
-                inputs = case.resized(grow).inputs(batch)
-                _close(exported(*inputs), module(*inputs), "torch.export differs")
-
-
-def check_compile(case: Case) -> None:
-    module, inputs = case.module(), case.inputs()
-    torch._dynamo.reset()
-    compiled = torch.compile(module, fullgraph=True, backend="eager")
-    _close(compiled(*inputs), module(*inputs), "torch.compile differs")
-
-
-def check_onnx(case: Case) -> None:
-    import onnxruntime
-
-    module = case.module()
-    shapes = _dynamic(replace(case, multiples=()))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(module, tuple(case.inputs()), dynamo=True, dynamic_shapes=shapes, verbose=False)
-    buffer = io.BytesIO()
-    program.save(buffer)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(buffer.getvalue(), options, providers=["CPUExecutionProvider"])
-    names = [node.name for node in session.get_inputs()]
-    for grow, batch in ((0, 2), (1, 1)):
-        inputs = case.resized(grow).inputs(batch)
-        got = session.run(None, {name: x.numpy() for name, x in zip(names, inputs, strict=True)})[0]
-        _close(torch.from_numpy(got), module(*inputs), "ONNX differs")
-
-
 # --- attention modules
 
 
@@ -305,7 +205,7 @@ def check_axis_permutation(case: Case) -> None:
     want = module(x.double())
     for order in itertools.permutations(range(2, x.dim())):
         got = module(x.double().permute(0, 1, *order))
-        _close(got, want.permute(0, 1, *order), f"not equivariant to the permutation {order} of the axes", 1e-9)
+        close(got, want.permute(0, 1, *order), f"not equivariant to the permutation {order} of the axes", 1e-9)
 
 
 def check_attention_map(case: Case) -> None:
@@ -355,12 +255,12 @@ def check_deep_supervision(case: Case) -> None:
     want = (2, levels, *logits.shape[1:])
     assert levels > 1, "there is no auxiliary head"
     assert stacked.shape == want, f"training returns {tuple(stacked.shape)}, not {want}"
-    _close(stacked[:, 0], logits, "the first level is not the prediction")
+    close(stacked[:, 0], logits, "the first level is not the prediction")
     _loss(stacked).backward()
     assert all(p.grad is not None for p in deep.parameters()), "a parameter gets no gradient under deep supervision"
     state = deep.state_dict()
     plain.load_state_dict(state)
-    _close(plain(*inputs), logits, "a net without heads does not load the weights of one with heads")
+    close(plain(*inputs), logits, "a net without heads does not load the weights of one with heads")
     assert state.keys() == deep.state_dict().keys(), "loading took keys out of the caller's state dict"
     assert not any(key.startswith("auxiliary_heads.") for key in plain.state_dict()), "heads without supervision"
 
@@ -396,4 +296,5 @@ ATTENTION_CHECKS = (
     check_axis_permutation,
     check_attention_map,
 )
+CLASSIFIER_CHECKS = MODULE_CHECKS
 NET_CHECKS = (*MODULE_CHECKS, check_refusals, check_deep_supervision, check_anisotropic)

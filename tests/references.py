@@ -24,6 +24,16 @@ def pointwise(x: Tensor, state: State, name: str) -> Tensor:
     return y + state[f"{name}.bias"].view(-1, *(1,) * (x.dim() - 2)) if f"{name}.bias" in state else y
 
 
+def softmax(x: Tensor, axis: int) -> Tensor:
+    """Divide the exponentials by their sum along an axis."""
+    return x.exp() / x.exp().sum(axis, keepdim=True)
+
+
+def projected(x: Tensor, state: State, name: str, num_heads: int) -> Tensor:
+    """Return ``(B, H, d, N)``: head h takes the h-th run of d rows of the projection of every voxel."""
+    return torch.stack(pointwise(x.flatten(2), state, name).chunk(num_heads, dim=1), dim=1)
+
+
 def normalise(x: Tensor, state: State, name: str) -> Tensor:
     """Normalise per sample and channel, or by the running statistics if the state has them; then scale and shift."""
     column = (-1, *(1,) * (x.dim() - 2))
@@ -45,6 +55,23 @@ def max_pool(x: Tensor, pool: tuple[int, ...]) -> Tensor:
     for cell in itertools.product(*map(range, y.shape[2:])):
         box = tuple(slice(c * w, (c + 1) * w) for c, w in zip(cell, window, strict=True))
         y[(..., *cell)] = x[(..., *box)].flatten(2).max(-1).values
+    return y
+
+
+def convolve(x: Tensor, weight: Tensor, dilation: int | tuple[int, ...] = 1, groups: int = 1) -> Tensor:
+    """Convolve with an odd kernel, zeros outside: one shifted copy of the input per tap of the kernel."""
+    size, kernel = x.shape[2:], weight.shape[2:]
+    steps = (dilation,) * len(kernel) if isinstance(dilation, int) else dilation
+    margin = [step * (k // 2) for step, k in zip(steps, kernel, strict=True)]
+    padded = F.pad(x, [m for m in reversed(margin) for _ in range(2)])
+    weights, y = weight.chunk(groups), 0
+    for tap in itertools.product(*map(range, kernel)):
+        box = tuple(slice(step * t, step * t + s) for step, t, s in zip(steps, tap, size, strict=True))
+        parts = padded[(..., *box)].chunk(groups, dim=1)
+        y = y + torch.cat(
+            [torch.einsum("oi,bi...->bo...", w[(..., *tap)], part) for w, part in zip(weights, parts, strict=True)],
+            dim=1,
+        )
     return y
 
 

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 
-from custom_networks.checks import check_input, check_reduction, check_spatial_dims, per_axis
+from custom_networks.checks import (
+    check_divides,
+    check_heads,
+    check_input,
+    check_odd,
+    check_reduction,
+    check_spatial_dims,
+    per_axis,
+)
 
 
 @pytest.mark.parametrize(("value", "want"), [(2, (2, 2, 2)), ((1, 2, 3), (1, 2, 3)), ([4, 4, 1], (4, 4, 1))], ids=str)
@@ -28,6 +38,57 @@ def test_check_reduction(channels, reduction, want):
 def test_check_reduction_refuses(reduction):
     with pytest.raises(ValueError, match=f"width must be at least 1, got {reduction}; use 1 to keep all 16 channels"):
         check_reduction(16, reduction, "width")
+
+
+@pytest.mark.parametrize(("channels", "parts", "want"), [(16, 4, 4), (10, 1, 10), (6, 6, 1)])
+def test_check_divides(channels, parts, want):
+    assert check_divides(channels, parts, "groups") == want
+
+
+@pytest.mark.parametrize("parts", [0, -1, 4, 20])
+def test_check_divides_refuses(parts):
+    with pytest.raises(ValueError, match=f"groups must divide in_channels 10, got {parts}; use one of 1, 2, 5, 10$"):
+        check_divides(10, parts, "groups")
+
+
+def test_check_divides_names_what_is_divided():
+    with pytest.raises(ValueError, match=r"^groups must divide in_channels / 2 = 3, got 2; use one of 1, 3$"):
+        check_divides(3, 2, "groups", "in_channels / 2 =")
+
+
+@pytest.mark.parametrize(
+    ("heads", "width", "want"), [(4, None, [4, 4]), (1, None, [1, 16]), (3, 5, [3, 5]), (1, 1, [1, 1])]
+)
+def test_check_heads(heads, width, want):
+    assert check_heads(16, heads, width) == want
+
+
+@pytest.mark.parametrize(
+    ("heads", "width", "message"),
+    [
+        (3, None, "num_heads must divide in_channels 16, got 3; use one of 1, 2, 4, 8, 16$"),
+        (0, None, "num_heads must divide in_channels 16, got 0; use one of 1, 2, 4, 8, 16$"),
+        (0, 4, "num_heads and head_channels must be at least 1, got 0 and 4; use for example 4 and None$"),
+        (4, 0, "num_heads and head_channels must be at least 1, got 4 and 0; use for example 4 and None$"),
+    ],
+)
+def test_check_heads_refuses(heads, width, message):
+    with pytest.raises(ValueError, match=message):
+        check_heads(16, heads, width)
+
+
+@pytest.mark.parametrize("value", [1, 3, 7, (1, 3, 5), [3, 3]], ids=str)
+def test_check_odd(value):
+    check_odd(value, "kernel_size")
+
+
+@pytest.mark.parametrize(
+    ("value", "use"), [(2, 3), (0, 1), (-3, 1), ((1, 2, 3), (1, 3, 3)), ([3, -2], (3, 1)), ((0, 4), (1, 5))], ids=str
+)
+def test_check_odd_refuses(value, use):
+    message = f"kernel_size must be odd and positive, got {value}; use for example {use}"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        check_odd(value, "kernel_size")
 
 
 @pytest.mark.parametrize("spatial_dims", [2, 3])

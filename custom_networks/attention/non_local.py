@@ -53,7 +53,8 @@ class NonLocal(nn.Module):
 
     Cost:
         Parameters ``2(C+1)K + (C+1)V + (V+1)C`` and ``2C`` for the affine norm. Time N·M·(K+V) with N voxels and M
-        pooled voxels (M = N/8 in 3D); memory O(N) with a fused kernel.
+        pooled voxels (M = N/8 in 3D), which is sensible up to some 32x32x32 voxels; memory O(N) with a fused kernel.
+        ``attention_map`` stores N·M values: 512 MiB at 32x32x32.
 
     References:
         X. Wang, R. Girshick, A. Gupta, K. He, "Non-local Neural Networks", CVPR 2018, arXiv:1711.07971. Consulted:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from custom_networks.attention.non_local import NonLocal
 from custom_networks.blocks.attention_gate import AttentionGate
 from custom_networks.blocks.resize import resize
-from custom_networks.checks import check_input, check_spatial_dims, per_axis
+from custom_networks.checks import check_input, check_odd, check_spatial_dims, per_axis
 
 ATTENTION_PARTS = ("gate", "non_local")
 
@@ -129,8 +129,8 @@ class AttentionUnet(nn.Module):
             raise ValueError(f"attention must hold only {ATTENTION_PARTS}, got {unknown}; leave out the rest")
         steps = _per_level(strides, levels - 1, spatial_dims, "strides")
         kernels = _per_level(kernel_size, levels, spatial_dims, "kernel_size")
-        if any(k % 2 == 0 for kernel in kernels for k in kernel):
-            raise ValueError(f"kernel_size must be odd, got {kernel_size}; use 1, 3 or 5")
+        for kernel in kernels:
+            check_odd(kernel, "kernel_size")
         if any(not -levels <= level < levels for level in non_local_levels):
             raise ValueError(
                 f"non_local_levels must lie between {-levels} and {levels - 1}, got {tuple(non_local_levels)}; "

@@ -1,4 +1,4 @@
-"""NonLocal against its formula, the original implementations and its own documentation."""
+"""NonLocal against its formula, stored reference outputs and its own documentation."""
 
 from __future__ import annotations
 
@@ -8,17 +8,11 @@ from torch import nn
 
 from custom_networks.attention import NonLocal
 from tests import references
+from tests.modules import randomised
 from tests.oracles import compare_with_oracle
 
 INSTANCE = ("instance", {"affine": True})
 BATCH = "batch"
-
-
-def randomised(module: nn.Module) -> nn.Module:
-    for name, tensor in module.state_dict().items():
-        if tensor.is_floating_point():
-            nn.init.uniform_(tensor, 0.5, 1.5) if "running_var" in name else nn.init.normal_(tensor, std=0.5)
-    return module.double().eval()
 
 
 @pytest.mark.parametrize("norm", [INSTANCE, BATCH, None], ids=["instance", "batch", "no-norm"])

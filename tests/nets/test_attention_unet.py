@@ -6,12 +6,12 @@ from math import prod
 
 import pytest
 import torch
-from torch import nn
 
 from custom_networks.attention import NonLocal
 from custom_networks.blocks import AttentionGate
 from custom_networks.nets import AttentionUnet
 from tests import references
+from tests.modules import randomised
 
 FEATURES = (4, 6, 8, 10)
 PARTS = {"plain": (), "gate": ("gate",), "non-local": ("non_local",), "both": ("gate", "non_local")}
@@ -20,15 +20,6 @@ PARTS = {"plain": (), "gate": ("gate",), "non-local": ("non_local",), "both": ("
 def _steps(strides, levels: int, dims: int) -> list[tuple[int, ...]]:
     entries = [strides] * levels if isinstance(strides, int) else strides
     return [(entry,) * dims if isinstance(entry, int) else tuple(entry) for entry in entries]
-
-
-def _randomised(net: nn.Module) -> nn.Module:
-    for name, tensor in net.state_dict().items():
-        if "running_var" in name:
-            nn.init.uniform_(tensor, 0.5, 1.5)
-        elif tensor.is_floating_point():
-            nn.init.normal_(tensor, std=0.3)
-    return net.double().eval()
 
 
 @pytest.mark.parametrize("attention", PARTS.values(), ids=PARTS.keys())
@@ -46,7 +37,7 @@ def _randomised(net: nn.Module) -> nn.Module:
 )
 def test_equals_the_functional_forward(attention, size, kwargs):
     kwargs = {"features": FEATURES} | kwargs
-    net = _randomised(AttentionUnet(len(size), 2, 3, attention=attention, **kwargs))
+    net = randomised(AttentionUnet(len(size), 2, 3, attention=attention, **kwargs), 0.3)
     x = torch.randn(2, 2, *size, dtype=torch.float64)
     steps = _steps(kwargs.get("strides", 2), len(kwargs["features"]) - 1, len(size))
     want = references.attention_unet(x, net.state_dict(), steps, (2,) * len(size))[:, 0]
@@ -55,7 +46,8 @@ def test_equals_the_functional_forward(attention, size, kwargs):
 
 @pytest.mark.parametrize("attention", PARTS.values(), ids=PARTS.keys())
 def test_deep_supervision_equals_the_functional_forward(attention):
-    net = _randomised(AttentionUnet(3, 1, 3, features=FEATURES, attention=attention, deep_supervision=True)).train()
+    net = AttentionUnet(3, 1, 3, features=FEATURES, attention=attention, deep_supervision=True)
+    randomised(net, 0.3).train()
     x = torch.randn(1, 1, 16, 24, 32, dtype=torch.float64)
     want = references.attention_unet(x, net.state_dict(), [(2,) * 3] * 3, (2,) * 3)
     assert want.shape == (1, 3, 3, 16, 24, 32)
@@ -147,7 +139,10 @@ BAD = {
     "strides-axes": ({"strides": (2, (2, 2), 2)}, r"strides must be .* got \(2, 2\); use"),
     "strides-zero": ({"strides": 0}, "strides must be .* got 0; use"),
     "kernel-number": ({"kernel_size": (3, 3)}, r"kernel_size must have 4 entries .* got 2"),
-    "kernel-even": ({"kernel_size": (3, 3, 2, 3)}, r"kernel_size must be odd, got \(3, 3, 2, 3\); use"),
+    "kernel-even": (
+        {"kernel_size": (3, 3, 2, 3)},
+        r"kernel_size must be odd and positive, got \(2, 2, 2\); use for example \(3, 3, 3\)",
+    ),
     "non-local-level": ({"non_local_levels": (4,)}, r"non_local_levels must lie between -4 and 3, got \(4,\)"),
     "non-affine-norm": ({"norm": "instance"}, "norm must have a learned scale"),
 }
