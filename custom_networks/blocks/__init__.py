@@ -1,6 +1,7 @@
 """What the networks are made of."""
 
 from custom_networks.blocks.attention_gate import AttentionGate
+from custom_networks.blocks.residual_attention import ResidualAttention
 from custom_networks.blocks.resize import resize
 
-__all__ = ["AttentionGate", "resize"]
+__all__ = ["AttentionGate", "ResidualAttention", "resize"]
