@@ -1,19 +1,24 @@
 """What the bundles' JSON configs call besides MONAI."""
 
-from custom_networks.workflow.autocast import AutocastInferer, MirrorSlidingWindowInferer
+from custom_networks.workflow.autocast import AutocastInferer, MirrorInferer, MirrorSlidingWindowInferer
 from custom_networks.workflow.checkpoint import BestCheckpoint, ResumableCheckpoint, load_weights
+from custom_networks.workflow.classification_list import classification_data_list
+from custom_networks.workflow.classification_report import ClassificationReport
 from custom_networks.workflow.data_checks import WarnLargeInputd, check_data
 from custom_networks.workflow.data_list import inference_data_list, segmentation_data_list
 from custom_networks.workflow.deep_supervision import StackedDeepSupervisionLoss
 from custom_networks.workflow.errors import report_errors
 from custom_networks.workflow.evaluation import SegmentationReport
+from custom_networks.workflow.patch_checks import check_patches, class_weights
 from custom_networks.workflow.spacing import MonaiLabelSpacingd
 from custom_networks.workflow.training import LastEpochValidation, NonFiniteLossHandler, ReseedHandler, TrainingProgress
 
 __all__ = [
     "AutocastInferer",
     "BestCheckpoint",
+    "ClassificationReport",
     "LastEpochValidation",
+    "MirrorInferer",
     "MirrorSlidingWindowInferer",
     "MonaiLabelSpacingd",
     "NonFiniteLossHandler",
@@ -24,6 +29,9 @@ __all__ = [
     "TrainingProgress",
     "WarnLargeInputd",
     "check_data",
+    "check_patches",
+    "class_weights",
+    "classification_data_list",
     "inference_data_list",
     "load_weights",
     "report_errors",

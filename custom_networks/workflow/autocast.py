@@ -47,6 +47,29 @@ def autocast_forward(network: Callable[..., Tensor], inputs: Tensor, amp: bool, 
         return network(inputs, *args, **kwargs).float()
 
 
+def flips(mirror_axes: Sequence[int], spatial_dims: int) -> list[tuple[int, ...]]:
+    """Return the tensor dimensions of all 2^n flips of n spatial axes, that of no axis first.
+
+    Args:
+        mirror_axes: spatial axes, 0 the first.
+        spatial_dims: number of spatial axes.
+
+    Raises:
+        ValueError: if an axis does not exist or occurs twice.
+
+    Example:
+        >>> flips([0, 2], 3)
+        [(), (2,), (4,), (2, 4)]
+    """
+    if any(not 0 <= axis < spatial_dims for axis in mirror_axes) or len(set(mirror_axes)) < len(mirror_axes):
+        raise ValueError(
+            f"mirror_axes must hold different spatial axes 0 to {spatial_dims - 1}, got {list(mirror_axes)}; "
+            "use [] for none"
+        )
+    axes = [axis + 2 for axis in mirror_axes]
+    return list(chain.from_iterable(combinations(axes, n) for n in range(len(axes) + 1)))
+
+
 class AutocastInferer(Inferer):
     """Training inferer: one forward pass, in mixed precision on CPU and GPU alike.
 
@@ -76,6 +99,43 @@ class AutocastInferer(Inferer):
         return autocast_forward(network, inputs, self.amp, *args, **kwargs)
 
 
+class MirrorInferer(AutocastInferer):
+    """Inferer of a classifier: the mean of the logits over all flips of the given axes, in mixed precision.
+
+    Args:
+        mirror_axes: spatial axes to flip; the mean runs over all 2^n combinations. Leave empty where chirality matters.
+        amp: whether to use bfloat16 where the device has it.
+
+    Raises:
+        ValueError: when called, if an axis does not exist or occurs twice.
+
+    Cost:
+        2^n forward passes for n mirrored axes.
+
+    Example:
+        >>> inferer = MirrorInferer([1], amp=False)
+        >>> inferer(torch.tensor([[[[1.0, 5.0]]]]), lambda x: x[:, :, 0, 0])
+        tensor([[3.]])
+    """
+
+    def __init__(self, mirror_axes: Sequence[int] = (), amp: bool = True) -> None:
+        super().__init__(amp)
+        self.mirror_axes = list(mirror_axes)
+
+    def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        """Return the logits ``(B, K)`` in float32.
+
+        Args:
+            inputs: ``(B, C, *spatial)``.
+            network: the classifier.
+            *args: passed to the network.
+            **kwargs: passed to the network.
+        """
+        views = [inputs.flip(flip) for flip in flips(self.mirror_axes, inputs.dim() - 2)]
+        logits = [super(MirrorInferer, self).__call__(view, network, *args, **kwargs) for view in views]
+        return torch.stack(logits).mean(0)
+
+
 class MirrorSlidingWindowInferer(SlidingWindowInferer):
     """Sliding window whose logits are the mean over all flips of the given axes, in mixed precision.
 
@@ -98,14 +158,8 @@ class MirrorSlidingWindowInferer(SlidingWindowInferer):
         self, roi_size: Sequence[int], *, mirror_axes: Sequence[int] = (), amp: bool = True, **kwargs: Any
     ) -> None:
         super().__init__(roi_size, **kwargs)
-        if any(not 0 <= axis < len(roi_size) for axis in mirror_axes) or len(set(mirror_axes)) < len(mirror_axes):
-            raise ValueError(
-                f"mirror_axes must hold different spatial axes 0 to {len(roi_size) - 1}, got {list(mirror_axes)}; "
-                "use [] for none"
-            )
         self.amp = amp
-        axes = [axis + 2 for axis in mirror_axes]
-        self.flips = list(chain.from_iterable(combinations(axes, n) for n in range(len(axes) + 1)))
+        self.flips = flips(mirror_axes, len(roi_size))
 
     def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Return the logits ``(B, K, *spatial)`` in float32.

@@ -14,10 +14,19 @@ from monai.transforms import EnsureChannelFirst, LoadImage, MapTransform
 logger = logging.getLogger(__name__)
 
 
-def _load(path: str, reader: LoadImage) -> MetaTensor:
-    """Load an image with its channels first, or say in one sentence why not."""
+def load_image(path: str, reader: LoadImage) -> MetaTensor:
+    """Load an image with its channels first, or say in one sentence why not.
+
+    Args:
+        path: a file, or the folder of a DICOM series.
+        reader: MONAI's reader.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it cannot be read.
+    """
     if not Path(path).exists():
-        raise FileNotFoundError(f"there is no file {path}; correct dataset.json or restore the file")
+        raise FileNotFoundError(f"there is no file {path}; correct the list of cases or restore the file")
     try:
         return EnsureChannelFirst()(reader(path))
     except ImportError as error:
@@ -106,10 +115,10 @@ def check_data(
     empty = []
     reader = LoadImage(image_only=True)
     for case in [*training, *validation, *inference]:
-        image = _load(case["image"], reader)
+        image = load_image(case["image"], reader)
         check_image(image, case["image"], in_channels)
         if "label" in case:
-            label = _load(case["label"], reader)
+            label = load_image(case["label"], reader)
             if not _check_label(label, case["label"], image, case["image"], label_names or ()):
                 empty.append(case["label"])
                 logger.warning("%s is all background", case["label"])

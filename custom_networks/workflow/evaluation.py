@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 import math
-import os
 from collections.abc import Sequence
-from io import StringIO
-from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any
 
 import torch
-import torch.distributed as dist
-from ignite.engine import Engine, Events
+from ignite.engine import Engine
 from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance
 from torch import Tensor
 
+from custom_networks.workflow.case_report import CaseReport, write_text
 from custom_networks.workflow.data_list import case_name
 
 logger = logging.getLogger(__name__)
@@ -105,36 +101,15 @@ def summarise(rows: Sequence[dict[str, Any]], label_names: Sequence[str]) -> dic
     return {"cases": len({row["case"] for row in rows}), "policy": POLICY, "classes": classes, "mean": means}
 
 
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text)
-    os.replace(partial, path)
-
-
-class SegmentationReport:
+class SegmentationReport(CaseReport):
     """Write ``metrics.csv`` (one row per case and class) and ``metrics.json`` (the summary) of an evaluation.
 
-    Works in distributed evaluations: the rows of all processes are gathered and the first one writes.
+    The evaluator's postprocessed "pred" and "label" must be one-hot on the original grid.
 
     Args:
         output_dir: folder to write to.
         label_names: names of the classes, background first.
     """
-
-    def __init__(self, output_dir: str | Path, label_names: Sequence[str]) -> None:
-        self.output_dir = Path(output_dir)
-        self.label_names = list(label_names)
-        self.rows: list[dict[str, Any]] = []
-
-    def attach(self, engine: Engine) -> None:
-        """Listen to an evaluator.
-
-        Args:
-            engine: a MONAI evaluator whose postprocessed "pred" and "label" are one-hot on the original grid.
-        """
-        engine.add_event_handler(Events.STARTED, lambda _: self.rows.clear())
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self.add)
-        engine.add_event_handler(Events.COMPLETED, self.write)
 
     def add(self, engine: Engine) -> None:
         """Measure the cases of one iteration.
@@ -151,33 +126,22 @@ class SegmentationReport:
                 metrics = segmentation_metrics(prediction[index], reference[index], spacing)
                 self.rows.append({"case": case, "class": name, **metrics})
 
-    def write(self, engine: Engine) -> None:
-        """Gather the rows and write the two files.
+    def write(self, rows: list[dict[str, Any]]) -> None:
+        """Write the two files.
 
         Args:
-            engine: the evaluator that has finished.
+            rows: one row per case and class.
         """
-        parts: list[Any] = [self.rows]
-        if dist.is_available() and dist.is_initialized():
-            parts = [None] * dist.get_world_size()
-            dist.all_gather_object(parts, self.rows)
-            if dist.get_rank() > 0:
-                return
         order = {name: index for index, name in enumerate(self.label_names)}
-        rows = sorted((row for part in parts for row in part), key=lambda row: (row["case"], order[row["class"]]))
+        rows = sorted(rows, key=lambda row: (row["case"], order[row["class"]]))
         columns = ["case", "class", *METRICS, "reference_volume", "prediction_volume"]
-        text = StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(columns)
-        for row in rows:
-            writer.writerow([row[c] if isinstance(row[c], str) else f"{row[c]:.6g}" for c in columns])
+        cells = [[row[c] if isinstance(row[c], str) else f"{row[c]:.6g}" for c in columns] for row in rows]
         summary = summarise(rows, self.label_names)
-        self.output_dir.mkdir(parents=True, exist_ok=True)
-        _write(self.output_dir / "metrics.csv", text.getvalue())
-        _write(self.output_dir / "metrics.json", json.dumps(summary, indent=2) + "\n")
+        path = self.write_table("metrics.csv", [columns, *cells])
+        write_text(self.output_dir / "metrics.json", json.dumps(summary, indent=2) + "\n")
         for name, metrics in summary["classes"].items():
             values = ", ".join(
                 f"{metric} {value['mean']:.4f} (n={value['n']})" for metric, value in metrics.items() if value["n"]
             )
             logger.info("%s: %s", name, values or "no case")
-        logger.info("wrote %s and metrics.json, %d cases", self.output_dir / "metrics.csv", summary["cases"])
+        logger.info("wrote %s and metrics.json, %d cases", path, summary["cases"])

@@ -7,8 +7,8 @@ import torch
 from monai.inferers import SlidingWindowInferer
 from torch import nn
 
-from custom_networks.workflow import AutocastInferer, MirrorSlidingWindowInferer, autocast
-from custom_networks.workflow.autocast import has_bfloat16
+from custom_networks.workflow import AutocastInferer, MirrorInferer, MirrorSlidingWindowInferer, autocast
+from custom_networks.workflow.autocast import flips, has_bfloat16
 
 
 class Probe(nn.Module):
@@ -36,7 +36,8 @@ def no_bfloat16(monkeypatch):
 
 
 def inferers(amp: bool) -> list:
-    return [AutocastInferer(amp), MirrorSlidingWindowInferer((4, 4, 4), mirror_axes=[0], amp=amp)]
+    windows = MirrorSlidingWindowInferer((4, 4, 4), mirror_axes=[0], amp=amp)
+    return [AutocastInferer(amp), windows, MirrorInferer([0], amp)]
 
 
 def volume(*shape: int) -> torch.Tensor:
@@ -44,7 +45,7 @@ def volume(*shape: int) -> torch.Tensor:
 
 
 @pytest.mark.usefixtures("bfloat16")
-@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize("which", [0, 1, 2])
 @pytest.mark.parametrize(("amp", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
 def test_bfloat16_inside_and_float32_outside(which, amp, dtype):
     net = Probe()
@@ -53,7 +54,7 @@ def test_bfloat16_inside_and_float32_outside(which, amp, dtype):
 
 
 @pytest.mark.usefixtures("no_bfloat16")
-@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize("which", [0, 1, 2])
 def test_float32_where_the_device_lacks_bfloat16(which):
     net = Probe()
     inferers(amp=True)[which](volume(6, 5, 4), net)
@@ -78,15 +79,48 @@ def test_arguments_reach_the_network():
         torch.testing.assert_close(inferer(x, net, scale=3.0), 3 * inferer(x, net))
 
 
+def views(axes) -> list[tuple[int, ...]]:
+    """List, for every choice of flipping an axis or not, the tensor dimensions to flip."""
+    choices = itertools.product([False, True], repeat=len(axes))
+    return [tuple(axis + 2 for axis, flipped in zip(axes, choice, strict=True) if flipped) for choice in choices]
+
+
+@pytest.mark.parametrize("axes", [(), (1,), (0, 2), (2, 0, 1)])
+def test_flips_are_all_combinations_that_of_no_axis_first(axes):
+    got = flips(axes, 3)
+    assert got[0] == ()
+    assert len(got) == 2 ** len(axes)
+    assert {frozenset(flip) for flip in got} == {frozenset(view) for view in views(axes)}
+
+
 @pytest.mark.parametrize("axes", [(0,), (1,), (0, 2), (2, 0, 1)])
 def test_mirroring_is_the_mean_over_all_flips(axes):
     net, x = Probe().eval(), volume(5, 4, 6)
-    dims = [axis + 2 for axis in axes]
-    flips = [c for n in range(len(dims) + 1) for c in itertools.combinations(dims, n)]
-    want = sum((torch.flip(net(torch.flip(x, f)), f) for f in flips[1:]), net(x)) / 2 ** len(axes)
+    want = sum(torch.flip(net(torch.flip(x, view)), view) for view in views(axes)) / 2 ** len(axes)
     got = MirrorSlidingWindowInferer((5, 4, 6), mirror_axes=axes, amp=False)(x, net)
     torch.testing.assert_close(got, want)
     assert not torch.allclose(got, net(x), atol=1e-3)
+
+
+class Classifier(Probe):
+    """Logits that depend on where the voxels are."""
+
+    def forward(self, x):
+        y = super().forward(x).tanh()
+        return (y * torch.arange(float(y[0, 0].numel())).reshape(y.shape[2:])).flatten(2).mean(-1)
+
+
+@pytest.mark.parametrize("axes", [(), (0,), (1, 2), (2, 0, 1)])
+def test_a_classifier_is_the_mean_of_its_logits_over_all_flips(axes):
+    net, x = Classifier().eval(), torch.rand(3, 1, 5, 4, 6)
+    want = torch.stack([net(torch.flip(x, view)) for view in views(axes)]).mean(0)
+    inferer = MirrorInferer(axes, amp=False)
+    got = inferer(x, net)
+    assert got.shape == (3, 2)
+    torch.testing.assert_close(got, want)
+    for axis in range(3):
+        close = torch.allclose(inferer(x.flip(axis + 2), net), got, atol=1e-4)
+        assert close is (axis in axes)
 
 
 @pytest.mark.parametrize("shape", [(9, 7, 8), (3, 9, 4), (2, 3, 1)])
@@ -110,6 +144,8 @@ def test_a_volume_smaller_than_the_window_is_padded_and_cropped():
 def test_axes_that_do_not_exist_or_repeat(axes):
     with pytest.raises(ValueError, match=r"different spatial axes 0 to 2, got \[.*\]; use \[\] for none"):
         MirrorSlidingWindowInferer((4, 4, 4), mirror_axes=axes)
+    with pytest.raises(ValueError, match=r"different spatial axes 0 to 2, got \[.*\]; use \[\] for none"):
+        MirrorInferer(axes)(volume(4, 4, 4), Classifier())
 
 
 @pytest.mark.parametrize(("capability", "expected"), [((8, 0), True), ((9, 0), True), ((7, 5), False)])

@@ -92,7 +92,7 @@ def test_bad_images(tmp_path, pixels, words, section):
 def test_missing_file(tmp_path, which):
     bad = case(tmp_path, "gone")
     Path(bad[which]).unlink()
-    refused([bad[which], "there is no file", "dataset.json"], FileNotFoundError, training=[bad])
+    refused([bad[which], "there is no file", "correct the list of cases"], FileNotFoundError, training=[bad])
 
 
 @pytest.mark.parametrize("which", ["image", "label"])

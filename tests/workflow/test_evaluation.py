@@ -12,8 +12,8 @@ import torch
 from ignite.engine import Engine
 from monai.data import MetaTensor
 
-from custom_networks.workflow import SegmentationReport, evaluation
-from custom_networks.workflow.evaluation import METRICS, segmentation_metrics, summarise
+from custom_networks.workflow import SegmentationReport, case_report
+from custom_networks.workflow.evaluation import METRICS, POLICY, segmentation_metrics, summarise
 
 SPACING = (0.7, 1.3, 2.5)
 
@@ -215,7 +215,7 @@ def test_report_writes_one_row_per_case_and_class(tmp_path):
     assert dict(zip(rows[0][2:], map(float, rows[3][2:]), strict=True)) == pytest.approx(want, rel=1e-5)
     assert rows[4][2:] == ["nan"] * 6 + ["0", "0"]
     assert summary["cases"] == 2
-    assert summary["policy"] == evaluation.POLICY
+    assert summary["policy"] == POLICY
     assert summary["classes"]["Posterior"]["dice"]["mean"] == pytest.approx((1 + want["dice"]) / 2)
     assert summary["classes"]["Anterior"]["dice"]["n"] == 0
     assert summary["mean"]["dice"] == summary["classes"]["Posterior"]["dice"]["mean"]
@@ -248,7 +248,7 @@ def test_the_first_process_writes_the_rows_of_all(tmp_path, monkeypatch, rank):
         get_rank=lambda: rank,
         all_gather_object=all_gather_object,
     )
-    monkeypatch.setattr(evaluation, "dist", fake)
+    monkeypatch.setattr(case_report, "dist", fake)
     evaluate(SegmentationReport(tmp_path / "eval", ["background", "A", "B"]), output("b", prediction, reference))
     if rank:
         assert not (tmp_path / "eval").exists()
@@ -268,7 +268,7 @@ def test_nothing_is_half_written(tmp_path, monkeypatch):
     def crash(*_):
         raise OSError("disk")
 
-    monkeypatch.setattr(evaluation.os, "replace", crash)
+    monkeypatch.setattr(case_report.os, "replace", crash)
     with pytest.raises(OSError, match="disk"):
         evaluate(report, output("a", reference, reference))
     assert [(tmp_path / name).read_bytes() for name in ("metrics.csv", "metrics.json")] == before
