@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from tools.bundles import render
+from tools.bundles import all_bundles, recipe, render
 from tools.runs import find_bundle, profile_path, train_and_evaluate
 
 BUDGET = "removal"
@@ -52,6 +52,9 @@ def ablate(
         RuntimeError: if a run fails.
     """
     folder = find_bundle(bundle)
+    score = next((recipe(known).SCORE for known in all_bundles() if known.name == folder.name), None)
+    if score is None:
+        raise ValueError(f"{folder.name} is not rendered from tools/recipes, so no score is known; add its recipe")
     names = variants.split(",") if isinstance(variants, str) else list(variants)
     budget = profile_path(folder, BUDGET)
     profiles = {name: profile_path(folder, name) for name in names}
@@ -67,7 +70,7 @@ def ablate(
         partial = path.with_suffix(".partial")
         partial.write_text(json.dumps(record, indent=1) + "\n")
         partial.replace(path)
-        print(f"{name}, seed {seed}: mean Dice {record['metrics']['mean']['dice']:.4f}", flush=True)
+        print(f"{name}, seed {seed}: {score.name} {score.of(record):.4f}", flush=True)
 
     with ThreadPoolExecutor(jobs) as pool:
         list(pool.map(run, todo))

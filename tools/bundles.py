@@ -6,13 +6,13 @@ import importlib
 import json
 import pkgutil
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import ModuleType
 
 from tools import recipes
 from tools.recipes.bundle import Bundle
 from tools.recipes.formatting import to_json
-from tools.recipes.segmentation import configs
-from tools.recipes.segmentation.readme import readme
 from tools.runs import ROOT, find_bundle, train_and_evaluate
 
 START, END = "<!-- bundles:start -->", "<!-- bundles:end -->"
@@ -54,17 +54,28 @@ def all_bundles() -> list[Bundle]:
     return [module.BUNDLE for module in modules if hasattr(module, "BUNDLE")]
 
 
+def recipe(bundle: Bundle) -> ModuleType:
+    """Return the recipe of a bundle: ``configs``, ``readme``, ``headline`` and ``SCORE``.
+
+    Args:
+        bundle: the specification.
+    """
+    return importlib.import_module(f"tools.recipes.{bundle.recipe}")
+
+
 def rendered(bundle: Bundle) -> dict[str, str]:
     """Return the text of every rendered file of a bundle by its path under the bundle's folder.
 
     Args:
         bundle: the specification.
     """
-    files = {f"configs/{name}": to_json(config) + "\n" for name, config in configs(bundle).items()}
+    configs = recipe(bundle).configs(bundle)
+    configs |= {f"profiles/{name}.json": dict(values) for name, values in bundle.profiles.items()}
+    files = {f"configs/{name}": to_json(config) + "\n" for name, config in configs.items()}
     return {
         **files,
         "configs/logging.conf": LOGGING,
-        "docs/README.md": readme(bundle, ROOT / "bundles" / bundle.name),
+        "docs/README.md": recipe(bundle).readme(bundle, ROOT / "bundles" / bundle.name),
         "docs/data_license.txt": bundle.data_license,
         "LICENSE": (ROOT / "LICENSE").read_text(),
     }
@@ -80,15 +91,12 @@ def index(bundles: list[Bundle], text: str) -> str:
     lines = []
     for bundle in bundles:
         run = ROOT / "bundles" / bundle.name / "docs" / "runs" / "training.json"
-        dice = "not measured yet"
-        if run.is_file():
-            classes = json.loads(run.read_text())["metrics"]["classes"]
-            dice = ", ".join(f"{name} {values['dice']['mean']:.4f}" for name, values in classes.items())
+        result = recipe(bundle).headline(json.loads(run.read_text())) if run.is_file() else "not measured yet"
         link = f"[{bundle.name}](bundles/{bundle.name}/docs/README.md)"
-        lines.append(f"| {link} | {bundle.network_name} | {bundle.metadata['data_source'].split(' (')[0]} | {dice} |")
+        lines.append(f"| {link} | {bundle.network_name} | {bundle.metadata['data_source'].split(' (')[0]} | {result} |")
     head, _, rest = text.partition(START)
     _, _, tail = rest.partition(END)
-    columns = ["| bundle | network | data | Dice (fold 0, original grid) |", "|---|---|---|---|"]
+    columns = ["| bundle | network | data | result |", "|---|---|---|---|"]
     return "\n".join([head + START, "", *columns, *lines, "", END + tail])
 
 
@@ -121,27 +129,39 @@ def render(check: bool = False) -> None:
     print(f"wrote {names}" if names else "nothing to write")
 
 
-def train(bundle: str, dataset_dir: str | None = None, work_dir: str = "runs/training") -> None:
+def train(
+    bundle: str, dataset_dir: str | None = None, seeds: int = 1, work_dir: str = "runs/training", jobs: int = 1
+) -> None:
     """Train and evaluate a bundle, and keep the weights with their run file in it.
 
-    Writes ``models/model.pt``, ``docs/runs/training.json`` and the README. An interrupted training goes on from its
-    last checkpoint.
+    Writes ``models/model.pt`` and ``docs/runs/training.json`` (seed 0), ``docs/runs/training_seed<n>.json`` of the
+    other seeds, and the README. An interrupted training goes on from its last checkpoint.
 
     Args:
         bundle: name or folder of the bundle.
         dataset_dir: the data set, if not the one in train.json.
+        seeds: number of seeds, counted from 0.
         work_dir: folder for checkpoints and logs.
+        jobs: trainings side by side; with more than one, each has one CPU thread.
 
     Raises:
         ValueError: if there is no such bundle.
-        RuntimeError: if the training or the evaluation fails.
+        RuntimeError: if a training or an evaluation fails.
     """
     folder = find_bundle(bundle)
-    overrides = {} if dataset_dir is None else {"dataset_dir": dataset_dir}
-    work = Path(work_dir) / folder.name
-    record = train_and_evaluate(folder, [], work, overrides)
-    (folder / "docs" / "runs").mkdir(parents=True, exist_ok=True)
-    (folder / "docs" / "runs" / "training.json").write_text(json.dumps(record, indent=1) + "\n")
-    (folder / "models").mkdir(exist_ok=True)
-    shutil.copyfile(work / "model.pt", folder / "models" / "model.pt")
+    data = {} if dataset_dir is None else {"dataset_dir": dataset_dir}
+
+    def run(seed: int) -> None:
+        work = Path(work_dir) / folder.name / f"seed{seed}"
+        overrides = {**data, "seed": seed} if seed else data
+        record = train_and_evaluate(folder, [], work, overrides, threads=1 if jobs > 1 else None)
+        path = folder / "docs" / "runs" / (f"training_seed{seed}.json" if seed else "training.json")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(record, indent=1) + "\n")
+        if seed == 0:
+            (folder / "models").mkdir(exist_ok=True)
+            shutil.copyfile(work / "model.pt", folder / "models" / "model.pt")
+
+    with ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(run, range(seeds)))
     render()

@@ -18,6 +18,8 @@ from monai.bundle import ConfigParser
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from custom_networks.workflow import load_weights
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("monai", "torch", "pytorch-ignite", "numpy")
 
@@ -55,6 +57,17 @@ def profile_path(bundle: Path, profile: str) -> Path:
     return path
 
 
+def _train_config(bundle: Path, profiles: Sequence[Path]) -> ConfigParser:
+    """Return train.json with override files laid over it, the later wins."""
+    parser = ConfigParser()
+    parser.read_config(bundle / "configs" / "train.json")
+    parser["bundle_root"] = str(bundle)
+    for path in profiles:
+        for key, value in json.loads(path.read_text()).items():
+            parser[key] = value
+    return parser
+
+
 def network_cost(bundle: Path, profiles: Sequence[Path]) -> dict[str, int]:
     """Count the parameters and the multiply-accumulates of one forward pass on one training patch.
 
@@ -62,12 +75,7 @@ def network_cost(bundle: Path, profiles: Sequence[Path]) -> dict[str, int]:
         bundle: the bundle's folder.
         profiles: override files.
     """
-    parser = ConfigParser()
-    parser.read_config(bundle / "configs" / "train.json")
-    parser["bundle_root"] = str(bundle)
-    for path in profiles:
-        for key, value in json.loads(path.read_text()).items():
-            parser[key] = value
+    parser = _train_config(bundle, profiles)
     network = parser.get_parsed_content("network_def").to("meta").eval()
     counter = FlopCounterMode(display=False)
     # The counter sees the matrix products of attention, not the fused kernels.
@@ -92,6 +100,7 @@ def train_and_evaluate(
         The record of the run: seconds of training, curve, metrics, cost of the network, versions and machine.
 
     Raises:
+        ValueError: if the training built another network than these profiles describe.
         RuntimeError: if a process fails; its output is in ``train.log`` or ``evaluate.log`` under ``work_dir``.
     """
     work_dir.mkdir(parents=True, exist_ok=True)
@@ -104,6 +113,8 @@ def train_and_evaluate(
         (work_dir / "trained").touch()
     if not model.is_file():
         raise RuntimeError(f"the training wrote no {model}; set val_interval to at most epochs")
+    # What is counted must be what was trained: monai.bundle drops a null from the later of two profiles, for one.
+    load_weights(_train_config(bundle, profiles).get_parsed_content("network_def"), model)
     files = [configs / "train.json", configs / "evaluate.json"]
     _bundle_run(files, bundle, profiles, knobs, threads, work_dir / "evaluate.log")
     with (work_dir / "training_curve.csv").open() as file:

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.synthetic import BUNDLES, EPOCHS, run, tiny_training, write_dataset
+from custom_networks.workflow.errors import sentence_of
+from tests.conftest import SHARED
+from tests.synthetic import BUNDLES, EPOCHS, KINDS, Kind, kind, run, tiny_knobs, tiny_training
 
-
-@pytest.fixture(scope="session")
-def dataset(tmp_path_factory) -> Path:
-    return write_dataset(tmp_path_factory.mktemp("synthetic"))
+ORIENTATIONS = ("RAS", "LPS", "PSR")
 
 
 @pytest.fixture(params=BUNDLES, ids=lambda path: path.name)
 def bundle(request) -> Path:
     return request.param
+
+
+@pytest.fixture(scope="session")
+def _datasets(tmp_path_factory) -> dict[Kind, Path]:
+    return {kind: kind.write(tmp_path_factory.mktemp(name)) for name, kind in KINDS.items()}
+
+
+@pytest.fixture
+def dataset(bundle, _datasets) -> Path:
+    return _datasets[kind(bundle)]
 
 
 @pytest.fixture(scope="session")
@@ -26,9 +37,86 @@ def _trainings() -> dict[Path, Path]:
 
 @pytest.fixture
 def trained(bundle, dataset, _trainings, tmp_path_factory) -> Path:
-    """The output folder of a training that was long enough to find both classes; written once per process."""
+    """The output folder of a training that was long enough to find the classes; written once per process."""
     if bundle not in _trainings:
         output = tmp_path_factory.mktemp(bundle.name)
         run(bundle, "train", tiny_training(bundle, dataset, output, epochs=EPOCHS, val_interval=4))
         _trainings[bundle] = output
     return _trainings[bundle]
+
+
+@pytest.fixture
+def evaluate(bundle, dataset, trained, tmp_path):
+    """Return a function that evaluates the trained network and returns the folder of the report."""
+
+    def call(name: str = "evaluation", **overrides: object) -> Path:
+        knobs = tiny_training(bundle, dataset, tmp_path / name, ckpt_dir=str(trained))
+        run(bundle, ["train", "evaluate"], {**knobs, **overrides})
+        return tmp_path / name
+
+    return call
+
+
+@pytest.fixture
+def infer(bundle, trained, tmp_path):
+    """Return a function that applies the trained network to a file or folder and returns the folder of the results."""
+
+    def call(source: Path, name: str = "results", **overrides: object) -> Path:
+        knobs = {"dataset_dir": str(source), "output_dir": str(tmp_path / name), "ckpt_dir": str(trained)}
+        run(bundle, "inference", {**tiny_knobs(bundle), **knobs, **overrides})
+        return tmp_path / name
+
+    return call
+
+
+@pytest.fixture
+def series() -> Path:
+    """Return the folder of a DICOM series, or skip the test where there is none."""
+    pytest.importorskip("pydicom")
+    folders = sorted(path.parent for path in (SHARED / "data" / "HippoCrop_DICOM").glob("*/*/1.dcm"))
+    if not folders:
+        pytest.skip("there is no <repository>/../shared/data/HippoCrop_DICOM")
+    return folders[0]
+
+
+@pytest.fixture
+def refused():
+    """Return a function that runs configs and returns the sentence with which they were refused."""
+
+    def attempt(*arguments, **more):
+        with pytest.raises(Exception) as caught:  # noqa: PT011 - MONAI wraps the error; its sentence is checked
+            run(*arguments, **more)
+        sentence = sentence_of(caught.value)
+        assert sentence is not None
+        assert "\n" not in sentence
+        return sentence
+
+    return attempt
+
+
+@pytest.fixture
+def training_refused(bundle, dataset, tmp_path, refused):
+    """Return a function that damages a copy of the data set and checks with what sentence a training refuses it."""
+
+    def attempt(damage, overrides, message):
+        data = tmp_path / "data"
+        shutil.copytree(dataset, data)
+        damage(data)
+        sentence = refused(bundle, "train", tiny_training(bundle, data, tmp_path / "out", **overrides))
+        assert re.search(message, sentence), sentence
+        assert not (tmp_path / "out").exists()
+
+    return attempt
+
+
+@pytest.fixture
+def inference_refused(bundle, trained, tmp_path, refused):
+    """Return a function that checks with what sentence the trained network refuses an image."""
+
+    def attempt(source, overrides, message):
+        knobs = {"dataset_dir": str(source), "output_dir": str(tmp_path / "out"), "ckpt_dir": str(trained)}
+        sentence = refused(bundle, "inference", {**tiny_knobs(bundle), **knobs, **overrides})
+        assert re.search(message, sentence), sentence
+        assert not (tmp_path / "out").exists()
+
+    return attempt

@@ -1,35 +1,30 @@
-"""Inference of every bundle: orientations, formats, sizes, and the knobs of its postprocessing."""
+"""Inference of segmentation bundles: orientations, formats, sizes, and the knobs of its postprocessing."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import nibabel as nib
-import nrrd
 import numpy as np
 import pytest
-from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from scipy import ndimage
 
-from tests.synthetic import config, read_rows, run, tiny_knobs, tiny_training, volume, workflow, write_nifti
+from tests.bundles.conftest import ORIENTATIONS
+from tests.synthetic import SEGMENTATION, config, each, read_rows, volume, write_nifti, write_nrrd, write_oriented
 
-DICOM = Path(__file__).resolve().parents[3] / "shared" / "data" / "HippoCrop_DICOM"
+pytestmark = each(SEGMENTATION)
+
 # bright voxels are the first class, whatever the network says
 BRIGHT = "$lambda inputs, network, *args, **kwargs: torch.cat([inputs * 0 + 1, 2.0 * (inputs > 1), inputs * 0], 1)"
 
 
 @pytest.fixture
-def infer(bundle, trained, tmp_path):
+def segment(infer):
     """Return a function that segments one image and returns the mask."""
 
-    def segment(source, name="seg", **overrides):
-        output = tmp_path / name
-        knobs = {"dataset_dir": str(source), "output_dir": str(output), "ckpt_dir": str(trained)}
-        run(bundle, "inference", {**tiny_knobs(bundle), **knobs, **overrides})
-        (path,) = output.iterdir()
+    def call(source, name="seg", **overrides):
+        (path,) = infer(source, name, **overrides).iterdir()
         return nib.load(path)
 
-    return segment
+    return call
 
 
 def two_blobs():
@@ -39,17 +34,12 @@ def two_blobs():
     return image
 
 
-def test_three_orientations_give_one_mask_in_world_space(infer, tmp_path):
-    image, _ = volume(41)
-    canonical = nib.load(write_nifti(image, tmp_path / "RAS" / "image.nii.gz"))
+def test_three_orientations_give_one_mask_in_world_space(segment, tmp_path):
+    path = write_nifti(volume(41)[0], tmp_path / "image.nii.gz")
     masks = {}
-    for codes in ("RAS", "LPS", "PSR"):
-        transform = ornt_transform(io_orientation(canonical.affine), axcodes2ornt(codes))
-        stored = canonical.as_reoriented(transform)
-        assert "".join(nib.aff2axcodes(stored.affine)) == codes
-        path = tmp_path / codes / "image.nii.gz"
-        write_nifti(np.asarray(stored.dataobj), path, stored.affine)
-        mask = infer(path, name=f"seg_{codes}")
+    for codes in ORIENTATIONS:
+        stored = nib.load(write_oriented(path, codes, tmp_path / codes / "image.nii.gz"))
+        mask = segment(stored.get_filename(), name=f"seg_{codes}")
         assert mask.shape == stored.shape
         np.testing.assert_allclose(mask.affine, stored.affine, atol=1e-5)
         masks[codes] = nib.as_closest_canonical(mask)
@@ -58,31 +48,20 @@ def test_three_orientations_give_one_mask_in_world_space(infer, tmp_path):
     assert any((expected != np.flip(expected, axis)).any() for axis in range(3))
     for mask in masks.values():
         np.testing.assert_array_equal(np.asarray(mask.dataobj), expected)
-        np.testing.assert_allclose(mask.affine, canonical.affine, atol=1e-5)
+        np.testing.assert_allclose(mask.affine, nib.load(path).affine, atol=1e-5)
 
 
-def test_nrrd_gives_the_mask_of_the_same_nifti(infer, tmp_path):
-    image, _ = volume(42)
-    path = write_nifti(image, tmp_path / "image.nii.gz")
-    to_lps = np.diag([-1.0, -1, 1])
-    affine = nib.load(path).affine
-    header = {
-        "space": "left-posterior-superior",
-        "space directions": (to_lps @ affine[:3, :3]).T,
-        "space origin": to_lps @ affine[:3, 3],
-        "kinds": ["domain"] * 3,
-    }
-    nrrd.write(str(tmp_path / "image.nrrd"), image, header)
-    first, second = infer(path, name="nifti"), infer(tmp_path / "image.nrrd", name="nrrd")
+def test_nrrd_gives_the_mask_of_the_same_nifti(segment, tmp_path):
+    path = write_nifti(volume(42)[0], tmp_path / "image.nii.gz")
+    other = write_nrrd(path, tmp_path / "image.nrrd")
+    first, second = segment(path, name="nifti"), segment(other, name="nrrd")
     np.testing.assert_array_equal(np.asarray(first.dataobj), np.asarray(second.dataobj))
     np.testing.assert_allclose(first.affine, second.affine, atol=1e-5)
 
 
-@pytest.mark.skipif(not DICOM.is_dir(), reason="there is no <repository>/../shared/data/HippoCrop_DICOM")
-def test_dicom_series_gives_a_mask_on_its_grid(infer):
+def test_dicom_series_gives_a_mask_on_its_grid(segment, series):
     pydicom = pytest.importorskip("pydicom")
-    series = sorted(path.parent for path in DICOM.glob("*/*/1.dcm"))[0]
-    mask = infer(series)
+    mask = segment(series)
     assert mask.get_filename().endswith(f"/{series.name}_seg.nii.gz")
     assert mask.get_data_dtype() == np.uint8
     slices = [pydicom.dcmread(path) for path in series.glob("*.dcm")]
@@ -95,47 +74,46 @@ def test_dicom_series_gives_a_mask_on_its_grid(infer):
     assert (indices.round() < mask.shape).all()
 
 
-def test_a_volume_smaller_than_the_patch_works(infer, tmp_path):
+def test_a_volume_smaller_than_the_patch_works(segment, tmp_path):
     image, _ = volume(43, shape=(10, 12, 9))
-    mask = infer(write_nifti(image, tmp_path / "small.nii.gz"))
+    mask = segment(write_nifti(image, tmp_path / "small.nii.gz"))
     assert mask.shape == (10, 12, 9)
 
 
-def test_a_much_larger_input_gives_a_warning(bundle, infer, tmp_path, caplog):
+def test_a_much_larger_input_gives_a_warning(bundle, segment, tmp_path, caplog):
     transforms = config(bundle, "inference")["preprocessing"]["transforms"]
     (warner,) = [t for t in transforms if t["_target_"].endswith("WarnLargeInputd")]
     size = warner["max_shape"][0]
     for length, warns in ((2 * size, False), (2 * size + 1, True)):
         image = volume(44, shape=(length, 8, 8))[0]
         caplog.clear()
-        infer(write_nifti(image, tmp_path / f"{length}.nii.gz"), name=str(length))
+        segment(write_nifti(image, tmp_path / f"{length}.nii.gz"), name=str(length))
         assert (warner["expected"] in caplog.text) is warns
 
 
 @pytest.mark.parametrize("largest", [False, True])
-def test_largest_component_in_inference(infer, tmp_path, largest):
+def test_largest_component_in_inference(segment, tmp_path, largest):
     path = write_nifti(two_blobs(), tmp_path / "blobs.nii.gz")
-    mask = np.asarray(infer(path, inferer=BRIGHT, largest_component=largest).dataobj)
+    mask = np.asarray(segment(path, inferer=BRIGHT, largest_component=largest).dataobj)
     assert ndimage.label(mask == 1)[1] == (1 if largest else 2)
     assert (mask == 1).sum() == (512 if largest else 576)
 
 
 @pytest.mark.parametrize("largest", [False, True])
-def test_largest_component_in_evaluation(bundle, dataset, trained, tmp_path, largest):
+def test_largest_component_in_evaluation(evaluate, tmp_path, largest):
     data = tmp_path / "data"
     for name in ("imagesTr", "labelsTr"):
         write_nifti((two_blobs() > 0).astype(np.uint8) if name == "labelsTr" else two_blobs(), data / name / "a.nii.gz")
     (data / "dataset.json").write_text('{"training": [%s], "validation": [%s]}' % ((ENTRY,) * 2))
-    overrides = {"validate#inferer": BRIGHT, "largest_component": largest, "ckpt_dir": str(trained)}
-    run(bundle, ["train", "evaluate"], tiny_training(bundle, data, tmp_path / "out", **overrides))
-    row = read_rows(tmp_path / "out" / "metrics.csv")[0]
+    report = evaluate(dataset_dir=str(data), largest_component=largest, **{"validate#inferer": BRIGHT})
+    row = read_rows(report / "metrics.csv")[0]
     assert (float(row["reference_volume"]), float(row["prediction_volume"])) == (576, 512 if largest else 576)
 
 
 ENTRY = '{"image": "imagesTr/a.nii.gz", "label": "labelsTr/a.nii.gz"}'
 
 
-def test_mirror_axes_make_the_result_symmetric(infer, tmp_path):
+def test_mirror_axes_make_the_result_symmetric(segment, tmp_path):
     image = volume(45, shape=(16, 16, 16))[0]
     image += np.random.default_rng(0).normal(0, 1, image.shape).astype(np.float32)
     paths = [
@@ -144,16 +122,7 @@ def test_mirror_axes_make_the_result_symmetric(infer, tmp_path):
     ]
     differing = {}
     for axes in ([], [0]):
-        one, other = (np.asarray(infer(p, name=f"{p.name}{axes}", mirror_axes=axes).dataobj) for p in paths)
+        one, other = (np.asarray(segment(p, name=f"{p.name}{axes}", mirror_axes=axes).dataobj) for p in paths)
         differing[bool(axes)] = int((one != other[::-1]).sum())
     assert differing[False] > 10
     assert differing[True] <= 2  # the sum over the flips has another order
-
-
-def test_mirror_axes_are_the_flips_of_training(bundle, dataset, tmp_path):
-    for axes in ([], [0, 2]):
-        parser = workflow(bundle, "train", "train", tiny_training(bundle, dataset, tmp_path, mirror_axes=axes)).parser
-        flips = parser.get_parsed_content("train#flips")
-        assert [flip.flipper.spatial_axis for flip in flips] == axes
-        transforms = parser.get_parsed_content("train#preprocessing").transforms
-        assert list(transforms[len(transforms) - len(flips) :]) == flips

@@ -8,7 +8,20 @@ import torch
 from monai.bundle import ConfigParser
 from monai.transforms import Compose, SaveImaged
 
-from tests.synthetic import config, run, tiny_knobs, tiny_network, tiny_training, weights, write_dataset, write_nifti
+from tests.synthetic import (
+    SEGMENTATION,
+    config,
+    each,
+    run,
+    tiny_knobs,
+    tiny_network,
+    tiny_training,
+    weights,
+    write_dataset,
+    write_nifti,
+)
+
+pytestmark = each(SEGMENTATION)
 
 
 def read(bundle, name, overrides):

@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.synthetic import BUNDLES, ROOT, write_dataset
-
-
-@pytest.fixture(scope="session")
-def dataset(tmp_path_factory) -> Path:
-    return write_dataset(tmp_path_factory.mktemp("synthetic"))
+from tests.synthetic import BUNDLES, ROOT, kind
 
 
 @pytest.fixture(scope="session", params=BUNDLES, ids=lambda path: path.name)
 def bundle(request) -> Path:
     return request.param
+
+
+@pytest.fixture(scope="session")
+def dataset(bundle, tmp_path_factory) -> Path:
+    return kind(bundle).write(tmp_path_factory.mktemp("synthetic"))
 
 
 @pytest.fixture(scope="session", params=["bundle folder", "repository root", "foreign folder"])

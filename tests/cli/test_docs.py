@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.synthetic import BUNDLES, ROOT
+from tests.synthetic import BUNDLES, IMAGES, ROOT, config, task, write_patches
 
 BLOCK = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
 # Commands that are shown but not run here, and why.
@@ -20,11 +20,14 @@ ELSEWHERE = {
     "source .venv/bin/activate": "the tests run inside the environment",
     "make": "the targets are what runs these tests; that they exist is checked",
     "python -m tools data fetch": "needs a network; tests/tools/test_data.py runs it against a local copy",
+    "python -m tools data convert": "needs the file of a data set; tests/tools/test_medmnist.py",
+    "python -m tools forest": "needs a data set; tests/tools/test_forest.py",
     "python -m tools ablate": "hours; tests/tools/test_ablate.py",
     "python -m tools bundles train": "half an hour; tests/tools/test_bundles.py",
     "python -m tools bench": "minutes; tests/tools/test_bench.py",
     "pip install": "installs",
 }
+RESULTS = {"segmentation": "*_seg.nii.gz", "classification": "predictions.csv"}
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
@@ -70,12 +73,19 @@ def test_commands_of_the_docs(page, copy):
             run(command, copy)
 
 
-@pytest.mark.parametrize("bundle", BUNDLES, ids=lambda bundle: bundle.name)
+def data_for(bundle: Path, copy: Path) -> Path:
+    """Return a data set that the shipped configs take as they are."""
+    if task(bundle) == "segmentation":
+        return copy / "data" / "Embedded_Hippocampus"
+    train = config(bundle)
+    return write_patches(copy / "data" / "Patches", label_names=train["label_names"], shape=train["patch_size"])
+
+
 def test_commands_of_the_bundles(bundle, copy, tmp_path):
     """The placeholders are filled in, and trainings stop after one epoch."""
     folder = copy / "bundles" / bundle.name
-    data = copy / "data" / "Embedded_Hippocampus"
-    image = sorted((data / "imagesTr").iterdir())[0]
+    data = data_for(bundle, copy)
+    image = sorted((data / IMAGES).iterdir())[0]
     weights, places = folder / "models" / "model.pt", [("<data>", data), ("<image or folder>", image)]
     assert weights.is_file(), "the bundle ships no weights"
     ran = 0
@@ -89,7 +99,7 @@ def test_commands_of_the_bundles(bundle, copy, tmp_path):
         run(command, folder)
         ran += 1
     assert ran >= 6
-    assert list(tmp_path.glob("*_seg.nii.gz"))
+    assert list(tmp_path.glob(RESULTS[task(bundle)]))
     assert (folder / "models" / "model.onnx").is_file()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -12,11 +13,17 @@ import pytest
 import torch
 
 from tests.cli.conftest import environment, flags
-from tests.synthetic import assert_equal_weights, read_rows, tiny_training
+from tests.synthetic import assert_equal_weights, kind, read_rows, tiny_training
 
 pytestmark = pytest.mark.timeout(900)
 
 EPOCHS = 12
+
+
+def iterations(bundle, processes=1):
+    """Return the iterations of an epoch."""
+    cases = math.ceil(kind(bundle).training_cases / processes)
+    return math.ceil(cases / kind(bundle).training["batch_size"])
 
 
 def command(bundle, overrides, configs=("train",), processes=0):
@@ -54,7 +61,7 @@ def test_a_killed_training_goes_on_as_if_nothing_had_happened(bundle, dataset, t
     finish(command(bundle, tiny_training(bundle, dataset, straight, **knobs)), tmp_path)
     again = tiny_training(bundle, dataset, killed, **knobs)
     kill_in_the_middle(command(bundle, again), tmp_path, killed / "training_curve.csv")
-    epoch = torch.load(killed / "last_checkpoint.pt", weights_only=True)["trainer"]["iteration"] // 3
+    epoch = torch.load(killed / "last_checkpoint.pt", weights_only=True)["trainer"]["iteration"] // iterations(bundle)
     assert 2 <= epoch < EPOCHS
     finish(command(bundle, {**again, "resume_ckpt": killed / "last_checkpoint.pt"}), tmp_path)
     assert_equal_weights(straight / "last_checkpoint.pt", killed / "last_checkpoint.pt")
@@ -78,11 +85,11 @@ def test_two_processes_train_and_evaluate(bundle, dataset, tmp_path):
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
     checkpoint = torch.load(tmp_path / "two" / "last_checkpoint.pt", weights_only=True)
     assert not any(key.startswith("module.") for key in checkpoint["model"])
-    assert checkpoint["trainer"]["iteration"] == 3 * 2  # 5 cases, 3 per process, batches of 2
+    assert checkpoint["trainer"]["iteration"] == 3 * iterations(bundle, processes=2)
 
     trained = {**overrides, "ckpt_dir": tmp_path / "two", "fold": 1}
     names = ("train", "evaluate", "multi_gpu_evaluate")
     finish(command(bundle, {**trained, "output_dir": tmp_path / "by_two"}, names, processes=2), tmp_path)
     finish(command(bundle, {**trained, "output_dir": tmp_path / "by_one"}, names[:2]), tmp_path)
-    for name in ("metrics.csv", "metrics.json"):
+    for name in kind(bundle).reports:
         assert (tmp_path / "by_two" / name).read_text() == (tmp_path / "by_one" / name).read_text()

@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 
+from tests.records import record
 from tests.synthetic import ROOT
 from tools import bundles
 from tools.__main__ import main
@@ -94,43 +95,77 @@ def test_a_stale_file_ends_the_command_with_a_sentence(copy, capsys):
     assert capsys.readouterr().err.startswith("error: rendered files are stale")
 
 
-def test_training_a_bundle_keeps_weights_and_run_file(copy, monkeypatch, tmp_path):
-    folder = next((copy / "bundles").iterdir())
+@pytest.fixture(params=bundles.all_bundles(), ids=lambda bundle: bundle.name)
+def bundle(request):
+    return request.param
+
+
+@pytest.fixture
+def trainings(bundle, copy, monkeypatch):
+    """Return the list of the trainings that were started; every one writes its seed as weights."""
     calls = []
 
-    def fake(bundle, profiles, work_dir, overrides):
-        calls.append((bundle, profiles, overrides))
+    def fake(folder, profiles, work_dir, overrides, threads):
+        seed = overrides.get("seed", 0)
+        calls.append((seed, folder, profiles, overrides, threads))
         work_dir.mkdir(parents=True)
-        (work_dir / "model.pt").write_bytes(b"weights")
-        return json.loads(RECORD)
+        (work_dir / "model.pt").write_text(f"seed {seed}")
+        return record(bundle, 0.9 - seed / 100, seed)
 
-    monkeypatch.setattr(bundles, "find_bundle", lambda name: folder)
+    monkeypatch.setattr(bundles, "find_bundle", lambda name: copy / "bundles" / name)
     monkeypatch.setattr(bundles, "train_and_evaluate", fake)
-    bundles.train(folder.name, dataset_dir="there", work_dir=str(tmp_path / "work"))
-    assert calls == [(folder, [], {"dataset_dir": "there"})]
-    assert (folder / "models" / "model.pt").read_bytes() == b"weights"
-    assert json.loads((folder / "docs" / "runs" / "training.json").read_text()) == json.loads(RECORD)
+    shutil.rmtree(copy / "bundles" / bundle.name / "docs" / "runs", ignore_errors=True)
+    return calls
+
+
+ROW = {
+    "segmentation": "| {label} | 0.9000 ± 0.0100 |",
+    "classification": "| seed 0 (shipped) | 0.900 (0.820 to 0.940) |",
+}
+
+
+def test_training_a_bundle_keeps_weights_and_run_file(bundle, copy, trainings, tmp_path):
+    folder = copy / "bundles" / bundle.name
+    bundles.train(bundle.name, dataset_dir="there", work_dir=str(tmp_path / "work"))
+    assert trainings == [(0, folder, [], {"dataset_dir": "there"}, None)]
+    assert (folder / "models" / "model.pt").read_text() == "seed 0"
+    assert [path.name for path in (folder / "docs" / "runs").iterdir()] == ["training.json"]
+    assert json.loads((folder / "docs" / "runs" / "training.json").read_text()) == record(bundle, 0.9)
     page = (folder / "docs" / "README.md").read_text()
-    assert "| Anterior | 0.9000 ± 0.0100 |" in page
-    assert "10: 0.5000, 20: 0.8000" in page
+    assert ROW[bundle.recipe].format(label=bundle.knobs["label_names"][1]) in page
+    assert "10: 0.50" in page
+    assert "20: 0.80" in page
     assert "Not measured on a GPU." in page
+    assert "{{" not in page
+    assert recipe_headline(bundle) in (copy / "README.md").read_text()
 
 
-STATISTICS = {"mean": 0.9, "std": 0.01, "n": 3}
-METRICS = dict.fromkeys(("dice", "iou", "voe", "rvd", "mean_surface_distance", "hd95"), STATISTICS)
-RECORD = json.dumps(
-    {
-        "epochs": 20,
-        "train_seconds": 90.0,
-        "parameters": 1234567,
-        "macs": 2_500_000_000,
-        "metrics": {
-            "cases": 3,
-            "policy": {"grid": "original", "empty in both": "no value"},
-            "classes": {"Anterior": METRICS, "Posterior": METRICS},
-            "mean": {"dice": 0.9},
-        },
-        "curve": [{"epoch": 10, "validation_metric": 0.5}, {"epoch": 15}, {"epoch": 20, "validation_metric": 0.8}],
-        "machine": {"device": "a processor", "threads": 2},
-    }
-)
+def recipe_headline(bundle):
+    return f"| {bundles.recipe(bundle).headline(record(bundle, 0.9))} |"
+
+
+def test_every_seed_leaves_its_run_file_but_only_the_first_its_weights(bundle, copy, trainings, tmp_path):
+    folder = copy / "bundles" / bundle.name
+    bundles.train(bundle.name, seeds=3, jobs=2, work_dir=str(tmp_path / "work"))
+    assert sorted(call[0] for call in trainings) == [0, 1, 2]
+    assert {(call[3].get("seed"), call[4]) for call in trainings} == {(None, 1), (1, 1), (2, 1)}
+    assert (folder / "models" / "model.pt").read_text() == "seed 0"
+    for seed, name in enumerate(("training.json", "training_seed1.json", "training_seed2.json")):
+        kept = json.loads((folder / "docs" / "runs" / name).read_text())
+        assert kept == record(bundle, 0.9 - seed / 100, seed)
+    assert len({path.parent for path in (tmp_path / "work").rglob("model.pt")}) == 3
+
+
+def test_a_failing_seed_is_an_error_and_the_others_are_kept(bundle, copy, trainings, tmp_path, monkeypatch):
+    works = bundles.train_and_evaluate
+
+    def fake(folder, profiles, work_dir, overrides, threads):
+        if overrides.get("seed") == 1:
+            raise RuntimeError("the disk is full")
+        return works(folder, profiles, work_dir, overrides, threads)
+
+    monkeypatch.setattr(bundles, "train_and_evaluate", fake)
+    with pytest.raises(RuntimeError, match="the disk is full"):
+        bundles.train(bundle.name, seeds=3, work_dir=str(tmp_path / "work"))
+    kept = sorted(path.name for path in (copy / "bundles" / bundle.name / "docs" / "runs").iterdir())
+    assert kept == ["training.json", "training_seed2.json"]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.synthetic import BUNDLES
 from tools import runs
@@ -24,6 +26,7 @@ class Processes:
         self.environments: list[dict[str, str]] = []
         self.fail_at = -1
         self.weights = True
+        self.dropped: list[Path] = []
 
     def __call__(self, command, stdout, env, **_):
         self.commands.append(command)
@@ -35,7 +38,10 @@ class Processes:
         (self.work / "training_curve.csv").write_text(CURVE)
         (self.work / "metrics.json").write_text(json.dumps({"mean": {"dice": 0.25}}))
         if self.weights:
-            (self.work / "model.pt").touch()
+            given = value(command, "args_file") if "--args_file" in command else "[]"
+            files = [*self.dropped, *(ast.literal_eval(given) if given.startswith("[") else [given])]
+            network = runs._train_config(BUNDLE, [Path(file) for file in files]).get_parsed_content("network_def")
+            torch.save(network.state_dict(), self.work / "model.pt")
         return subprocess.CompletedProcess(command, 0)
 
 
@@ -112,6 +118,14 @@ def test_a_complete_run_is_not_taken_for_the_next_one(processes):
 def test_a_training_without_validation_is_refused(processes):
     processes.weights = False
     with pytest.raises(RuntimeError, match=r"the training wrote no \S+model.pt; set val_interval"):
+        runs.train_and_evaluate(BUNDLE, [], processes.work, {})
+
+
+def test_a_training_of_another_network_than_the_profiles_describe_is_refused(processes, tmp_path):
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps({"network_def#features": [4, 4]}))
+    processes.dropped = [other]
+    with pytest.raises(ValueError, match=r"model\.pt does not fit"):
         runs.train_and_evaluate(BUNDLE, [], processes.work, {})
 
 

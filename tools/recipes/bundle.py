@@ -15,6 +15,7 @@ class Bundle:
         name: folder name.
         version: version of the bundle, every component at most 9.
         changelog: version to what changed.
+        recipe: package under ``tools/recipes`` that it is rendered from.
         title: heading of its README.
         summary: one sentence about the network, for README and metadata.
         network_name: the network in a few words, for tables.
@@ -26,12 +27,13 @@ class Bundle:
         profiles: file stem to flat override dictionary.
         folds: case names of the five folds, or ``None`` for the rule of rank modulo five.
         data_license: text of ``docs/data_license.txt``.
-        removal_profiles: profiles of the removal test, the one without attention first.
+        removal_profiles: profiles of the removal test, the one without attention first, the shipped one last.
     """
 
     name: str
     version: str
     changelog: Mapping[str, str]
+    recipe: str
     title: str
     summary: str
     network_name: str

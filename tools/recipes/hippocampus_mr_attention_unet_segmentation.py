@@ -9,6 +9,7 @@ BUNDLE = Bundle(
     name="hippocampus_mr_attention_unet_segmentation",
     version="0.1.0",
     changelog={"0.1.0": "first release"},
+    recipe="segmentation",
     title="Hippocampus segmentation in MR with Attention U-Net",
     summary=(
         "A 3D U-Net with additive attention gates on its skip connections and a non-local block on its coarsest grid, "

@@ -1,106 +1,21 @@
-"""The parts that training and inference share, so that they cannot drift apart."""
+"""The parts that training and inference of the segmentation recipe share."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-from tools.recipes.bundle import Bundle
-
-CODE_PATH = (
-    "$sys.path.insert(0, next((p for p in (os.path.abspath(@bundle_root), "
-    "os.path.abspath(os.path.join(@bundle_root, '..', '..'))) "
-    "if os.path.isdir(os.path.join(p, 'custom_networks'))), os.path.abspath(@bundle_root)))"
-)
-IMPORTS = ["$import os", "$import sys", "$import numpy"]
-DEVICE = "$torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')"
+from tools.recipes.shared import geometry, loading, ours
 
 
-def ours(name: str, **arguments: Any) -> dict[str, Any]:
-    """Return a component of ``custom_networks.workflow`` that is importable from every working directory.
+def preprocessing(loaded: list[str], resampled: list[str]) -> list[dict[str, Any]]:
+    """Return the deterministic transforms: load, orient, resample, normalise the image.
 
     Args:
-        name: public name in ``custom_networks.workflow``.
-        **arguments: its arguments.
+        loaded: the keys to read.
+        resampled: those of them that are brought to the network's orientation and spacing.
     """
-    return {"_target_": f"custom_networks.workflow.{name}", "_requires_": "@code_path", **arguments}
-
-
-def knobs(bundle: Bundle, names: Sequence[str]) -> dict[str, Any]:
-    """Return the named knobs in their fixed order.
-
-    Args:
-        bundle: the specification.
-        names: the knobs of this config.
-    """
-    defaults: dict[str, Any] = {
-        "dataset_dir": "data",
-        "output_dir": "$@bundle_root + '/eval'",
-        "ckpt_dir": "$@bundle_root + '/models'",
-        "in_channels": 1,
-        "label_names": ["background", "foreground"],
-        "spacing": [1.0, 1.0, 1.0],
-        "patch_size": [64, 64, 64],
-        "epochs": 100,
-        "val_interval": 5,
-        "batch_size": 2,
-        "learning_rate": 0.003,
-        "amp": True,
-        "seed": 0,
-        "num_workers": 0,
-        "cache_rate": 0.0,
-        "fold": 0,
-        "mirror_axes": [],
-        "largest_component": False,
-        "image_glob": None,
-        "label_glob": None,
-        "folds_file": "$@bundle_root + '/configs/folds.json'",
-        "device": DEVICE,
-        "resume_ckpt": None,
-        "finetune_ckpt": None,
-    }
-    values = {**defaults, **bundle.knobs}
-    return {name: value for name, value in values.items() if name in names}
-
-
-def network_def(bundle: Bundle) -> dict[str, Any]:
-    """Return the definition of the network.
-
-    Args:
-        bundle: the specification.
-    """
-    target, *arguments = bundle.network.items()
-    return {
-        **dict([target]),
-        "_requires_": "@code_path",
-        "spatial_dims": 3,
-        "in_channels": "@in_channels",
-        "out_channels": "$len(@label_names)",
-        **dict(arguments),
-    }
-
-
-def loading(keys: list[str]) -> list[dict[str, Any]]:
-    """Return the transforms that read files.
-
-    Args:
-        keys: "image", or "image" and "label".
-    """
-    return [{"_target_": "LoadImaged", "keys": keys}, {"_target_": "EnsureChannelFirstd", "keys": keys}]
-
-
-def geometry(keys: list[str]) -> list[dict[str, Any]]:
-    """Return the deterministic transforms after loading: orientation, spacing, normalisation of the image.
-
-    Args:
-        keys: "image", or "image" and "label".
-    """
-    modes = {"image": "bilinear", "label": "nearest"}
-    return [
-        {"_target_": "Orientationd", "keys": keys, "axcodes": "RAS", "labels": None},
-        ours("MonaiLabelSpacingd", keys=keys, pixdim="@spacing", mode=[modes[key] for key in keys]),
-        {"_target_": "NormalizeIntensityd", "keys": "image", "channel_wise": True},
-    ]
+    normalise = {"_target_": "NormalizeIntensityd", "keys": "image", "channel_wise": True}
+    return [*loading(loaded), *geometry(resampled), normalise]
 
 
 def inferer() -> dict[str, Any]:

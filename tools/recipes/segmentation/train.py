@@ -5,18 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from tools.recipes.bundle import Bundle
-from tools.recipes.segmentation.shared import (
-    CODE_PATH,
-    IMPORTS,
-    geometry,
-    inferer,
-    knobs,
-    largest_component,
-    loading,
-    network_def,
-    ours,
-    to_original_grid,
-)
+from tools.recipes.engine import train_config, training, validation
+from tools.recipes.segmentation.shared import inferer, largest_component, preprocessing, to_original_grid
+from tools.recipes.shared import ours
 
 BOTH = ["image", "label"]
 KNOBS = (
@@ -74,148 +65,23 @@ def augmentation() -> list[dict[str, Any]]:
     ]
 
 
-def _training() -> dict[str, Any]:
-    return {
-        "deterministic_transforms": [
-            *loading(BOTH),
-            *geometry(BOTH),
-            {"_target_": "EnsureTyped", "keys": BOTH, "track_meta": False},
-        ],
-        "random_transforms": augmentation(),
-        "flips": "$[monai.transforms.RandFlipd(['image', 'label'], prob=0.5, spatial_axis=a) for a in @mirror_axes]",
-        "preprocessing": {
-            "_target_": "Compose",
-            "transforms": "$@train#deterministic_transforms + @train#random_transforms + @train#flips",
-        },
-        "dataset": {
-            "_target_": "CacheDataset",
-            "data": _data("training"),
-            "transform": "@train#preprocessing",
-            "cache_rate": "@cache_rate",
-            "num_workers": "@num_workers",
-            "progress": False,
-        },
-        "dataloader": {
-            "_target_": "DataLoader",
-            "dataset": "@train#dataset",
-            "batch_size": "@batch_size",
-            "shuffle": True,
-            "num_workers": "@num_workers",
-            "pin_memory": "$torch.cuda.is_available()",
-        },
-        "inferer": ours("AutocastInferer", amp="@amp"),
-        "handlers": [
-            {"_target_": "LrScheduleHandler", "lr_scheduler": "@lr_scheduler", "print_lr": False, "epoch_level": False},
-            ours("ReseedHandler", seed="@seed"),
-            ours("NonFiniteLossHandler"),
-            {
-                "_target_": "ValidationHandler",
-                "validator": "@validate#evaluator",
-                "epoch_level": True,
-                "interval": "@val_interval",
-            },
-            ours("LastEpochValidation", validator="@validate#evaluator"),
-            ours("TrainingProgress", evaluator="@validate#evaluator", path="$@output_dir + '/training_curve.csv'"),
-            {
-                "_target_": "TensorBoardStatsHandler",
-                "_disabled_": "@is_not_rank0",
-                "log_dir": "@output_dir",
-                "tag_name": "train_loss",
-                "output_transform": "$monai.handlers.from_engine(['loss'], first=True)",
-            },
-        ],
-        "trainer": {
-            "_target_": "SupervisedTrainer",
-            "max_epochs": "@epochs",
-            "device": "@device",
-            "train_data_loader": "@train#dataloader",
-            "network": "@network",
-            "loss_function": "@loss",
-            "optimizer": "@optimizer",
-            "inferer": "@train#inferer",
-            "train_handlers": "@train#handlers",
-            "optim_set_to_none": True,
-        },
-    }
-
-
-def _validation() -> dict[str, Any]:
-    return {
-        "preprocessing": {"_target_": "Compose", "transforms": [*loading(BOTH), *geometry(["image"])]},
-        "dataset": {
-            "_target_": "CacheDataset",
-            "data": _data("validation"),
-            "transform": "@validate#preprocessing",
-            "cache_rate": "@cache_rate",
-            "num_workers": "@num_workers",
-            "progress": False,
-        },
-        "dataloader": {
-            "_target_": "DataLoader",
-            "dataset": "@validate#dataset",
-            "batch_size": 1,
-            "shuffle": False,
-            "num_workers": "@num_workers",
-        },
-        "inferer": inferer(),
-        "postprocessing": {
-            "_target_": "Compose",
-            "transforms": [
-                *to_original_grid("@validate#preprocessing"),
-                {
-                    "_target_": "AsDiscreted",
-                    "keys": ["pred", "label"],
-                    "argmax": [True, False],
-                    "to_onehot": "$len(@label_names)",
-                },
-                largest_component(is_onehot=True),
-            ],
-        },
-        "handlers": [
-            "@best_checkpoint",
-            {
-                "_target_": "TensorBoardStatsHandler",
-                "_disabled_": "@is_not_rank0",
-                "log_dir": "@output_dir",
-                "iteration_log": False,
-            },
-        ],
-        "key_metric": {
-            "val_mean_dice": {
-                "_target_": "MeanDice",
-                "include_background": False,
-                "output_transform": "$monai.handlers.from_engine(['pred', 'label'])",
-            }
-        },
-        "evaluator": {
-            "_target_": "SupervisedEvaluator",
-            "device": "@device",
-            "val_data_loader": "@validate#dataloader",
-            "network": "@network",
-            "inferer": "@validate#inferer",
-            "postprocessing": "@validate#postprocessing",
-            "key_val_metric": "@validate#key_metric",
-            "val_handlers": "@validate#handlers",
-        },
-    }
-
-
 def train(bundle: Bundle) -> dict[str, Any]:
     """Return train.json.
 
     Args:
         bundle: the specification.
     """
-    return {
-        "imports": IMPORTS,
-        "bundle_root": ".",
-        **knobs(bundle, KNOBS),
-        "code_path": CODE_PATH,
-        "rank": 0,
-        "is_not_rank0": "$@rank > 0",
-        "network_def": network_def(bundle),
-        "network": "$@network_def.to(@device)",
-        "loss": ours(
+    as_tensors = {"_target_": "EnsureTyped", "keys": BOTH, "track_meta": False}
+    as_one_hot = {
+        "_target_": "AsDiscreted",
+        "keys": ["pred", "label"],
+        "argmax": [True, False],
+        "to_onehot": "$len(@label_names)",
+    }
+    return train_config(
+        bundle,
+        KNOBS,
+        loss=ours(
             "StackedDeepSupervisionLoss",
             loss={
                 "_target_": "DiceCELoss",
@@ -227,42 +93,25 @@ def train(bundle: Bundle) -> dict[str, Any]:
                 "smooth_dr": 1e-05,
             },
         ),
-        "optimizer": {"_target_": "torch.optim.AdamW", "params": "$@network.parameters()", "lr": "@learning_rate"},
-        "lr_scheduler": {
-            "_target_": "torch.optim.lr_scheduler.PolynomialLR",
-            "optimizer": "@optimizer",
-            "total_iters": "$max(@epochs, @train#trainer#max_epochs) * len(@train#dataloader)",
-            "power": 0.9,
-        },
-        "train": _training(),
-        "best_checkpoint": ours("BestCheckpoint", network="@network", path="$@ckpt_dir + '/model.pt'"),
-        "validate": _validation(),
-        "checkpoint": ours(
-            "ResumableCheckpoint",
-            path="$@ckpt_dir + '/last_checkpoint.pt'",
-            objects={
-                "model": "@network",
-                "optimizer": "@optimizer",
-                "lr_scheduler": "@lr_scheduler",
-                "trainer": "@train#trainer",
-                "best_checkpoint": "@best_checkpoint",
-            },
-            resume_ckpt="@resume_ckpt",
-        ),
-        "initialize": [ours("report_errors"), "$monai.utils.set_determinism(seed=@seed)"],
-        "run": [
-            ours(
-                "check_data",
-                in_channels="@in_channels",
-                label_names="@label_names",
-                training="@train#dataset#data",
-                validation="@validate#dataset#data",
-            ),
+        train=training(_data("training"), BOTH, [*preprocessing(BOTH, BOTH), as_tensors], augmentation()),
+        validate=validation(
+            _data("validation"),
+            preprocessing(BOTH, ["image"]),
+            inferer(),
+            [*to_original_grid("@validate#preprocessing"), as_one_hot, largest_component(is_onehot=True)],
             {
-                **ours("load_weights", network="@network", path="@finetune_ckpt", strict=False),
-                "_disabled_": "$not @finetune_ckpt",
+                "val_mean_dice": {
+                    "_target_": "MeanDice",
+                    "include_background": False,
+                    "output_transform": "$monai.handlers.from_engine(['pred', 'label'])",
+                }
             },
-            "$@checkpoint.attach(@train#trainer)",
-            "$@train#trainer.run()",
-        ],
-    }
+        ),
+        check=ours(
+            "check_data",
+            in_channels="@in_channels",
+            label_names="@label_names",
+            training="@train#dataset#data",
+            validation="@validate#dataset#data",
+        ),
+    )

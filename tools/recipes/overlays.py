@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tools.recipes.segmentation.shared import ours
+from tools.recipes.shared import ours
 
 DISTRIBUTED: dict[str, Any] = {
     "rank": "$int(os.environ['RANK'])",
@@ -35,19 +35,21 @@ FINALIZE = [
 ]
 
 
-def evaluate() -> dict[str, Any]:
-    """Return evaluate.json, laid over train.json."""
+def evaluate(report: dict[str, Any], check: dict[str, Any], **overrides: Any) -> dict[str, Any]:
+    """Return evaluate.json, laid over train.json.
+
+    Args:
+        report: the handler that writes the metrics.
+        check: the component that looks at the data before anything starts.
+        **overrides: what else evaluation changes, by config path.
+    """
     return {
         "ckpt_path": "$@ckpt_dir + '/model.pt'",
-        "validate#handlers": [ours("SegmentationReport", output_dir="@output_dir", label_names="@label_names")],
+        **overrides,
+        "validate#handlers": [report],
         "run": [
             ours("load_weights", network="@network", path="@ckpt_path"),
-            ours(
-                "check_data",
-                in_channels="@in_channels",
-                label_names="@label_names",
-                validation="@validate#dataset#data",
-            ),
+            check,
             "$@validate#evaluator.run()",
         ],
     }

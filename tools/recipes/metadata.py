@@ -1,4 +1,4 @@
-"""metadata.json of the segmentation recipe."""
+"""metadata.json."""
 
 from __future__ import annotations
 
@@ -9,16 +9,25 @@ from tools.recipes.bundle import Bundle
 SCHEMA = "https://project-monai.github.io/schema/meta_schema_20240725.json"
 
 
-def metadata(bundle: Bundle) -> dict[str, Any]:
+def metadata(
+    bundle: Bundle,
+    value_range: list[float],
+    pred_format: dict[str, Any],
+    pred_values: dict[str, Any],
+    supported_apps: dict[str, str],
+) -> dict[str, Any]:
     """Return metadata.json.
 
     Args:
         bundle: the specification.
+        value_range: least and greatest value of the network's input.
+        pred_format: type and format of the network's output.
+        pred_values: its shape, kind and range.
+        supported_apps: applications that can use the bundle.
     """
     knobs, own = bundle.knobs, dict(bundle.metadata)
     modality, value_format = own.pop("modality"), own.pop("image_format")
     channels = own.pop("channel_def")
-    tensor = {"spatial_shape": list(knobs["patch_size"]), "dtype": "float32", "is_patch_data": True}
     return {
         "schema": SCHEMA,
         "version": bundle.version,
@@ -35,7 +44,7 @@ def metadata(bundle: Bundle) -> dict[str, Any]:
             "tqdm": "4.70.1",
             "tensorboard": "2.21.0",
         },
-        "supported_apps": {"monai-label": ""},
+        "supported_apps": supported_apps,
         "name": bundle.title,
         "description": bundle.summary,
         **own,
@@ -46,19 +55,19 @@ def metadata(bundle: Bundle) -> dict[str, Any]:
                     "format": value_format,
                     "modality": modality,
                     "num_channels": len(channels),
-                    **tensor,
-                    "value_range": [-100, 100],
+                    "spatial_shape": list(knobs["patch_size"]),
+                    "dtype": "float32",
+                    "is_patch_data": True,
+                    "value_range": value_range,
                     "channel_def": {str(i): name for i, name in enumerate(channels)},
                 }
             },
             "outputs": {
                 "pred": {
-                    "type": "image",
-                    "format": "segmentation",
+                    **pred_format,
                     "modality": "n/a",
                     "num_channels": len(knobs["label_names"]),
-                    **tensor,
-                    "value_range": [],
+                    **pred_values,
                     "channel_def": {str(i): name for i, name in enumerate(knobs["label_names"])},
                 }
             },

@@ -1,0 +1,198 @@
+"""The removal test as text: what the runs with and without attention say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from tools.recipes.bundle import Bundle
+
+Record = Mapping[str, Any]
+Runs = Mapping[str, Sequence[Record]]
+
+
+@dataclass(frozen=True)
+class Score:
+    """The number by which the runs of a recipe are compared.
+
+    Args:
+        name: what it is called in a sentence.
+        of: its value in a run's record; greater is better.
+        columns: the columns of the table before it, by heading, for a bundle.
+        cases: the cases that it was measured on, in words, for a bundle and a record.
+    """
+
+    name: str
+    of: Callable[[Record], float]
+    columns: Callable[[Bundle], Mapping[str, Callable[[Record], float]]]
+    cases: Callable[[Bundle, Record], str]
+
+
+def spread(values: Sequence[float], digits: int = 4) -> str:
+    """Return mean and sample standard deviation of a list of numbers.
+
+    Args:
+        values: the numbers.
+        digits: digits after the point.
+
+    Example:
+        >>> spread([0.5, 0.7], 2)
+        '0.60 ± 0.14'
+    """
+    deviation = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{fmean(values):.{digits}f}{deviation}"
+
+
+def read_runs(folder: Path, variants: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """Read the removal test's records by variant, each list ordered by seed.
+
+    Args:
+        folder: the bundle's folder.
+        variants: profiles of the removal test.
+    """
+    runs = {}
+    for variant in variants:
+        paths = (folder / "docs" / "runs" / "removal").glob(f"{variant}_seed*.json")
+        runs[variant] = sorted((json.loads(path.read_text()) for path in paths), key=_seed)
+    return runs
+
+
+def _seed(record: Record) -> int:
+    return int(record["overrides"]["seed"])
+
+
+def differences(first: Sequence[Record], second: Sequence[Record], score: Score) -> list[float]:
+    """Return the differences of the score for the seeds that both variants were run with.
+
+    Args:
+        first: runs of one variant.
+        second: runs of another.
+        score: what is compared.
+    """
+    base = {_seed(record): score.of(record) for record in first}
+    return [score.of(record) - base[_seed(record)] for record in second if _seed(record) in base]
+
+
+def verdict(runs: Runs, score: Score) -> str:
+    """Say in one sentence what the attention of the shipped network changes.
+
+    Args:
+        runs: records by variant, the one without attention first, the shipped one last.
+        score: what is compared.
+    """
+    plain, *_, shipped = runs.values()
+    changes = differences(plain, shipped, score)
+    if not changes or not len(plain) == len(shipped) == len(changes):
+        return "The removal test has not been run for this version."
+    by_seed = ", ".join(f"{d:+.4f}" for d in changes)
+    if all(d > 0 for d in changes):
+        word = "The attention helps here"
+    elif all(d < 0 for d in changes):
+        word = "The attention does harm here"
+    else:
+        word = "The attention does not help here"
+    deviation = f"± {stdev(changes):.4f} over {len(changes)} seeds" if len(changes) > 1 else "one seed"
+    return (
+        f"**{word}:** with it the {score.name} is {fmean(changes):+.4f} ({deviation}; by seed {by_seed}) against the "
+        "same network without it, at the same budget ([removal test](#does-the-attention-matter))."
+    )
+
+
+def removal_table(bundle: Bundle, runs: Runs, score: Score) -> str:
+    """Return the removal test as Markdown.
+
+    Args:
+        bundle: the specification.
+        runs: records by variant, the one without attention first.
+        score: what is compared.
+    """
+    first = next(iter(runs.values()))
+    if not first:
+        return "Not measured yet."
+    runs = {variant: group for variant, group in runs.items() if group}
+    records = [record for group in runs.values() for record in group]
+    columns = {**score.columns(bundle), score.name: score.of}
+    lines = [
+        f"| variant | {' | '.join(columns)} | difference to the first row, by seed | parameters (share of attention) | "
+        "GMACs (share of attention) |",
+        "|" + "---|" * (len(columns) + 4),
+    ]
+    for variant, group in runs.items():
+        cells = [spread([value(record) for record in group]) for value in columns.values()]
+        cells.append("" if group is first else ", ".join(f"{d:+.4f}" for d in differences(first, group, score)))
+        for key, unit, digits in (("parameters", 1, 0), ("macs", 1e9, 3)):
+            value, base = group[0][key], first[0][key]
+            cells.append(f"{value / unit:,.{digits}f} ({(value - base) / value:.1%})")
+        lines.append(f"| `{variant}` | {' | '.join(cells)} |")
+    machine = records[0]["machine"]
+    seconds = max(r["train_seconds"] for r in records)
+    return "\n".join(
+        [
+            f"{score.cases(bundle, records[0])}, last epoch (no selection), mean ± standard deviation over "
+            f"{len(first)} seeds. Budget: profile `removal` (`{json.dumps(bundle.profiles['removal'])}`), "
+            f"{machine['threads']} thread of {machine['device']} per run, two runs side by side, at most "
+            f"{seconds:.0f} s of training per run.",
+            "",
+            *lines,
+            "",
+            "Regenerate (the kept runs under `docs/runs/removal` are not repeated; delete them first):",
+            "",
+            "```bash",
+            f"python -m tools ablate {bundle.name} --variants {','.join(runs)} --seeds {len(first)}",
+            "```",
+        ]
+    )
+
+
+def fill(template: Path, fields: Mapping[str, object]) -> str:
+    """Return a template with its ``{{ name }}`` replaced.
+
+    Args:
+        template: the Markdown file.
+        fields: text by name.
+    """
+    text = template.read_text()
+    for key, value in fields.items():
+        text = text.replace("{{ " + key + " }}", str(value))
+    return text
+
+
+def common_fields(bundle: Bundle, record: Record | None) -> dict[str, object]:
+    """Return the fields of a README that every recipe fills in the same way.
+
+    Args:
+        bundle: the specification.
+        record: the run file of the shipped weights, or ``None``.
+    """
+    named = ("task", "intended_use", "data_source", "image_classes", "label_classes")
+    return {
+        **{name: bundle.metadata[name] for name in named},
+        **{name: bundle.knobs[name] for name in ("batch_size", "epochs", "learning_rate")},
+        "title": bundle.title,
+        "summary": bundle.summary,
+        "name": bundle.name,
+        "network": bundle.network["_target_"],
+        "expected": bundle.expected,
+        "patch": " x ".join(str(n) for n in bundle.knobs["patch_size"]),
+        "spacing": " x ".join(f"{n:g}" for n in bundle.knobs["spacing"]),
+        "parameters": f"{record['parameters']:,}" if record else "not counted yet",
+        "macs": f"{record['macs'] / 1e9:.2f}" if record else "not counted yet",
+        "profiles": "\n".join(f"- `{name}.json`: `{json.dumps(values)}`" for name, values in bundle.profiles.items()),
+        "references": "\n".join(f"- {reference}" for reference in bundle.metadata["references"]),
+    }
+
+
+def training_time(record: Record) -> str:
+    """Return how long a training took, and on what.
+
+    Args:
+        record: its run file.
+    """
+    machine = record["machine"]
+    where = f"{machine['threads']} thread{'s' if machine['threads'] > 1 else ''} of {machine['device']}"
+    on_gpu = "" if "NVIDIA" in machine["device"] else " Not measured on a GPU."
+    return f"{record['epochs']} epochs took {record['train_seconds'] / 60:.1f} minutes on {where}.{on_gpu}"
