@@ -14,9 +14,9 @@ MONAI_ATTENTION_UNET := {"_target_": "monai.networks.nets.AttentionUnet", "spati
 help:
 	@echo "make demo    train, evaluate and look at a segmentation of real MR: a few minutes on a CPU"
 	@echo "make test    every test, with the coverage of custom_networks"
-	@echo "make lint    style, types, import contracts, spelling, rendered configs"
+	@echo "make lint    style, types, import contracts, spelling, rendered configs and pages"
 	@echo "make docs    the documentation as a site in site/"
-	@echo "make bench   time and memory against MONAI's AttentionUnet, into docs/benchmarks.md"
+	@echo "make bench   time and memory of the networks, into docs/benchmarks.md, and of every attention module, into docs/reference"
 	@echo "make clean   remove what these commands wrote, except .venv, data and runs (trainings that go on where they stopped)"
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -40,6 +40,7 @@ lint: $(INSTALLED)
 	$(BIN)/lint-imports
 	$(BIN)/codespell
 	$(BIN)/python -m tools bundles render --check
+	$(BIN)/python -m tools reference --check
 
 docs: $(INSTALLED)
 	$(BIN)/zensical build --clean --strict
@@ -47,6 +48,7 @@ docs: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python -m tools bench $(BUNDLE) '$(MONAI_ATTENTION_UNET)' --shape 1,1,96,96,96 \
 		--output docs/benchmarks.json --markdown docs/benchmarks.md
+	$(BIN)/python -m tools bench attention
 
 clean:
 	rm -rf build dist demo_output eval site htmlcov .cache .coverage .coverage.* .hypothesis .import_linter_cache \

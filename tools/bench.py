@@ -98,9 +98,9 @@ def bench(
     """Time a forward pass and a training step of networks against each other and take their peak memory.
 
     Every figure is the median over ``repeats`` fresh processes per network, which take turns; in each process the
-    median of three runs after a warm-up. Forward: eval mode, no gradients. Step: forward, cross-entropy, backward,
-    AdamW. Memory on a CPU: peak resident memory minus its peak before the first forward pass; on a GPU: the peak of
-    CUDA's allocator, weights included. MACs: half of what torch's flop counter counts.
+    median of three or more runs after a warm-up. Forward: eval mode, no gradients. Step: forward, cross-entropy,
+    backward, AdamW. Memory on a CPU: peak resident memory minus its peak before the first forward pass; on a GPU: the
+    peak of CUDA's allocator, weights included. MACs: half of what torch's flop counter counts.
 
     Args:
         networks: each a bundle folder, a JSON file with ``network_def``, or a JSON object with ``_target_``.
@@ -119,43 +119,22 @@ def bench(
     """
     if not networks:
         raise ValueError("no network given; name one or more bundles, JSON files or JSON objects")
-    if not isinstance(repeats, int) or repeats < 1:
-        raise ValueError(f"repeats must be an integer of at least 1, got {repeats}; use for example 5")
+    check_repeats(repeats)
     sizes = read_shape(shape)
     page = None if markdown is None else read_page(Path(markdown))
     check_device(device)
     configs = [read_network(network) for network in networks]
     names = names_of(configs)
-    jobs = [
-        {"config": config, "shape": sizes, "device": device, "amp": bool(amp), "threads": threads} for config in configs
-    ]
-    runs: list[list[dict[str, Any]]] = [[] for _ in jobs]
-    for round_number in range(repeats):
-        order = range(len(jobs)) if round_number % 2 == 0 else reversed(range(len(jobs)))
-        for i in order:
-            runs[i].append(in_own_process(jobs[i], names[i]))
-            seconds = f"{runs[i][-1]['forward_seconds']:.3f} s forward, {runs[i][-1]['step_seconds']:.3f} s step"
-            print(f"round {round_number + 1}/{repeats}  {names[i]}: {seconds}", flush=True)
-
-    first = runs[0][0]
+    common = {"shape": sizes, "device": device, "amp": bool(amp), "threads": threads, "inner": False}
+    runs = take_turns([[{"config": config, **common}] for config in configs], names, repeats)
     report: dict[str, Any] = {
-        "machine": {"system": platform.system(), "architecture": platform.machine(), "processor": first["processor"]},
-        "device": device,
-        "python": platform.python_version(),
-        **{key: first[key] for key in ("torch", "monai", "threads", "dtype")},
+        **conditions(runs[0][0][0], device),
         "shape": list(sizes),
         "repeats": repeats,
-        "networks": [],
+        "networks": [{"name": name, **summary(own[0])} for name, own in zip(names, runs, strict=True)],
     }
-    for name, own in zip(names, runs, strict=True):
-        entry = {"name": name, **{key: own[0][key] for key in ("network_def", "parameters", "gmacs")}}
-        entry |= {key: statistics.median(run[key] for run in own) for key in MEASURES}
-        entry["rounds"] = [{key: run[key] for key in MEASURES} for run in own]
-        report["networks"].append(entry)
-    reference = report["networks"][0]
     for entry in report["networks"]:
-        keys = ("parameters", "gmacs", *MEASURES)
-        entry["ratio"] = {k: entry[k] / reference[k] if reference[k] else math.nan for k in keys}
+        entry["ratio"] = ratios(entry, report["networks"][0])
     text = table(report)
     print(f"\n{text}")
     write(Path(output), json.dumps(report, indent=2) + "\n")
@@ -164,6 +143,77 @@ def bench(
         write(Path(markdown), f"{page[0]}{START}\n\n{text}\n\n{END}{page[1]}")
         print(f"written: {markdown}")
     return report
+
+
+def take_turns(jobs: list[list[dict[str, Any]]], names: list[str], repeats: int) -> list[list[list[dict[str, Any]]]]:
+    """Measure each list of jobs in ``repeats`` fresh processes; the lists take turns, in an order that alternates.
+
+    Args:
+        jobs: lists of jobs as :func:`tools.measure.measure` takes them.
+        names: one name per list.
+        repeats: rounds.
+
+    Returns:
+        For each list and each of its jobs, the results of all rounds.
+    """
+    runs: list[list[list[dict[str, Any]]]] = [[[] for _ in own] for own in jobs]
+    for round_number in range(repeats):
+        order = range(len(jobs)) if round_number % 2 == 0 else reversed(range(len(jobs)))
+        for i in order:
+            for results, result in zip(runs[i], in_own_process(jobs[i], names[i]), strict=True):
+                results.append(result)
+                seconds = f"{result['forward_seconds']:.3f} s forward, {result['step_seconds']:.3f} s step"
+                print(f"round {round_number + 1}/{repeats}  {names[i]}: {seconds}", flush=True)
+    return runs
+
+
+def conditions(result: dict[str, Any], device: str) -> dict[str, Any]:
+    """Return the machine and versions under which a result was measured.
+
+    Args:
+        result: what :func:`tools.measure.measure` returns.
+        device: as it was asked for.
+    """
+    machine = {"system": platform.system(), "architecture": platform.machine(), "processor": result["processor"]}
+    versions = {key: result[key] for key in ("torch", "monai", "threads", "dtype")}
+    return {"machine": machine, "device": device, "python": platform.python_version(), **versions}
+
+
+def summary(rounds: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the medians over the rounds of one job, and the rounds.
+
+    Args:
+        rounds: results of :func:`tools.measure.measure`.
+    """
+    return {
+        **{key: rounds[0][key] for key in ("network_def", "parameters", "gmacs")},
+        **{key: statistics.median(result[key] for result in rounds) for key in MEASURES},
+        "rounds": [{key: result[key] for key in MEASURES} for result in rounds],
+    }
+
+
+def ratios(entry: dict[str, Any], reference: dict[str, Any]) -> dict[str, float]:
+    """Return each figure of an entry divided by that of the reference.
+
+    Args:
+        entry: what :func:`summary` returns.
+        reference: the same of the reference.
+    """
+    keys = ("parameters", "gmacs", *MEASURES)
+    return {key: entry[key] / reference[key] if reference[key] else math.nan for key in keys}
+
+
+def check_repeats(repeats: int) -> None:
+    """Refuse a number of rounds below one.
+
+    Args:
+        repeats: rounds.
+
+    Raises:
+        ValueError: if it is no positive integer.
+    """
+    if not isinstance(repeats, int) or repeats < 1:
+        raise ValueError(f"repeats must be an integer of at least 1, got {repeats}; use for example 5")
 
 
 def check_device(device: str) -> None:

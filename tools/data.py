@@ -1,4 +1,4 @@
-"""Real data with one command: MNI152 hippocampi from two wheels, or a Medical Segmentation Decathlon task."""
+"""Real data with one command: MNI152 hippocampi from two wheels, a task of the Decathlon, or a MedMNIST set."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ import importlib.util
 import json
 import logging
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 from nibabel.processing import resample_from_to
+
+from tools import medmnist
+from tools.folders import check_vacant, new_folder
 
 TEMPLATES = {
     "mni09a": ("nilearn", "datasets/data/mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"),
@@ -150,14 +155,10 @@ def embedded(output_dir: str = f"data/{EMBEDDED}") -> Path:
     if is_complete(target, description):
         print(f"{EMBEDDED} is already in {target}")
         return target
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ValueError(f"{target} is not empty and is not {EMBEDDED}; remove it or give another --output_dir")
+    check_vacant(target, EMBEDDED)
     files = {name: wheel_file(*source) for name, source in TEMPLATES.items()}
     atlas = nib.Nifti1Image.from_filename(wheel_file(*ATLAS))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as temporary:
-        folder = Path(temporary) / target.name
-        folder.mkdir()
+    with new_folder(target, EMBEDDED) as folder:
         for side, key in (("left", "training"), ("right", "validation")):
             percent = nib.Nifti1Image(np.asarray(atlas.dataobj[..., HIPPOCAMPUS[side]]), atlas.affine)
             for case in description[key]:
@@ -167,33 +168,77 @@ def embedded(output_dir: str = f"data/{EMBEDDED}") -> Path:
                     file.parent.mkdir(exist_ok=True)
                     nib.save(image, file)
         (folder / "dataset.json").write_text(json.dumps(description, indent=2) + "\n")
-        folder.replace(target)
     print(f"{EMBEDDED}: 3 left and 2 mirrored right hippocampi in {target}. Licence: {description['licence']}")
     return target
 
 
-def fetch(name: str, output_dir: str = "data") -> Path:
-    """Download one task of the Medical Segmentation Decathlon, verify its checksum and unpack it.
+@contextmanager
+def quiet_monai() -> Iterator[None]:
+    """Silence the log lines of ``monai.apps``: a tool says in one sentence what happened."""
+    logger = logging.getLogger("monai.apps")
+    logger.disabled = True
+    try:
+        yield
+    finally:
+        logger.disabled = False
 
-    A ``<name>.tar`` that lies in ``output_dir`` already is verified and used instead of the network.
+
+def download(url: str, md5: str, given: Path, folder: Path) -> Path:
+    """Return a file whose checksum is right: the one given if it exists, else one downloaded.
 
     Args:
-        name: for example ``Task04_Hippocampus``.
-        output_dir: folder in which ``<name>/`` is created.
+        url: address of the file.
+        md5: its checksum.
+        given: where a user may have put the file.
+        folder: where to download to.
 
     Raises:
-        ValueError: if the name is unknown, or ``<output_dir>/<name>`` exists and is not a Decathlon folder.
+        RuntimeError: if the download fails or the checksum is wrong.
+    """
+    from monai.apps import download_url
+    from monai.apps.utils import HashCheckError
+
+    archive = given if given.is_file() else folder / given.name
+    try:
+        with quiet_monai():
+            download_url(url, archive, hash_val=md5, hash_type="md5")
+    except HashCheckError as error:
+        source = given if given.is_file() else url
+        raise RuntimeError(f"{source} does not have the MD5 checksum {md5}; download it again") from error
+    except Exception as error:  # whatever the network, the proxy or the disk says, the way out is the same
+        reason = " ".join(str(error).split())
+        raise RuntimeError(
+            f"cannot fetch {given.stem} from {url} ({reason}); connect to the network, or put {given.name} into "
+            f"{given.parent} and run again"
+        ) from error
+    return archive
+
+
+def fetch(name: str, output_dir: str = "data") -> Path:
+    """Download a task of the Medical Segmentation Decathlon or AdrenalMNIST3D, verify its checksum and unpack it.
+
+    A ``<name>.tar`` or ``<name>.npz`` that lies in ``output_dir`` already is verified and used instead of the network.
+
+    Args:
+        name: for example ``Task04_Hippocampus``, or ``adrenalmnist3d``.
+        output_dir: folder in which ``<name>/`` or ``AdrenalMNIST3D/`` is created.
+
+    Raises:
+        ValueError: if the name is unknown, or the folder to create exists and holds something else.
         RuntimeError: if the download fails or the checksum is wrong; nothing is left behind.
 
     References:
-        Antonelli et al. 2022, arXiv:2106.05735, http://medicaldecathlon.com.
+        Antonelli et al. 2022, arXiv:2106.05735, http://medicaldecathlon.com;
+        Yang et al. 2023, doi:10.1038/s41597-022-01721-8, https://medmnist.com.
     """
-    from monai.apps import DecathlonDataset, download_url, extractall
-    from monai.apps.utils import HashCheckError
+    from monai.apps import DecathlonDataset, extractall
 
-    if name not in DecathlonDataset.resource:
-        raise ValueError(f"{name} is not a Decathlon task; choose one of {', '.join(DecathlonDataset.resource)}")
     root = Path(output_dir)
+    if name in medmnist.SETS:
+        return fetch_medmnist(name, root)
+    if name not in DecathlonDataset.resource:
+        known = ", ".join([*DecathlonDataset.resource, *medmnist.SETS])
+        raise ValueError(f"{name} is neither a Decathlon task nor a known MedMNIST set; choose one of {known}")
     target = root / name
     if (target / "dataset.json").is_file():
         print(f"{name} is already in {target}")
@@ -203,24 +248,9 @@ def fetch(name: str, output_dir: str = "data") -> Path:
     url, md5 = DecathlonDataset.resource[name], DecathlonDataset.md5[name]
     root.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=root) as temporary:
-        given = root / f"{name}.tar"
-        archive = given if given.is_file() else Path(temporary) / given.name
-        logger = logging.getLogger("monai.apps")
-        logger.disabled = True  # one sentence instead of MONAI's log lines
-        try:
-            download_url(url, archive, hash_val=md5, hash_type="md5")
+        archive = download(url, md5, root / f"{name}.tar", Path(temporary))
+        with quiet_monai():
             extractall(archive, Path(temporary) / "unpacked", has_base=False)
-        except HashCheckError as error:
-            source = given if given.is_file() else url
-            raise RuntimeError(f"{source} does not have the MD5 checksum {md5}; download it again") from error
-        except Exception as error:  # whatever the network, the proxy or the disk says, the way out is the same
-            reason = " ".join(str(error).split())
-            raise RuntimeError(
-                f"cannot fetch {name} from {url} ({reason}); connect to the network, or put {name}.tar into {root} "
-                "and run again"
-            ) from error
-        finally:
-            logger.disabled = False
         unpacked = Path(temporary) / "unpacked" / name
         for leftover in list(unpacked.rglob("._*")):
             leftover.unlink()
@@ -229,3 +259,26 @@ def fetch(name: str, output_dir: str = "data") -> Path:
         unpacked.replace(target)
     print(f"{name} is in {target}")
     return target
+
+
+def fetch_medmnist(name: str, root: Path) -> Path:
+    """Download a MedMNIST set and convert it to NIfTI patches.
+
+    Args:
+        name: key of ``medmnist.SETS``.
+        root: folder in which the set's folder is created.
+
+    Raises:
+        ValueError: if the set's folder holds something else.
+        RuntimeError: if the download fails or the checksum is wrong.
+    """
+    source = medmnist.SETS[name]
+    target = root / source.folder
+    if medmnist.is_complete(target, medmnist.description(name, source.md5, source.label_names)):
+        print(f"{name} is already in {target}")
+        return target
+    check_vacant(target, f"the complete {name}")
+    root.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=root) as temporary:
+        archive = download(source.url, source.md5, root / f"{name}.npz", Path(temporary))
+        return medmnist.convert(str(archive), str(target))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import os
 import platform
@@ -18,7 +19,9 @@ from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TIMED_RUNS = 3
-"""Timed runs per process, after one that warms up."""
+"""Least number of timed runs per process, after one that warms up."""
+TIMED_SECONDS = 0.2
+"""Runs go on until they have taken this long, so that the median of a fast module means something."""
 
 
 def peak_mib(device: str) -> float:
@@ -46,6 +49,34 @@ def forget_peak() -> None:
         return
 
 
+def tensor_peak_mib(run: Callable[[], None], device: str) -> float:
+    """Return by how many MiB the memory that torch holds for tensors grows at most during one run.
+
+    Unlike resident memory it is exact to the byte, and sees a layer whose maps are smaller than what libraries load.
+
+    Args:
+        run: what to run, once.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+    """
+    import torch
+
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        run()
+        return (torch.cuda.max_memory_allocated(device) - before) / 2**20
+    with torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True, acc_events=True
+    ) as profile:
+        run()
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "trace.json"
+        profile.export_chrome_trace(str(file))
+        events = [e for e in json.loads(file.read_text())["traceEvents"] if e.get("name") == "[memory]"]
+    events.sort(key=lambda event: event["ts"])
+    return max(itertools.accumulate((e["args"]["Bytes"] for e in events), initial=0)) / 2**20
+
+
 def processor(device: str) -> str:
     """Return the name of the GPU, or of the CPU where the system tells it."""
     if device.startswith("cuda"):
@@ -64,17 +95,20 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     """Measure one network in this process.
 
     Args:
-        job: ``config`` (with ``network_def``), ``shape``, ``device``, ``amp``, ``threads`` (None: as torch chooses).
+        job: ``config`` (with ``network_def``), ``shape``, ``device``, ``amp``, ``threads`` (None: as torch chooses),
+            and ``inner``: whether it is a layer inside a network, whose step takes the mean square of its output and
+            computes the gradient of its input, and whose peaks are of tensors; else a network, whose step takes the
+            cross-entropy of its logits, and whose peaks are of the process.
 
     Cost:
-        one warm-up and three timed runs of a forward pass and of a training step, one forward pass that counts MACs.
+        one warm-up and at least three timed runs of a forward pass and of a training step, one forward pass that
+        counts MACs.
     """
     import monai
     import torch
     from monai.bundle import ConfigParser
     from torch import Tensor, nn
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-    from torch.utils.flop_counter import FlopCounterMode
+    from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
     if job["threads"]:
         torch.set_num_threads(job["threads"])
@@ -83,11 +117,12 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     parser = ConfigParser(copy.deepcopy(job["config"]))
     component = parser.get_parsed_content("network_def", instantiate=False)
     network: nn.Module = component.instantiate().to(device)
-    x = torch.rand(job["shape"], device=device)
+    x = torch.rand(job["shape"], device=device, requires_grad=job["inner"])
     half = torch.float16 if device.type == "cuda" and not torch.cuda.is_bf16_supported() else torch.bfloat16
     autocast = torch.autocast(device.type, dtype=half, enabled=job["amp"])
-    optimizer = torch.optim.AdamW(network.parameters())
-    loss_function = nn.CrossEntropyLoss()
+    # A module may have no parameters; AdamW wants one.
+    optimizer = torch.optim.AdamW(list(network.parameters()) or [nn.Parameter(torch.zeros(0))])
+    loss_function = nn.MSELoss() if job["inner"] else nn.CrossEntropyLoss()
 
     def logits(output: Any) -> list[Tensor]:
         outputs = list(output) if isinstance(output, list | tuple) else [output]
@@ -100,6 +135,7 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
+        x.grad = None
         with autocast:
             levels = logits(network(x))
         losses = [loss_function(o.float(), target) for o, target in zip(levels, targets, strict=True)]
@@ -107,8 +143,8 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
         optimizer.step()
 
     def timed(run: Callable[[], None]) -> float:
-        seconds = []
-        for _ in range(TIMED_RUNS + 1):
+        seconds: list[float] = []
+        while len(seconds) <= TIMED_RUNS or sum(seconds[1:]) < TIMED_SECONDS:
             start = time.perf_counter()
             run()
             if device.type == "cuda":
@@ -119,17 +155,36 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     # Resident memory holds Python and torch as well, the CUDA allocator holds tensors only.
     forget_peak()
     base = 0.0 if device.type == "cuda" else peak_mib("cpu")
-    network.eval()
-    result: dict[str, Any] = {"forward_seconds": timed(forward), "forward_peak_mib": peak_mib(job["device"]) - base}
-    network.train()
-    with torch.no_grad(), autocast:
-        targets = [o.new_zeros(o.shape[:1] + o.shape[2:], dtype=torch.long) for o in logits(network(x))]
-    result |= {"step_seconds": timed(step), "step_peak_mib": peak_mib(job["device"]) - base}
+
+    def figures(name: str, run: Callable[[], None]) -> dict[str, Any]:
+        peak = tensor_peak_mib(run, job["device"]) if job["inner"] else None
+        seconds = timed(run)
+        return {
+            f"{name}_seconds": seconds,
+            f"{name}_peak_mib": peak_mib(job["device"]) - base if peak is None else peak,
+        }
 
     network.eval()
-    # The fused attention of the CPU is not known to the counter; the plain one is two matrix products.
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        network(x)
+    result = figures("forward", forward)
+    network.train()
+    with torch.no_grad(), autocast:
+        outputs = logits(network(x))
+    if job["inner"]:
+        targets = [torch.zeros_like(o, dtype=torch.float32) for o in outputs]
+    else:
+        targets = [o.new_zeros(o.shape[:1] + o.shape[2:], dtype=torch.long) for o in outputs]
+    del outputs
+    result |= figures("step", step)
+
+    network.eval()
+
+    def attention_flops(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> Any:
+        return sdpa_flop_count(query, key, value)
+
+    # The fused attention of the CPU is not known to the counter.
+    fused = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention_flops}
+    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=fused) as counter:
+        network(x.detach())
     return result | {
         "network_def": {key: value for key, value in component.get_config().items() if key != "_requires_"},
         "parameters": sum(p.numel() for p in network.parameters()),
@@ -143,14 +198,15 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def worker(job_file: str, result_file: str) -> None:
-    """Measure the job of one file and write the result, or the error as one sentence, to another.
+    """Measure the jobs of one file and write the results, or the first error as one sentence, to another.
 
     Args:
-        job_file: JSON as :func:`measure` takes it.
+        job_file: JSON list of jobs as :func:`measure` takes them.
         result_file: JSON file to write.
     """
+    result: list[dict[str, Any]] | dict[str, str]
     try:
-        result = measure(json.loads(Path(job_file).read_text()))
+        result = [measure(job) for job in json.loads(Path(job_file).read_text())]
     except Exception as error:  # any network may fail in any way; the parent turns it into a sentence
         cause: BaseException = error
         while cause.__cause__ is not None:
@@ -159,11 +215,11 @@ def worker(job_file: str, result_file: str) -> None:
     Path(result_file).write_text(json.dumps(result, default=str))
 
 
-def in_own_process(job: dict[str, Any], name: str) -> dict[str, Any]:
-    """Run :func:`measure` in a fresh process.
+def in_own_process(jobs: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+    """Run :func:`measure` for one job after another in a fresh process.
 
     Args:
-        job: as :func:`measure` takes it.
+        jobs: each as :func:`measure` takes it.
         name: network's name for the error.
 
     Raises:
@@ -171,7 +227,7 @@ def in_own_process(job: dict[str, Any], name: str) -> dict[str, Any]:
     """
     with tempfile.TemporaryDirectory() as folder:
         files = [str(Path(folder) / "job.json"), str(Path(folder) / "result.json")]
-        Path(files[0]).write_text(json.dumps(job))
+        Path(files[0]).write_text(json.dumps(jobs))
         environment = dict(os.environ)
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(REPOSITORY), environment.get("PYTHONPATH")]))
         code = "import sys; from tools.measure import worker; worker(*sys.argv[1:])"
@@ -179,7 +235,8 @@ def in_own_process(job: dict[str, Any], name: str) -> dict[str, Any]:
         if run.returncode != 0:
             last = (run.stderr.strip().splitlines() or [f"exit code {run.returncode}"])[-1]
             raise ValueError(f"the process that measured {name} ended early ({last}); try a smaller --shape")
-        result: dict[str, Any] = json.loads(Path(files[1]).read_text())
+        result = json.loads(Path(files[1]).read_text())
     if "error" in result:
         raise ValueError(f"{name} cannot be measured ({result['error']}); correct its network_def or --shape")
-    return result
+    results: list[dict[str, Any]] = result
+    return results

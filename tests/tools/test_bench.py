@@ -19,7 +19,7 @@ CONVOLUTION = {"_target_": "torch.nn.Conv3d", "in_channels": 1, "out_channels": 
 
 
 def job(config: dict, shape: tuple[int, ...] = (1, 1, 16, 16, 16), amp: bool = False) -> dict:
-    return {"config": config, "shape": shape, "device": "cpu", "amp": amp, "threads": 1}
+    return {"config": config, "shape": shape, "device": "cpu", "amp": amp, "threads": 1, "inner": False}
 
 
 def test_counts_equal_those_by_hand():
@@ -71,7 +71,7 @@ def test_deep_supervision_can_be_measured(stacked):
 def test_memory_of_a_process_of_its_own_sees_the_activations():
     """A child of a large process starts with its parent's ru_maxrss; its own peak must be seen all the same."""
     ballast = torch.ones(256 * 2**20)  # 1 GiB, more than the child will ever need
-    result = in_own_process(job({"network_def": CONVOLUTION}, (1, 1, 48, 48, 48)), "one convolution")
+    (result,) = in_own_process([job({"network_def": CONVOLUTION}, (1, 1, 48, 48, 48))], "one convolution")
     del ballast
     assert 2 * 48**3 * 4 / 2**20 < result["forward_peak_mib"] < 200
     assert result["step_peak_mib"] >= result["forward_peak_mib"]
@@ -82,11 +82,11 @@ def test_report_table_and_files(tmp_path, monkeypatch, capsys):
     """Rounds alternate, medians and ratios are right; the measuring itself is replaced by known figures."""
     order = []
 
-    def fake(_job, name):
+    def fake(_jobs, name):
         order.append(name)
         value = float(len(order))
         known = {"parameters": 10, "gmacs": 0.5, "dtype": "float32", "threads": 1, "torch": "2", "monai": "1"}
-        return {**known, "processor": "P", "network_def": {"_target_": name}, **dict.fromkeys(MEASURES, value)}
+        return [{**known, "processor": "P", "network_def": {"_target_": name}, **dict.fromkeys(MEASURES, value)}]
 
     monkeypatch.setattr(bench_module, "in_own_process", fake)
     page = tmp_path / "page.md"

@@ -1,7 +1,8 @@
-"""The embedded hippocampi are what their description says; a Decathlon task arrives whole or not at all."""
+"""The embedded hippocampi are what their description says; what is fetched arrives whole or not at all."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import tarfile
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from monai.apps import DecathlonDataset
 
-from tools import data
+from tools import data, medmnist
 from tools.__main__ import main
 from tools.demo import copied_mask, training_twin
 from tools.overlay import dice
@@ -180,11 +181,80 @@ def test_fetch_offline_is_one_sentence(tmp_path, monkeypatch, capsys):
 
 
 def test_fetch_refuses_unknown_names_and_foreign_folders(tmp_path):
-    with pytest.raises(ValueError, match=r"Task01_BrainTumour.*Task10_Colon"):
+    with pytest.raises(ValueError, match=r"Task01_BrainTumour.*Task10_Colon, adrenalmnist3d"):
         data.fetch("Task99_Toe", str(tmp_path))
     (tmp_path / TASK).mkdir()
     with pytest.raises(ValueError, match=r"holds no dataset\.json"):
         data.fetch(TASK, str(tmp_path))
+
+
+@pytest.fixture
+def adrenal(tmp_path, monkeypatch) -> Path:
+    """A small file served under the name of AdrenalMNIST3D."""
+    images = np.zeros((10, 4, 4, 4), np.uint8)
+    labels = np.arange(10, dtype=np.uint8)[:, None] % 2
+    file = tmp_path / "server" / "adrenalmnist3d.npz"
+    file.parent.mkdir()
+    np.savez_compressed(file, train_images=images, train_labels=labels, test_images=images, test_labels=labels)
+    md5 = hashlib.md5(file.read_bytes()).hexdigest()
+    serve(monkeypatch, url=file.as_uri(), md5=md5)
+    return file
+
+
+def serve(monkeypatch: pytest.MonkeyPatch, **changes: str) -> None:
+    source = dataclasses.replace(medmnist.SETS["adrenalmnist3d"], **changes)
+    monkeypatch.setitem(medmnist.SETS, "adrenalmnist3d", source)
+
+
+def test_fetch_medmnist_converts_and_is_idempotent(adrenal, tmp_path, capsys):
+    root = tmp_path / "data"
+    assert main(["data", "fetch", "adrenalmnist3d", "--output_dir", str(root)]) == 0
+    assert [f.name for f in root.iterdir()] == ["AdrenalMNIST3D"]
+    lines = (root / "AdrenalMNIST3D" / "labels.csv").read_text().splitlines()
+    assert lines[-1] == "images/test_0009.nii.gz,hyperplasia,test"
+    assert len(lines) == 21
+    adrenal.unlink()
+    capsys.readouterr()
+    data.fetch("adrenalmnist3d", str(root))
+    assert "already" in capsys.readouterr().out
+
+
+def test_fetch_medmnist_uses_a_file_that_was_put_there(adrenal, monkeypatch):
+    serve(monkeypatch, url="http://127.0.0.1:9/none.npz")
+    assert (data.fetch("adrenalmnist3d", str(adrenal.parent)) / "labels.csv").is_file()
+    assert sorted(f.name for f in adrenal.parent.iterdir()) == ["AdrenalMNIST3D", "adrenalmnist3d.npz"]
+
+
+@pytest.mark.parametrize("put_there", [False, True])
+def test_fetch_medmnist_refuses_a_wrong_checksum(adrenal, tmp_path, monkeypatch, capsys, put_there):
+    serve(monkeypatch, md5="0" * 32)
+    root = adrenal.parent if put_there else tmp_path / "data"
+    assert main(["data", "fetch", "adrenalmnist3d", "--output_dir", str(root)]) == 1
+    source = adrenal if put_there else adrenal.as_uri()
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == f"error: {source} does not have the MD5 checksum {'0' * 32}; download it again"
+    assert list(root.iterdir()) == ([adrenal] if put_there else [])
+
+
+def test_fetch_medmnist_offline_is_one_sentence(tmp_path, monkeypatch, capsys):
+    serve(monkeypatch, url="http://127.0.0.1:9/none.npz")
+    assert main(["data", "fetch", "adrenalmnist3d", "--output_dir", str(tmp_path / "data")]) == 1
+    captured = capsys.readouterr()
+    last = captured.err.splitlines()[-1]
+    assert last.startswith("error: cannot fetch adrenalmnist3d from http://127.0.0.1:9/none.npz")
+    assert last.endswith(f"or put adrenalmnist3d.npz into {tmp_path / 'data'} and run again")
+    assert "Traceback" not in captured.err
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+def test_fetch_medmnist_does_not_take_the_developers_file_for_the_official_one(adrenal, tmp_path, monkeypatch):
+    """It has no test split; nothing is downloaded before the folder is refused."""
+    images, labels = np.zeros((2, 4, 4, 4), np.uint8), np.array([[0], [1]])
+    np.savez_compressed(tmp_path / "adrenalmnist3d_trainval.npz", train_images=images, train_labels=labels)
+    medmnist.convert(str(tmp_path / "adrenalmnist3d_trainval.npz"), str(tmp_path / "AdrenalMNIST3D"))
+    serve(monkeypatch, url="http://127.0.0.1:9/none.npz")
+    with pytest.raises(ValueError, match="AdrenalMNIST3D is not empty and is not the complete adrenalmnist3d; remove"):
+        data.fetch("adrenalmnist3d", str(tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,87 @@
+"""The docstrings of the package as Markdown."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import textwrap
+
+SECTIONS = ("Args", "Shape", "Raises", "Example", "Cost", "References", "Returns")
+DIFFERENCES = "Differs from the paper:"
+
+
+def split(thing: object) -> dict[str, str]:
+    """Return the parts of a docstring in Markdown, by name.
+
+    The parts are ``summary`` (its first sentence), ``formula`` (LaTeX), ``text``, ``differences`` (from the paper) and
+    those of the sections that it has.
+
+    Args:
+        thing: a class or function.
+
+    Raises:
+        ValueError: if it has no docstring.
+    """
+    docstring = inspect.getdoc(thing)
+    if not docstring:
+        raise ValueError(f"{getattr(thing, '__qualname__', thing)} has no docstring; write one")
+    pieces = re.split(rf"^({'|'.join(SECTIONS)}):\n", docstring, flags=re.MULTILINE)
+    parts = {name: textwrap.dedent(body).strip() for name, body in zip(pieces[1::2], pieces[2::2], strict=True)}
+    summary, _, rest = pieces[0].strip().partition("\n\n")
+    formula = re.match(r"\.\. math::(.*?)(?:\n\n|\Z)", rest, re.DOTALL)
+    if formula:
+        parts["formula"] = "\n".join(line.strip() for line in formula[1].strip().splitlines())
+        rest = rest[formula.end() :]
+    text, _, differences = rest.partition(DIFFERENCES)
+    parts |= {"summary": paragraph(summary), "text": prose(text), "differences": capitalised(prose(differences))}
+    return parts
+
+
+def capitalised(text: str) -> str:
+    """Return a text with its first letter in upper case.
+
+    Args:
+        text: any text.
+    """
+    return text[:1].upper() + text[1:]
+
+
+def paragraph(text: str) -> str:
+    """Return one paragraph in Markdown: its inline code, formulas, and addresses as links.
+
+    Args:
+        text: reStructuredText without blank lines.
+    """
+    text = " ".join(text.split())
+    text = re.sub(r":math:`([^`]*)`", r"$`\1`$", text)
+    text = re.sub(r"``([^`]*)``", r"`\1`", text)
+    text = re.sub(r":\w+:`([^`]*)`", r"`\1`", text)
+    text = re.sub(r"(https?://[^\s<>]*[^\s<>.,;)])", r"<\1>", text)
+    text = re.sub(r"\barXiv:(\d{4}\.\d{4,5})", r"[arXiv:\1](https://arxiv.org/abs/\1)", text)
+    return re.sub(r"\bdoi:(\S*[^\s.,;)])", r"[doi:\1](https://doi.org/\1)", text)
+
+
+def prose(text: str) -> str:
+    """Return paragraphs and literal blocks in Markdown.
+
+    Args:
+        text: reStructuredText.
+    """
+    lines: list[str] = []
+    for block in re.split(r"\n\n", text.strip("\n")):
+        if block.startswith("    "):
+            lines += ["```text", textwrap.dedent(block), "```"]
+        elif block.strip():
+            lines.append(re.sub(r"::$", ":", paragraph(block)))
+        lines.append("")
+    return "\n".join(lines).strip()
+
+
+def arguments(text: str) -> dict[str, str]:
+    """Return the descriptions in an ``Args`` section by name, in Markdown.
+
+    Args:
+        text: the section, not indented.
+    """
+    entries = re.split(r"^(\*{0,2}\w+): ", text, flags=re.MULTILINE)
+    return {name: paragraph(body) for name, body in zip(entries[1::2], entries[2::2], strict=True)}
