@@ -84,8 +84,9 @@ right ones. Keys besides `network`, `points` and `attention` are arguments of th
 
 ## Side by side
 
-Batch of one, default arguments, {dtype}, {processor} ({device}, {threads} threads), torch {torch}; medians of {repeats}
-processes per module, which took turns. In brackets: the ratio to a 3x3x3 convolution of as many channels.
+Batch of one, default arguments, {dtype}, {processor} ({device}, {threads} threads), torch {torch}. Rounds: {repeats};
+each gives every module a fresh process, in which the median of three or more runs counts; of several rounds again the
+median. In brackets: the ratio to a 3x3x3 convolution of as many channels.
 
 - Times depend on the machine and its load; compare the ratios. *Forward* is without gradients; *step* is forward,
   backward to input and parameters, and AdamW.
