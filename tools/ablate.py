@@ -51,6 +51,8 @@ def ablate(
         ValueError: if the bundle or a profile does not exist.
         RuntimeError: if a run fails.
     """
+    # A profile that was edited in the recipe has to be on disk before it is trained.
+    render()
     folder = find_bundle(bundle)
     score = next((recipe(known).SCORE for known in all_bundles() if known.name == folder.name), None)
     if score is None:

@@ -171,7 +171,7 @@ def common_fields(bundle: Bundle, record: Record | None) -> dict[str, object]:
     named = ("task", "intended_use", "data_source", "image_classes", "label_classes")
     return {
         **{name: bundle.metadata[name] for name in named},
-        **{name: bundle.knobs[name] for name in ("batch_size", "epochs", "learning_rate")},
+        **{name: bundle.knobs[name] for name in ("batch_size", "epochs", "val_interval", "learning_rate")},
         "title": bundle.title,
         "summary": bundle.summary,
         "name": bundle.name,
