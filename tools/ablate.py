@@ -41,7 +41,7 @@ def ablate(
 
     Args:
         bundle: name or folder of the bundle.
-        variants: profiles, comma separated; the first is the one without attention.
+        variants: profiles, comma separated.
         seeds: number of seeds, counted from 0.
         dataset_dir: the data set, if not the one in train.json.
         work_dir: folder for checkpoints and logs.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -12,7 +13,7 @@ from tests.synthetic import BUNDLES
 from tools import ablate as ablate_module
 from tools.ablate import ablate, run_path
 from tools.bundles import all_bundles, recipe
-from tools.recipes.removal import read_runs, removal_table, spread, verdict
+from tools.recipes.removal import read_runs, removal_table, single_seed_table, spread, verdict
 
 
 @pytest.fixture(params=all_bundles(), ids=lambda bundle: bundle.name)
@@ -84,14 +85,13 @@ def test_table_has_a_row_per_variant_and_the_share_of_attention(bundle, score, p
 
 
 def test_table_of_an_unfinished_test_shows_what_there_is(bundle, score, plain, shipped):
-    other = bundle.removal_profiles[1]
     runs = {
         plain: [record(bundle, 0.8, 0, plain), record(bundle, 0.9, 1, plain)],
-        other: [record(bundle, 0.95, 1, other)],
+        "other": [record(bundle, 0.95, 1, "other")],
         shipped: [],
     }
     rows = [line for line in removal_table(bundle, runs, score).splitlines() if line.startswith("| `")]
-    assert [row.split("`")[1] for row in rows] == [plain, other]
+    assert [row.split("`")[1] for row in rows] == [plain, "other"]
     assert "| +0.0500 |" in rows[1]  # paired by seed, not by position
     for group in ([], [record(bundle, 0.8, 0, shipped)]):
         assert removal_table(bundle, {plain: [], shipped: group}, score) == "Not measured yet."
@@ -99,6 +99,54 @@ def test_table_of_an_unfinished_test_shows_what_there_is(bundle, score, plain, s
 
 def test_spread():
     assert spread([0.5]) == "0.5000"
+
+
+def row(bundle, score, variant, value, difference, parameters, macs):
+    """Return a row of the table of single seeds, in which every metric has one value."""
+    values = " | ".join([value] * (len(score.columns(bundle)) + 1))
+    return f"| `{variant}` | {values} | {difference} | {parameters} | {macs} |"
+
+
+def test_table_of_single_seeds_compares_seed_0_with_the_shipped_network(bundle, score, plain, shipped):
+    single = {"a": [record(bundle, 0.78, 0, "a", 2000)], "b": [record(bundle, 0.85, 0, "b", 1500)]}
+    lines = single_seed_table(bundle, pair(bundle, 0.01, 0.02, 0.03), single, score).splitlines()
+    assert lines[0] == "**One seed: no ranking.**"
+    assert ", 5 cases" in lines[2]
+    assert "last epoch (no selection), seed 0, also in the rows repeated from the table above. Budget: " in lines[2]
+    head = [*score.columns(bundle), score.name, f"difference to `{shipped}`", "parameters", "GMACs"]
+    assert lines[4] == f"| variant | {' | '.join(head)} |"
+    assert lines[5].count("|") == lines[4].count("|")
+    assert lines[6:10] == [
+        row(bundle, score, plain, "0.8000", "-0.0100", "1,000", "1.000"),
+        row(bundle, score, shipped, "0.8100", "", "1,250", "1.250"),
+        row(bundle, score, "a", "0.7800", "-0.0300", "2,000", "2.000"),
+        row(bundle, score, "b", "0.8500", "+0.0400", "1,500", "1.500"),
+    ]
+    assert lines[-2] == f"python -m tools ablate {bundle.name} --variants a,b --seeds 1"
+    assert "±" not in "\n".join(lines)
+
+
+def test_a_single_seed_variant_with_more_seeds_shows_them_all(bundle, score):
+    scores = (0.80, 0.84, 0.88)
+    single = {
+        "a": [record(bundle, 0.78, 0, "a", 2000)],
+        "b": [record(bundle, value, seed, "b", 1500) for seed, value in enumerate(scores)],
+        "c": [record(bundle, 0.81, 0, "c", 1250)],
+    }
+    table = single_seed_table(bundle, pair(bundle, 0.01, 0.02, 0.03), single, score).splitlines()
+    assert row(bundle, score, "b", "0.8400 ± 0.0400", "-0.0100, +0.0100, +0.0300", "1,500", "1.500") in table
+    assert row(bundle, score, "a", "0.7800", "-0.0300", "2,000", "2.000") in table
+    assert "; mean ± standard deviation where a variant has more seeds." in table[2]
+    command = f"python -m tools ablate {bundle.name} --variants"
+    assert table[-3:-1] == [f"{command} a,c --seeds 1", f"{command} b --seeds 3"]
+
+
+def test_table_of_single_seeds_without_seed_0_of_the_others(bundle, score, plain, shipped):
+    """There is nothing to compare with, and other seeds are no substitute."""
+    runs = {plain: [], shipped: [record(bundle, 0.9, 1, shipped)]}
+    table = single_seed_table(bundle, runs, {"a": [record(bundle, 0.78, 0, "a", 2000)]}, score).splitlines()
+    rows = [line for line in table if line.startswith("| `")]
+    assert rows == [row(bundle, score, "a", "0.7800", "", "2,000", "2.000")]
 
 
 @pytest.fixture
@@ -144,6 +192,35 @@ def test_every_variant_gets_every_seed_and_the_readme_its_table(bundle, folder, 
     assert page.splitlines()[2].startswith("**The attention helps here:**")
     assert all(f"| `{variant}` |" in page for variant in bundle.removal_profiles)
     assert "{{" not in page
+
+
+def keep(folder, variant, records):
+    for run in records:
+        path = run_path(folder, variant, run["overrides"]["seed"])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(run))
+
+
+def test_the_readme_holds_the_table_of_single_seeds_once_one_was_run(bundle, score, folder, plain):
+    """It comes last in its section and changes nothing else: not the verdict, not the first table."""
+    for variant in bundle.removal_profiles:
+        change = 0 if variant == plain else 0.02
+        keep(folder, variant, [record(bundle, 0.8 + change + seed / 100, seed, variant) for seed in range(3)])
+    readme = recipe(bundle).readme
+    alone = replace(bundle, single_seed_profiles=())
+    both = replace(bundle, single_seed_profiles=("a", "b"))
+    before = readme(alone, folder)
+    assert "One seed: no ranking" not in before
+    assert readme(both, folder) == before
+    only_b = {"a": [], "b": [record(bundle, 0.9, 0, "b")]}
+    keep(folder, "b", only_b["b"])
+    page = readme(both, folder)
+    table = single_seed_table(bundle, read_runs(folder, bundle.removal_profiles), only_b, score)
+    assert row(bundle, score, "b", "0.9000", "+0.0800", "1,000", "1.000") in table.splitlines()
+    assert "--variants b --seeds 1\n" in table
+    assert f"\n\n{table}\n\n## Commands\n" in page
+    assert page.replace(f"\n\n{table}", "") == before
+    assert readme(alone, folder) == before
 
 
 def test_kept_runs_are_not_repeated(folder, trainings, plain, shipped):

@@ -100,6 +100,12 @@ def bundle(request):
     return request.param
 
 
+def test_the_variants_of_the_removal_test_are_profiles_and_named_once(bundle):
+    names = [*bundle.removal_profiles, *bundle.single_seed_profiles]
+    assert set(names) <= set(bundle.profiles)
+    assert len(names) == len(set(names))
+
+
 @pytest.fixture
 def trainings(bundle, copy, monkeypatch):
     """Return the list of the trainings that were started; every one writes its seed as weights."""

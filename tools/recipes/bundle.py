@@ -28,6 +28,7 @@ class Bundle:
         folds: case names of the five folds, or ``None`` for the rule of rank modulo five.
         data_license: text of ``docs/data_license.txt``.
         removal_profiles: profiles of the removal test, the one without attention first, the shipped one last.
+        single_seed_profiles: profiles of the removal test that are run with one seed only.
     """
 
     name: str
@@ -46,3 +47,4 @@ class Bundle:
     removal_profiles: tuple[str, ...]
     profiles: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     folds: tuple[tuple[str, ...], ...] | None = None
+    single_seed_profiles: tuple[str, ...] = ()

@@ -13,6 +13,8 @@ from tools.recipes.bundle import Bundle
 
 Record = Mapping[str, Any]
 Runs = Mapping[str, Sequence[Record]]
+Cell = Callable[[Sequence[Record]], str]
+Columns = Mapping[str, Cell]
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,60 @@ def verdict(runs: Runs, score: Score) -> str:
     )
 
 
+def _scores(bundle: Bundle, score: Score) -> Columns:
+    def cell(value: Callable[[Record], float]) -> Cell:
+        return lambda group: spread([value(record) for record in group])
+
+    return {heading: cell(value) for heading, value in {**score.columns(bundle), score.name: score.of}.items()}
+
+
+def _difference(base: Sequence[Record], row: Sequence[Record], score: Score) -> Cell:
+    """Return the cell of the differences to ``base``, empty in the row of ``base`` itself."""
+    return lambda group: "" if group is row else ", ".join(f"{d:+.4f}" for d in differences(base, group, score))
+
+
+def _size(key: str, base: Record | None = None) -> Cell:
+    """Return the cell of the parameters or MACs, with the share that ``base`` lacks if there is a ``base``."""
+    unit, digits = {"parameters": (1, 0), "macs": (1e9, 3)}[key]
+
+    def cell(group: Sequence[Record]) -> str:
+        value = group[0][key]
+        share = f" ({(value - base[key]) / value:.1%})" if base else ""
+        return f"{value / unit:,.{digits}f}{share}"
+
+    return cell
+
+
+def _rows(runs: Runs, columns: Columns) -> list[str]:
+    lines = [f"| variant | {' | '.join(columns)} |", "|" + "---|" * (len(columns) + 1)]
+    for variant, group in runs.items():
+        lines.append(f"| `{variant}` | {' | '.join(cell(group) for cell in columns.values())} |")
+    return lines
+
+
+def _conditions(bundle: Bundle, runs: Runs, score: Score, seeds: str) -> str:
+    records = [record for group in runs.values() for record in group]
+    machine = records[0]["machine"]
+    seconds = max(r["train_seconds"] for r in records)
+    return (
+        f"{score.cases(bundle, records[0])}, last epoch (no selection), {seeds}. Budget: profile `removal` "
+        f"(`{json.dumps(bundle.profiles['removal'])}`), {machine['threads']} thread of {machine['device']} per run, "
+        f"two runs side by side, at most {seconds:.0f} s of training per run."
+    )
+
+
+def _commands(bundle: Bundle, seeds: Mapping[str, int]) -> list[str]:
+    """Return how to repeat the runs, one command for all variants with the same number of seeds."""
+    variants = {n: ",".join(name for name in seeds if seeds[name] == n) for n in sorted(set(seeds.values()))}
+    return [
+        "Regenerate (the kept runs under `docs/runs/removal` are not repeated; delete them first):",
+        "",
+        "```bash",
+        *(f"python -m tools ablate {bundle.name} --variants {names} --seeds {n}" for n, names in variants.items()),
+        "```",
+    ]
+
+
 def removal_table(bundle: Bundle, runs: Runs, score: Score) -> str:
     """Return the removal test as Markdown.
 
@@ -114,38 +170,66 @@ def removal_table(bundle: Bundle, runs: Runs, score: Score) -> str:
     if not first:
         return "Not measured yet."
     runs = {variant: group for variant, group in runs.items() if group}
-    records = [record for group in runs.values() for record in group]
-    columns = {**score.columns(bundle), score.name: score.of}
-    lines = [
-        f"| variant | {' | '.join(columns)} | difference to the first row, by seed | parameters (share of attention) | "
-        "GMACs (share of attention) |",
-        "|" + "---|" * (len(columns) + 4),
-    ]
-    for variant, group in runs.items():
-        cells = [spread([value(record) for record in group]) for value in columns.values()]
-        cells.append("" if group is first else ", ".join(f"{d:+.4f}" for d in differences(first, group, score)))
-        for key, unit, digits in (("parameters", 1, 0), ("macs", 1e9, 3)):
-            value, base = group[0][key], first[0][key]
-            cells.append(f"{value / unit:,.{digits}f} ({(value - base) / value:.1%})")
-        lines.append(f"| `{variant}` | {' | '.join(cells)} |")
-    machine = records[0]["machine"]
-    seconds = max(r["train_seconds"] for r in records)
+    columns = {
+        **_scores(bundle, score),
+        "difference to the first row, by seed": _difference(first, first, score),
+        "parameters (share of attention)": _size("parameters", first[0]),
+        "GMACs (share of attention)": _size("macs", first[0]),
+    }
     return "\n".join(
         [
-            f"{score.cases(bundle, records[0])}, last epoch (no selection), mean ± standard deviation over "
-            f"{len(first)} seeds. Budget: profile `removal` (`{json.dumps(bundle.profiles['removal'])}`), "
-            f"{machine['threads']} thread of {machine['device']} per run, two runs side by side, at most "
-            f"{seconds:.0f} s of training per run.",
+            _conditions(bundle, runs, score, f"mean ± standard deviation over {len(first)} seeds"),
             "",
-            *lines,
+            *_rows(runs, columns),
             "",
-            "Regenerate (the kept runs under `docs/runs/removal` are not repeated; delete them first):",
-            "",
-            "```bash",
-            f"python -m tools ablate {bundle.name} --variants {','.join(runs)} --seeds {len(first)}",
-            "```",
+            *_commands(bundle, dict.fromkeys(runs, len(first))),
         ]
     )
+
+
+def single_seed_table(bundle: Bundle, runs: Runs, single: Runs, score: Score) -> str:
+    """Return the variants that are run with one seed only as Markdown, or nothing if none was run.
+
+    Args:
+        bundle: the specification.
+        runs: records of the removal test by variant, the one without attention first, the shipped one last.
+        single: records of the other variants.
+        score: what is compared.
+    """
+    single = {variant: group for variant, group in single.items() if group}
+    if not single:
+        return ""
+    plain, *_, shipped = runs
+    seed_0 = {name: [record for record in runs[name] if _seed(record) == 0] for name in (plain, shipped)}
+    rows = {**{variant: group for variant, group in seed_0.items() if group}, **single}
+    columns = {
+        **_scores(bundle, score),
+        f"difference to `{shipped}`": _difference(runs[shipped], seed_0[shipped], score),
+        "parameters": _size("parameters"),
+        "GMACs": _size("macs"),
+    }
+    seeds = {variant: len(group) for variant, group in single.items()}
+    more = "; mean ± standard deviation where a variant has more seeds" if max(seeds.values()) > 1 else ""
+    return "\n".join(
+        [
+            "**One seed: no ranking.**",
+            "",
+            _conditions(bundle, rows, score, f"seed 0, also in the rows repeated from the table above{more}"),
+            "",
+            *_rows(rows, columns),
+            "",
+            *_commands(bundle, seeds),
+        ]
+    )
+
+
+def paragraphs(*texts: str) -> str:
+    """Join the texts that are not empty by blank lines.
+
+    Args:
+        texts: Markdown.
+    """
+    return "\n\n".join(text for text in texts if text)
 
 
 def fill(template: Path, fields: Mapping[str, object]) -> str:

@@ -17,8 +17,10 @@ from tools.recipes.removal import (
     common_fields,
     differences,
     fill,
+    paragraphs,
     read_runs,
     removal_table,
+    single_seed_table,
     spread,
     training_time,
     verdict,
@@ -205,13 +207,15 @@ def readme(bundle: Bundle, folder: Path) -> str:
     records = [json.loads(path.read_text()) for path in paths if path.is_file()]
     forest = folder / "docs" / "runs" / "forest.json"
     runs = read_runs(folder, bundle.removal_profiles)
-    table = removal_table(bundle, runs, SCORE)
+    single = read_runs(folder, bundle.single_seed_profiles)
     fields = {
         **common_fields(bundle, records[0] if records else None),
         "verdict": verdict(runs, SCORE),
         "mirror": bundle.knobs.get("mirror_axes") or "none",
         "range": " to ".join(f"{value:g}" for value in bundle.knobs["intensity_range"]),
         "performance": performance(records, json.loads(forest.read_text()) if forest.is_file() else None, bundle),
-        "removal": f"{table}\n\n{study_sentence(runs)}".rstrip() if any(runs.values()) else table,
+        "removal": paragraphs(
+            removal_table(bundle, runs, SCORE), study_sentence(runs), single_seed_table(bundle, runs, single, SCORE)
+        ),
     }
     return fill(Path(__file__).with_name("readme.md"), fields)

@@ -12,8 +12,10 @@ from tools.recipes.removal import (
     Score,
     common_fields,
     fill,
+    paragraphs,
     read_runs,
     removal_table,
+    single_seed_table,
     training_time,
     verdict,
 )
@@ -100,11 +102,12 @@ def readme(bundle: Bundle, folder: Path) -> str:
     path = folder / "docs" / "runs" / "training.json"
     record = json.loads(path.read_text()) if path.is_file() else None
     runs = read_runs(folder, bundle.removal_profiles)
+    single = read_runs(folder, bundle.single_seed_profiles)
     fields = {
         **common_fields(bundle, record),
         "verdict": verdict(runs, SCORE),
         "mirror": bundle.knobs.get("mirror_axes") or "none (chirality matters)",
         "performance": performance(record, bundle),
-        "removal": removal_table(bundle, runs, SCORE),
+        "removal": paragraphs(removal_table(bundle, runs, SCORE), single_seed_table(bundle, runs, single, SCORE)),
     }
     return fill(Path(__file__).with_name("readme.md"), fields)
