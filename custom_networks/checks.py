@@ -31,6 +31,28 @@ def per_axis(value: int | Sequence[int], spatial_dims: int, name: str) -> tuple[
     return values
 
 
+def per_level(value: int | Sequence, levels: int, spatial_dims: int, name: str) -> list[tuple[int, ...]]:
+    """Return one tuple of per-axis integers for each level.
+
+    Args:
+        value: one integer for all levels, or one entry per level: an integer, or one integer per axis.
+        levels: number of entries.
+        spatial_dims: number of spatial axes.
+        name: argument name used in the error.
+
+    Raises:
+        ValueError: if the number of entries or of axes is another, or a value is below 1.
+
+    Example:
+        >>> per_level([(1, 2, 2), 2], 2, 3, "strides")
+        [(1, 2, 2), (2, 2, 2)]
+    """
+    entries = [value] * levels if isinstance(value, int) else list(value)
+    if len(entries) != levels:
+        raise ValueError(f"{name} must have {levels} entries for these features, got {len(entries)}: {value}")
+    return [per_axis(entry, spatial_dims, name) for entry in entries]
+
+
 def check_odd(value: int | Sequence[int], name: str) -> None:
     """Refuse a kernel size that has no centre.
 
@@ -50,6 +72,24 @@ def check_odd(value: int | Sequence[int], name: str) -> None:
         raise ValueError(
             f"{name} must be odd and positive, got {value}; use for example {odd[0] if isinstance(value, int) else odd}"
         )
+
+
+def check_attention_parts(attention: Sequence[str], parts: Sequence[str]) -> None:
+    """Refuse names that are no attention part of a network.
+
+    Args:
+        attention: the parts asked for.
+        parts: the parts that the network has.
+
+    Raises:
+        ValueError: if a name is unknown.
+
+    Example:
+        >>> check_attention_parts(["gate"], ("gate", "non_local"))
+    """
+    unknown = sorted(set(attention) - set(parts))
+    if unknown:
+        raise ValueError(f"attention must hold only {tuple(parts)}, got {unknown}; leave out the rest")
 
 
 def check_spatial_dims(spatial_dims: int) -> None:

@@ -39,16 +39,19 @@ def _attention_case(name: str, spatial_dims: int) -> Case:
     return Case.of(f"{name}-{spatial_dims}d", build, kind, shape, out_channels=ATTENTION_CHANNELS)
 
 
-def small_features(kind: type[nn.Module]) -> tuple[int, ...]:
-    """Return a quarter of a network's default widths."""
-    return tuple(max(4, width // 4) for width in inspect.signature(kind).parameters["features"].default)
+def small_arguments(kind: type[nn.Module]) -> dict[str, object]:
+    """Return a quarter of a network's default widths, two steps of down-sampling, and few layers."""
+    parameters = inspect.signature(kind).parameters
+    features = tuple(max(4, width // 4) for width in parameters["features"].default)
+    few = {"strides": (2, 2, *(1,) * (len(features) - 3)), "num_layers": 2, "num_units": (1, 2, 1)}
+    return {"features": features} | {name: value for name, value in few.items() if name in parameters}
 
 
 def _net_case(name: str, spatial_dims: int) -> Case:
     kind = NETS[name]
 
     def build(in_channels: int = 2, out_channels: int = NET_CLASSES, **kwargs) -> nn.Module:
-        return kind(spatial_dims, in_channels, out_channels, **{"features": small_features(kind)} | kwargs)
+        return kind(spatial_dims, in_channels, out_channels, **small_arguments(kind) | kwargs)
 
     divisor = build().size_divisor
     shape = (2, *(d * n for d, n in zip(divisor, (2, 4, 3), strict=False)))
@@ -59,7 +62,7 @@ def _classifier_case(name: str, spatial_dims: int) -> Case:
     kind = NETS[name]
 
     def build(in_channels: int = 2, out_channels: int = NET_CLASSES, **kwargs) -> nn.Module:
-        arguments = {"features": small_features(kind), "attention": "non_local"} | kwargs
+        arguments = small_arguments(kind) | {"attention": "non_local"} | kwargs
         return kind(spatial_dims, in_channels, out_channels, **arguments)
 
     shape = (2, *(m + extra for m, extra in zip(build().min_size, (0, 3, 2), strict=False)))
@@ -266,10 +269,9 @@ def check_deep_supervision(case: Case) -> None:
 
 
 def check_anisotropic(case: Case) -> None:
-    dims, levels = len(case.shapes[0]) - 1, len(small_features(NETS[case.name.split("-")[0]]))
-    flat, step = (1, *(3,) * (dims - 1)), (1, *(2,) * (dims - 1))
-    module = case.module(strides=[step, *[2] * (levels - 2)], kernel_size=[flat, *[3] * (levels - 1)])
-    whole = case.module().size_divisor
+    dims, levels = len(case.shapes[0]) - 1, len(small_arguments(NETS[case.name.split("-")[0]])["features"])
+    module = case.module(strides=[(1, *(2,) * (dims - 1)), *[2] * (levels - 2)])
+    whole = case.module(strides=2).size_divisor
     assert module.size_divisor == (whole[0] // 2, *whole[1:]), f"size_divisor is {module.size_divisor}"
     x = torch.randn(1, case.shapes[0][0], *(d * n for d, n in zip(module.size_divisor, (3, 2, 4), strict=False)))
     assert module(x).shape == (1, case.out_channels, *x.shape[2:]), "anisotropic strides change the output grid"

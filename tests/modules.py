@@ -16,11 +16,11 @@ def randomised(module: nn.Module, std: float = 0.5) -> nn.Module:
     return module.double().eval()
 
 
-def on_tokens(module: nn.Module, dims: int) -> Callable[[Tensor], Tensor]:
-    """Return a function from the tokens ``(B, 30, C)`` of a grid of 6 x 5 (in 3D 1 x 6 x 5) to those of the output."""
+def on_tokens(module: nn.Module, dims: int, grid: tuple[int, int] = (6, 5)) -> Callable[[Tensor], Tensor]:
+    """Return a function from the tokens ``(B, N, C)`` of a 2D grid (in 3D one slice of it) to those of the output."""
 
     def forward(tokens: Tensor) -> Tensor:
-        return module(tokens.transpose(1, 2).unflatten(2, (1, 6, 5)[-dims:])).flatten(2).transpose(1, 2)
+        return module(tokens.transpose(1, 2).unflatten(2, (1, *grid)[-dims:])).flatten(2).transpose(1, 2)
 
     return forward
 

@@ -76,6 +76,10 @@ class MultiHeadSelfAttention(nn.Module):
         """Return ``(B, N, H d)`` as ``(B, H, N, d)`` with d the fastest axis, which the fused kernels require."""
         return tokens.unflatten(2, self.heads).transpose(1, 2)
 
+    def _queries_keys(self, tokens: Tensor, size: list[int]) -> tuple[Tensor, Tensor]:
+        """Return queries and keys ``(B, H, N, d)`` of the tokens of a grid of that size."""
+        return self._split(self.query(tokens)), self._split(self.key(tokens))
+
     def forward(self, x: Tensor) -> Tensor:
         """Return ``y``, see the class.
 
@@ -83,9 +87,8 @@ class MultiHeadSelfAttention(nn.Module):
             x: ``(B, C, *spatial)``.
         """
         tokens = x.flatten(2).transpose(1, 2)
-        y = F.scaled_dot_product_attention(
-            self._split(self.query(tokens)), self._split(self.key(tokens)), self._split(self.value(tokens))
-        )
+        queries, keys = self._queries_keys(tokens, list(x.shape[2:]))
+        y = F.scaled_dot_product_attention(queries, keys, self._split(self.value(tokens)))
         y = self.dropout(self.output(y.transpose(1, 2).flatten(2)))
         return y.transpose(1, 2).contiguous().unflatten(2, list(x.shape[2:]))
 
@@ -95,6 +98,5 @@ class MultiHeadSelfAttention(nn.Module):
         Args:
             x: ``(B, C, *spatial)``.
         """
-        tokens = x.flatten(2).transpose(1, 2)
-        queries, keys = self._split(self.query(tokens)), self._split(self.key(tokens))
+        queries, keys = self._queries_keys(x.flatten(2).transpose(1, 2), list(x.shape[2:]))
         return torch.softmax(queries @ keys.transpose(2, 3) * self.heads[1] ** -0.5, dim=-1)

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from custom_networks.attention.non_local import NonLocal
 from custom_networks.blocks.attention_gate import AttentionGate
 from custom_networks.blocks.resize import resize
-from custom_networks.checks import check_input, check_odd, check_spatial_dims, per_axis
+from custom_networks.checks import check_attention_parts, check_input, check_odd, check_spatial_dims, per_level
+from custom_networks.nets.segmenter import Segmenter
 
 ATTENTION_PARTS = ("gate", "non_local")
 
@@ -41,7 +42,7 @@ class _UpStage(nn.Module):
         return self.convolutions(torch.cat([gated, resize(self.project(x), list(skip.shape[2:]))], dim=1))
 
 
-class AttentionUnet(nn.Module):
+class AttentionUnet(Segmenter):
     r"""U-Net whose skip connections are gated by the decoder, with non-local blocks on the coarse grids.
 
     Level ``l`` of the encoder is :math:`e_l = \mathrm{conv}^2(\mathrm{pool}_l(e_{l-1}))`; level ``l`` of the decoder is
@@ -117,18 +118,17 @@ class AttentionUnet(nn.Module):
         dropout: float = 0.0,
         deep_supervision: bool = False,
     ) -> None:
-        super().__init__()
         check_spatial_dims(spatial_dims)
         levels = len(features)
         if levels < 2 or (deep_supervision and levels < 3):
             raise ValueError(
                 f"features must name at least 2 levels (3 with deep_supervision), got {tuple(features)}; add a level"
             )
-        unknown = sorted(set(attention) - set(ATTENTION_PARTS))
-        if unknown:
-            raise ValueError(f"attention must hold only {ATTENTION_PARTS}, got {unknown}; leave out the rest")
-        steps = _per_level(strides, levels - 1, spatial_dims, "strides")
-        kernels = _per_level(kernel_size, levels, spatial_dims, "kernel_size")
+        check_attention_parts(attention, ATTENTION_PARTS)
+        steps = per_level(strides, levels - 1, spatial_dims, "strides")
+        kernels = per_level(kernel_size, levels, spatial_dims, "kernel_size")
+        divisor = tuple(prod(step[axis] for step in steps) for axis in range(spatial_dims))
+        super().__init__(in_channels, divisor, deep_supervision)
         for kernel in kernels:
             check_odd(kernel, "kernel_size")
         if any(not -levels <= level < levels for level in non_local_levels):
@@ -149,9 +149,6 @@ class AttentionUnet(nn.Module):
             width, kernel = features[level], kernels[level]
             return [convolution(channels, width, kernel), convolution(width, width, kernel, dropout)]
 
-        self.in_channels = in_channels
-        self.deep_supervision = deep_supervision
-        self.size_divisor = tuple(prod(step[axis] for step in steps) for axis in range(spatial_dims))
         self.encoder = nn.ModuleList()
         for level in range(levels):
             stage = nn.Sequential() if level == 0 else nn.Sequential(pool(steps[level - 1], steps[level - 1]))
@@ -174,11 +171,7 @@ class AttentionUnet(nn.Module):
                     nn.Sequential(*convolutions(2 * features[level], level)),
                 )
             )
-        self.head = conv(features[0], out_channels, 1)
-        self.auxiliary_heads = nn.ModuleList(
-            conv(features[level], out_channels, 1) for level in range(levels - 2, 0, -1) if deep_supervision
-        )
-        self.register_load_state_dict_pre_hook(_drop_auxiliary_heads)
+        self.add_heads(spatial_dims, features[:-1], out_channels)
         for module in self.modules():
             if isinstance(module, Convolution):
                 nn.init.kaiming_normal_(module.conv.weight, mode="fan_in", nonlinearity="relu")
@@ -199,26 +192,4 @@ class AttentionUnet(nn.Module):
         for i, stage in enumerate(self.decoder):
             x = stage(x, maps[len(maps) - 2 - i])
             outputs.append(x)
-        logits = self.head(x)
-        if self.training and self.deep_supervision:
-            stacked: list[Tensor] = []
-            for i, head in enumerate(self.auxiliary_heads):
-                stacked.append(resize(head(outputs[i]), list(x.shape[2:])))
-            stacked.append(logits)
-            return torch.stack(stacked[::-1], dim=1)
-        return logits
-
-
-def _per_level(value: int | Sequence, levels: int, spatial_dims: int, name: str) -> list[tuple[int, ...]]:
-    """Return one tuple of per-axis integers for each level."""
-    entries = [value] * levels if isinstance(value, int) else list(value)
-    if len(entries) != levels:
-        raise ValueError(f"{name} must have {levels} entries for these features, got {len(entries)}: {value}")
-    return [per_axis(entry, spatial_dims, name) for entry in entries]
-
-
-def _drop_auxiliary_heads(module: AttentionUnet, state_dict: dict, prefix: str, *_: object) -> None:
-    """Let a net built without deep supervision load a checkpoint trained with it."""
-    if not module.deep_supervision:
-        for key in [k for k in state_dict if k.startswith(f"{prefix}auxiliary_heads.")]:
-            del state_dict[key]
+        return self.logits(outputs)

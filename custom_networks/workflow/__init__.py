@@ -10,6 +10,7 @@ from custom_networks.workflow.deep_supervision import StackedDeepSupervisionLoss
 from custom_networks.workflow.errors import report_errors
 from custom_networks.workflow.evaluation import SegmentationReport
 from custom_networks.workflow.patch_checks import check_patches, class_weights
+from custom_networks.workflow.processes import end_processes, start_processes
 from custom_networks.workflow.spacing import MonaiLabelSpacingd
 from custom_networks.workflow.training import LastEpochValidation, NonFiniteLossHandler, ReseedHandler, TrainingProgress
 
@@ -32,8 +33,10 @@ __all__ = [
     "check_patches",
     "class_weights",
     "classification_data_list",
+    "end_processes",
     "inference_data_list",
     "load_weights",
     "report_errors",
     "segmentation_data_list",
+    "start_processes",
 ]

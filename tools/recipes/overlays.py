@@ -23,16 +23,11 @@ DISTRIBUTED: dict[str, Any] = {
     "validate#dataloader#sampler": "@validate#sampler",
     "initialize": [
         ours("report_errors"),
-        "$import torch.distributed as dist",
-        "$dist.is_initialized() or dist.init_process_group(backend='nccl' if torch.cuda.is_available() else 'gloo')",
-        "$torch.cuda.set_device(@device) if torch.cuda.is_available() else None",
+        ours("start_processes", device="@device"),
         "$monai.utils.set_determinism(seed=@seed)",
     ],
 }
-FINALIZE = [
-    "$dist.barrier() if dist.is_initialized() else None",
-    "$dist.is_initialized() and dist.destroy_process_group()",
-]
+FINALIZE = [ours("end_processes", network="@network")]
 
 
 def evaluate(report: dict[str, Any], check: dict[str, Any], **overrides: Any) -> dict[str, Any]:

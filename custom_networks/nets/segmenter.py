@@ -1,0 +1,68 @@
+"""What the segmentation networks share: heads, deep supervision, and loading weights without it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from monai.networks.layers.factories import Conv
+from torch import Tensor, nn
+
+from custom_networks.blocks.resize import resize
+
+
+class Segmenter(nn.Module):
+    r"""Base of a network whose decoder gives one map per level, the finest on the input grid.
+
+    In training with deep supervision the logits are :math:`(B, L, \mathrm{out\_channels}, *S)`, one entry per decoder
+    level, the finest first, each resized to the input grid; otherwise those of the finest level alone.
+
+    Args:
+        in_channels: channels of the image.
+        size_divisor: what the size of each axis must be divisible by.
+        deep_supervision: whether the coarser decoder levels have heads.
+    """
+
+    def __init__(self, in_channels: int, size_divisor: tuple[int, ...], deep_supervision: bool) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+        self.deep_supervision = deep_supervision
+        self.size_divisor = size_divisor
+
+    def add_heads(self, spatial_dims: int, features: Sequence[int], out_channels: int, kernel_size: int = 1) -> None:
+        """Build the head and, with deep supervision, the auxiliary heads.
+
+        Args:
+            spatial_dims: 2 or 3.
+            features: channels of the decoder's maps, finest first.
+            out_channels: number of classes.
+            kernel_size: kernel of the finest head, odd; the auxiliary ones are pointwise.
+        """
+        conv = Conv[Conv.CONV, spatial_dims]
+        self.head = conv(features[0], out_channels, kernel_size, padding=kernel_size // 2)
+        self.auxiliary_heads = nn.ModuleList(
+            conv(width, out_channels, 1) for width in features[:0:-1] if self.deep_supervision
+        )
+        self.register_load_state_dict_pre_hook(_drop_auxiliary_heads)
+
+    def logits(self, outputs: list[Tensor]) -> Tensor:
+        """Return the logits, see the class.
+
+        Args:
+            outputs: the decoder's maps, the coarsest first, the last on the input grid.
+        """
+        logits = self.head(outputs[-1])
+        if self.training and self.deep_supervision:
+            stacked: list[Tensor] = []
+            for i, head in enumerate(self.auxiliary_heads):
+                stacked.append(resize(head(outputs[i]), list(logits.shape[2:])))
+            stacked.append(logits)
+            return torch.stack(stacked[::-1], dim=1)
+        return logits
+
+
+def _drop_auxiliary_heads(module: Segmenter, state_dict: dict, prefix: str, *_: object) -> None:
+    """Let a net built without deep supervision load a checkpoint trained with it."""
+    if not module.deep_supervision:
+        for key in [k for k in state_dict if k.startswith(f"{prefix}auxiliary_heads.")]:
+            del state_dict[key]

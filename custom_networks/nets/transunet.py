@@ -1,0 +1,182 @@
+"""TransUNet: a convolutional trunk, a vision transformer on its coarsest grid and a cascaded decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+import torch
+from monai.networks.blocks import Convolution
+from monai.networks.layers.factories import Conv
+from torch import Tensor, nn
+
+from custom_networks.blocks.residual_trunk import ResidualTrunk
+from custom_networks.blocks.up_block import UpBlock
+from custom_networks.blocks.vision_transformer import VisionTransformer
+from custom_networks.checks import check_attention_parts, check_divides, check_input, check_spatial_dims, per_level
+from custom_networks.nets.segmenter import Segmenter
+
+ATTENTION_PARTS = ("transformer",)
+
+
+class TransUnet(Segmenter):
+    r"""Residual trunk, transformer over the tokens of its coarsest map, decoder with the trunk's maps as skips.
+
+    With five levels, the default, and f = ``features``::
+
+        x -> root ------------------------ m1 (f1) -----------------> d1 -> d0 -> head -> logits
+              \-> pool, units -------- m2 (2 f2) --------> d2 -------/
+                   \-> units ------ m3 (2 f3) -> d3 ------/
+                        \-> units m4 (2 f4) -> P -> transformer -> conv -/
+
+    P is a pointwise convolution to the tokens' width :math:`h = \tfrac32 f_{L-1}`, ``conv`` a convolution, norm and
+    activation back to :math:`f_{L-1}`, and :math:`d_l` the block of width :math:`f_l` of
+    :class:`~custom_networks.blocks.up_block.UpBlock`: resize, append the skip, convolve twice. Level 0, the grid of the
+    image, has no skip; where the first stride is 1, m1 lies on that grid too. Every width follows from ``features``;
+    the default is the paper's scale: 768 wide tokens, 12 layers, 12 heads.
+
+    Differs from the paper: three dimensions (or two); any image size, as the position table is resized; any number of
+    input channels, not copies of one; a padded max pooling; instance norm instead of batch norm in the decoder; the
+    decoder resizes to the skip without aligned corners; no pre-trained weights.
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: channels of the image.
+        out_channels: number of classes, background included.
+        features: channels of the decoder per level, finest first, at least 3 levels, all but the first two even, the
+            last divisible by 8. The trunk's maps have twice as many (the root as many), its bottlenecks half.
+        strides: down-sampling between levels, one entry for each level but the first (an integer, or one integer per
+            axis for anisotropic volumes), or one integer for all of them.
+        kernel_size: kernel of the convolutions, odd; one integer for all, or one entry per level as for ``strides``.
+            The root, which reads the image, takes ``3k - 2`` (7 for 3) for the k of the first level.
+        num_units: residual units of the trunk on each level from the third on.
+        num_layers: layers of the transformer.
+        num_heads: attention heads, a divisor of h.
+        attention: the attention parts to build: ``("transformer",)``, or ``()`` for the identity in its place.
+        position_embedding: "learned", "rotary" or "none".
+        position_grid: tokens per axis of the learned positions' reference grid, best that of the training patch: one
+            integer, or one per axis.
+        groups: groups of the trunk's norms; where they do not divide, the largest number that divides both.
+        act: MONAI activation of the decoder.
+        norm: MONAI norm of the decoder.
+        dropout: probability of dropping a value of the tokens and the transformer's perceptrons, in training.
+        deep_supervision: in training, return the logits of all decoder levels, resized to the input grid.
+
+    Shape:
+        ``(B, in_channels, *S)`` to logits ``(B, out_channels, *S)``; in training with deep supervision to
+        ``(B, len(features) - 1, out_channels, *S)``, the finest level first. Every axis of ``S`` must be divisible by
+        the product of that axis's strides, ``size_divisor``.
+
+    Raises:
+        ValueError: if an argument does not fit the others, or an input does not fit the network.
+
+    Example:
+        >>> net = TransUnet(3, 1, 3, features=(4, 8, 8, 16), strides=(1, 2, 2), num_units=(1, 1), num_layers=2)
+        >>> net(torch.zeros(1, 1, 8, 12, 16)).shape
+        torch.Size([1, 3, 8, 12, 16])
+
+    Cost:
+        With k taps per kernel, r = taps of the root, n = ``in_channels``, L levels, u[l] units, t[1] = f[1] and
+        t[l] = 2f[l], i[l] = f[l] / 2, h = 3f[L-1] / 2 and an affine norm, the parameters are: root
+        ``r n f[1] + 2f[1]``; units of level l >= 2 ``u[l] (k i^2 + i t[l] + 4i + 2t[l]) + i (t[l-1] + (u[l]-1) t[l]) +
+        t[l-1] t[l] + 2t[l]`` (the shortcut's two terms are absent if l = 2 and t[1] = t[2]); tokens
+        ``(t[L-1] + 1) h``; transformer ``num_layers (12h^2 + 13h) + 2h`` and learned positions
+        ``h prod(position_grid)``; back ``k h f[L-1] + 2f[L-1]``; decoder ``k f[l] (f[l+1] + t[l] + f[l]) + 4f[l]`` for
+        l = 0 to L-2, t[0] = 0; head ``(k3 f[0] + 1) out_channels`` with k3 = 3^spatial_dims; auxiliary heads
+        ``(f[l] + 1) out_channels``, l = 1 to L-2.
+
+    References:
+        J. Chen et al., "TransUNet: Transformers Make Strong Encoders for Medical Image Segmentation", 2021,
+        arXiv:2102.04306; J. Chen et al., "3D TransUNet", 2023, arXiv:2310.07781. Consulted:
+        https://github.com/Beckschen/TransUNet, https://github.com/Beckschen/3D-TransUNet (Apache-2.0).
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int = 3,
+        in_channels: int = 1,
+        out_channels: int = 2,
+        *,
+        features: Sequence[int] = (16, 64, 128, 256, 512),
+        strides: int | Sequence[int | Sequence[int]] = 2,
+        kernel_size: int | Sequence[int | Sequence[int]] = 3,
+        num_units: Sequence[int] = (3, 4, 9),
+        num_layers: int = 12,
+        num_heads: int = 12,
+        attention: Sequence[str] = ATTENTION_PARTS,
+        position_embedding: str = "learned",
+        position_grid: int | Sequence[int] = 6,
+        groups: int = 32,
+        act: str | tuple = "relu",
+        norm: str | tuple = ("instance", {"affine": True}),
+        dropout: float = 0.0,
+        deep_supervision: bool = False,
+    ) -> None:
+        check_spatial_dims(spatial_dims)
+        check_attention_parts(attention, ATTENTION_PARTS)
+        levels = len(features)
+        if levels < 3:
+            raise ValueError(f"features must name at least 3 levels, got {tuple(features)}; add a level")
+        steps = per_level(strides, levels - 1, spatial_dims, "strides")
+        kernels = per_level(kernel_size, levels, spatial_dims, "kernel_size")
+        super().__init__(
+            in_channels, tuple(prod(step[axis] for step in steps) for axis in range(spatial_dims)), deep_supervision
+        )
+        maps = [features[1], *(2 * width for width in features[2:])]
+        hidden = 3 * check_divides(features[-1], 2, "the width of the tokens", "the last entry of features")
+        self.trunk = ResidualTrunk(
+            spatial_dims,
+            in_channels,
+            features=maps,
+            strides=steps,
+            kernel_size=[kernels[0], *kernels[2:]],
+            num_units=num_units,
+            groups=groups,
+        )
+        self.embedding = Conv[Conv.CONV, spatial_dims](maps[-1], hidden, 1)
+        self.transformer = (
+            VisionTransformer(
+                spatial_dims,
+                hidden,
+                num_layers=num_layers,
+                num_heads=num_heads,
+                position_embedding=position_embedding,
+                position_grid=position_grid,
+                dropout=dropout,
+            )
+            if "transformer" in attention
+            else nn.Identity()
+        )
+        self.bottleneck = Convolution(
+            spatial_dims, hidden, features[-1], kernel_size=kernels[-1], act=act, norm=norm, bias=False
+        )
+        self.decoder = nn.ModuleList(
+            UpBlock(
+                spatial_dims,
+                features[level + 1],
+                maps[level - 1] if level else 0,
+                features[level],
+                kernel_size=kernels[level],
+                act=act,
+                norm=norm,
+            )
+            for level in range(levels - 2, -1, -1)
+        )
+        self.add_heads(spatial_dims, features[:-1], out_channels, kernel_size=3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits, see the class.
+
+        Args:
+            x: image ``(B, in_channels, *S)``.
+        """
+        if not torch.jit.is_scripting() and not torch.compiler.is_compiling():
+            check_input(x, self.in_channels, self.size_divisor)
+        maps = self.trunk(x)
+        y = self.bottleneck(self.transformer(self.embedding(maps[-1])))
+        outputs: list[Tensor] = []
+        for i, block in enumerate(self.decoder):
+            skip = maps[len(maps) - 2 - i] if i < len(maps) - 1 else None
+            y = block(y, list((x if skip is None else skip).shape[2:]), skip)
+            outputs.append(y)
+        return self.logits(outputs)
