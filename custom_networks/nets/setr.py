@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from custom_networks.blocks.resize import resize
 from custom_networks.blocks.vision_transformer import VisionTransformer
-from custom_networks.checks import check_attention_parts, check_input, check_spatial_dims, per_level
+from custom_networks.checks import check_attention_parts, check_input, check_odd, check_spatial_dims, per_level
 from custom_networks.nets.segmenter import Segmenter
 
 ATTENTION_PARTS = ("transformer",)
@@ -105,6 +105,8 @@ class Setr(Segmenter):
             )
         steps = per_level(strides, levels - 1, spatial_dims, "strides")
         kernels = per_level(kernel_size, levels - 1, spatial_dims, "kernel_size")
+        for kernel in kernels:
+            check_odd(kernel, "kernel_size")
         patch = tuple(prod(step[axis] for step in steps) for axis in range(spatial_dims))
         super().__init__(in_channels, patch, deep_supervision)
         self.steps = [list(step) for step in reversed(steps)]
