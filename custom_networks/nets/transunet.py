@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from custom_networks.blocks.residual_trunk import ResidualTrunk
 from custom_networks.blocks.up_block import UpBlock
 from custom_networks.blocks.vision_transformer import VisionTransformer
-from custom_networks.checks import check_attention_parts, check_divides, check_input, check_spatial_dims, per_level
+from custom_networks.checks import check_attention_parts, check_input, check_spatial_dims, per_level
 from custom_networks.nets.segmenter import Segmenter
 
 ATTENTION_PARTS = ("transformer",)
@@ -43,8 +43,8 @@ class TransUnet(Segmenter):
         spatial_dims: 2 or 3.
         in_channels: channels of the image.
         out_channels: number of classes, background included.
-        features: channels of the decoder per level, finest first, at least 3 levels, all but the first two even, the
-            last divisible by 8. The trunk's maps have twice as many (the root as many), its bottlenecks half.
+        features: channels of the decoder per level, finest first, at least 3 levels, all but the first two even. The
+            trunk's maps have twice as many (the root as many), its bottlenecks half.
         strides: down-sampling between levels, one entry for each level but the first (an integer, or one integer per
             axis for anisotropic volumes), or one integer for all of them.
         kernel_size: kernel of the convolutions, odd; one integer for all, or one entry per level as for ``strides``.
@@ -117,13 +117,16 @@ class TransUnet(Segmenter):
         levels = len(features)
         if levels < 3:
             raise ValueError(f"features must name at least 3 levels, got {tuple(features)}; add a level")
+        if any(width % 2 for width in features[2:]):
+            even = tuple(width + width % 2 for width in features[2:])
+            raise ValueError(f"features must be even from the third on, got {tuple(features[2:])}; use {even}")
         steps = per_level(strides, levels - 1, spatial_dims, "strides")
         kernels = per_level(kernel_size, levels, spatial_dims, "kernel_size")
         super().__init__(
             in_channels, tuple(prod(step[axis] for step in steps) for axis in range(spatial_dims)), deep_supervision
         )
         maps = [features[1], *(2 * width for width in features[2:])]
-        hidden = 3 * check_divides(features[-1], 2, "the width of the tokens", "the last entry of features")
+        hidden = 3 * features[-1] // 2
         self.trunk = ResidualTrunk(
             spatial_dims,
             in_channels,

@@ -161,7 +161,7 @@ BAD = {
     "positions": ({"position_embedding": "sine"}, "position_embedding must be one of .* got 'sine'; choose one"),
     "grid": ({"position_grid": (2, 2)}, r"grid must be a positive integer or 3 positive integers, got \(2, 2\)"),
     "layers": ({"num_layers": 0}, "num_layers must be at least 1, got 0; leave the transformer out instead"),
-    "width": ({"features": (4, 6, 8, 15)}, "must divide the last entry of features 15, got 2"),
+    "width": ({"features": (4, 6, 8, 15)}, r"features must be even from the third on, got \(8, 15\); use \(8, 16\)"),
 }
 
 

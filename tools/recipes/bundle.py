@@ -25,6 +25,7 @@ class Bundle:
         max_shape: largest training image in voxels after resampling.
         expected: what an input image must show, in words.
         profiles: file stem to flat override dictionary.
+        notes: what its README says about its training and about no other bundle's, a sentence or more each.
         folds: case names of the five folds, or ``None`` for the rule of rank modulo five.
         data_license: text of ``docs/data_license.txt``.
         removal_profiles: profiles of the removal test, the one without attention first, the shipped one last.
@@ -46,5 +47,6 @@ class Bundle:
     data_license: str
     removal_profiles: tuple[str, ...]
     profiles: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
     folds: tuple[tuple[str, ...], ...] | None = None
     single_seed_profiles: tuple[str, ...] = ()

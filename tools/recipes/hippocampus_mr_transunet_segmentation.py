@@ -18,7 +18,7 @@ BUNDLE = Bundle(
     network_name="TransUNet",
     network={
         "_target_": "custom_networks.nets.TransUnet",
-        "features": [8, 16, 32, 64, 128],
+        "features": [16, 16, 32, 64, 128],
         "strides": [1, 2, 2, 2],
         "kernel_size": 3,
         "num_units": [2, 2, 3],
@@ -45,6 +45,17 @@ BUNDLE = Bundle(
     expected=hippocampus.EXPECTED,
     data_license=hippocampus.DATA_LICENSE,
     folds=hippocampus.FOLDS,
+    notes=(
+        "The source note trains with plain SGD (learning rate 0.1, no momentum) and cross-entropy alone, and "
+        "measures pixel accuracy. The hippocampus fills about 5 % of a crop: an answer of background everywhere is "
+        "95 % accurate and has a Dice of 0. So the loss has a Dice term, the metric is the Dice per class and case, "
+        "and the optimiser is AdamW, as for the other bundles.",
+        "The network was chosen for 166 training crops of about 35 x 50 x 35 voxels. The paper's first stride would "
+        "leave no skip on the image grid, and its five levels some 2 x 3 x 2 tokens; with a first stride of 1 there "
+        "are 5 x 7 x 5 tokens of 8 mm. The widths are a quarter of the paper's but for the image grid, where 8 "
+        "channels had hardly begun to learn after two epochs at this learning rate (training loss 0.72; with 16 "
+        "channels 0.35).",
+    ),
     profiles={
         "plain": {"network_def#attention": []},
         "transformer": {"network_def#attention": ["transformer"]},

@@ -107,6 +107,7 @@ def readme(bundle: Bundle, folder: Path) -> str:
         **common_fields(bundle, record),
         "verdict": verdict(runs, SCORE),
         "mirror": bundle.knobs.get("mirror_axes") or "none (chirality matters)",
+        "notes": "".join(f"\n- {note}" for note in bundle.notes),
         "performance": performance(record, bundle),
         "removal": paragraphs(removal_table(bundle, runs, SCORE), single_seed_table(bundle, runs, single, SCORE)),
     }
