@@ -5,9 +5,15 @@ JOBS ?= 2
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-BUNDLE := bundles/hippocampus_mr_attention_unet_segmentation
+BENCH := $(BIN)/python -m tools bench --shape 1,1,96,96,96 --markdown docs/benchmarks.md
+ATTENTION_UNET := bundles/hippocampus_mr_attention_unet_segmentation
 MONAI_ATTENTION_UNET := {"_target_": "monai.networks.nets.AttentionUnet", "spatial_dims": 3, "in_channels": 1, \
 	"out_channels": 3, "channels": [16, 32, 64], "strides": [2, 2]}
+TRANSUNET := bundles/hippocampus_mr_transunet_segmentation
+# UNETR has 12 layers, and an MLP of four times its width by default; these two come nearest to the bundle's parameters.
+MONAI_UNETR := {"_target_": "monai.networks.nets.UNETR", "in_channels": 1, "out_channels": 3, "img_size": 96, \
+	"feature_size": 8, "hidden_size": 132, "mlp_dim": 528, "num_heads": 12}
+MONAI_SWIN_UNETR := {"_target_": "monai.networks.nets.SwinUNETR", "in_channels": 1, "out_channels": 3, "feature_size": 12}
 
 .PHONY: help demo test lint docs bench clean
 
@@ -46,8 +52,8 @@ docs: $(INSTALLED)
 	$(BIN)/zensical build --clean --strict
 
 bench: $(INSTALLED)
-	$(BIN)/python -m tools bench $(BUNDLE) '$(MONAI_ATTENTION_UNET)' --shape 1,1,96,96,96 \
-		--output docs/benchmarks.json --markdown docs/benchmarks.md
+	$(BENCH) --section attention_unet --output docs/benchmarks/attention_unet.json $(ATTENTION_UNET) '$(MONAI_ATTENTION_UNET)'
+	$(BENCH) --section transunet --output docs/benchmarks/transunet.json $(TRANSUNET) '$(MONAI_UNETR)' '$(MONAI_SWIN_UNETR)'
 	$(BIN)/python -m tools bench attention
 
 clean:

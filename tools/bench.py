@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import platform
+import re
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,6 @@ from typing import Any
 
 from tools.measure import in_own_process
 
-START, END = "<!-- bench:start -->", "<!-- bench:end -->"
 MEASURES = ("forward_seconds", "step_seconds", "forward_peak_mib", "step_peak_mib")
 
 
@@ -91,6 +91,7 @@ def bench(
     repeats: int = 5,
     output: str = "bench.json",
     markdown: str | None = None,
+    section: str = "bench",
     device: str = "cpu",
     amp: bool = False,
     threads: int | None = None,
@@ -107,8 +108,9 @@ def bench(
         shape: batch, channels, and two or three sizes in voxels.
         repeats: rounds, at least 1.
         output: JSON file to write.
-        markdown: Markdown file in which the text between ``<!-- bench:start -->`` and ``<!-- bench:end -->`` is
+        markdown: Markdown file in which the text between ``<!-- SECTION:start -->`` and ``<!-- SECTION:end -->`` is
             replaced by the table.
+        section: the name in these two comments, so that a page can hold several tables; letters, digits, ``_``, ``-``.
         device: ``cpu`` or ``cuda``.
         amp: autocast (bfloat16; float16 on GPUs without it).
         threads: CPU threads; as torch chooses if None.
@@ -121,7 +123,9 @@ def bench(
         raise ValueError("no network given; name one or more bundles, JSON files or JSON objects")
     check_repeats(repeats)
     sizes = read_shape(shape)
-    page = None if markdown is None else read_page(Path(markdown))
+    start, end = markers(section)
+    if markdown is not None:
+        read_page(Path(markdown), start, end)  # an error shows before the measuring
     check_device(device)
     configs = [read_network(network) for network in networks]
     names = names_of(configs)
@@ -139,8 +143,9 @@ def bench(
     print(f"\n{text}")
     write(Path(output), json.dumps(report, indent=2) + "\n")
     print(f"\nwritten: {output}")
-    if markdown is not None and page is not None:
-        write(Path(markdown), f"{page[0]}{START}\n\n{text}\n\n{END}{page[1]}")
+    if markdown is not None:
+        before, after = read_page(Path(markdown), start, end)  # anew: the page may have been edited meanwhile
+        write(Path(markdown), f"{before}{start}\n\n{text}\n\n{end}{after}")
         print(f"written: {markdown}")
     return report
 
@@ -232,22 +237,42 @@ def check_device(device: str) -> None:
         raise ValueError(f"device {device} is not available here; use --device cpu")
 
 
-def read_page(file: Path) -> tuple[str, str]:
+def markers(section: str) -> tuple[str, str]:
+    """Return the two comments between which the table of a section stands.
+
+    Args:
+        section: letters, digits, ``_`` and ``-``.
+
+    Raises:
+        ValueError: if it is anything else.
+
+    Example:
+        >>> markers("bench")
+        ('<!-- bench:start -->', '<!-- bench:end -->')
+    """
+    if not re.fullmatch(r"[\w-]+", str(section), re.ASCII):
+        raise ValueError(f"section must be letters, digits, _ and -, got {section!r}; use for example attention_unet")
+    return f"<!-- {section}:start -->", f"<!-- {section}:end -->"
+
+
+def read_page(file: Path, start: str, end: str) -> tuple[str, str]:
     """Return what stands before and after the marked part of a Markdown file.
 
     Args:
         file: the Markdown file.
+        start: the comment before the part.
+        end: the comment after it.
 
     Raises:
-        FileNotFoundError: if it does not exist.
-        ValueError: if the two marker comments are not there once each, in order.
+        FileNotFoundError: if the file does not exist.
+        ValueError: if the two comments are not there once each, in order.
     """
     if not file.is_file():
-        raise FileNotFoundError(f"{file} does not exist; create it with the lines {START} and {END}")
+        raise FileNotFoundError(f"{file} does not exist; create it with the lines {start} and {end}")
     text = file.read_text()
-    if text.count(START) != 1 or text.count(END) != 1 or text.index(START) > text.index(END):
-        raise ValueError(f"{file} must hold {START} and then {END} once each; add the two lines where the table goes")
-    return text[: text.index(START)], text[text.index(END) + len(END) :]
+    if text.count(start) != 1 or text.count(end) != 1 or text.index(start) > text.index(end):
+        raise ValueError(f"{file} must hold {start} and then {end} once each; add the two lines where the table goes")
+    return text[: text.index(start)], text[text.index(end) + len(end) :]
 
 
 def table(report: dict[str, Any]) -> str:

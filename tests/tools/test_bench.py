@@ -11,7 +11,7 @@ from torch import nn
 
 from tools import bench as bench_module
 from tools.__main__ import main
-from tools.bench import END, MEASURES, START, bench, names_of, read_network, read_page, read_shape, table
+from tools.bench import MEASURES, bench, names_of, read_network, read_shape, table
 from tools.measure import in_own_process, measure, peak_mib
 
 BUNDLE = Path(__file__).parents[2] / "bundles" / "hippocampus_mr_attention_unet_segmentation"
@@ -79,20 +79,26 @@ def test_memory_of_a_process_of_its_own_sees_the_activations():
 
 
 def test_report_table_and_files(tmp_path, monkeypatch, capsys):
-    """Rounds alternate, medians and ratios are right; the measuring itself is replaced by known figures."""
+    """Rounds alternate, medians and ratios are right, other tables and what was written meanwhile stay.
+
+    The measuring itself is replaced by known figures.
+    """
     order = []
+    page = tmp_path / "page.md"
+    other = "<!-- a-1:start -->\nkept\n<!-- a-1:end -->\n"
+    page.write_text(f"{other}before\n<!-- a_1:start -->\nold\n<!-- a_1:end -->\nafter\n")
 
     def fake(_jobs, name):
         order.append(name)
+        page.write_text(page.read_text() + f"meanwhile {len(order)}\n")
         value = float(len(order))
         known = {"parameters": 10, "gmacs": 0.5, "dtype": "float32", "threads": 1, "torch": "2", "monai": "1"}
         return [{**known, "processor": "P", "network_def": {"_target_": name}, **dict.fromkeys(MEASURES, value)}]
 
     monkeypatch.setattr(bench_module, "in_own_process", fake)
-    page = tmp_path / "page.md"
-    page.write_text(f"before\n{START}\nold\n{END}\nafter\n")
     file = tmp_path / "new" / "bench.json"
-    report = bench(CONVOLUTION, CONVOLUTION, shape="1,1,8,8,8", repeats=3, output=str(file), markdown=str(page))
+    options = {"shape": "1,1,8,8,8", "output": str(file), "markdown": str(page), "section": "a_1"}
+    report = bench(CONVOLUTION, CONVOLUTION, repeats=3, **options)
     a, b = "torch.nn.Conv3d (1)", "torch.nn.Conv3d (2)"
     assert order == [a, b, b, a, a, b]
     first, second = report["networks"]
@@ -103,13 +109,12 @@ def test_report_table_and_files(tmp_path, monkeypatch, capsys):
     assert set(report) == {
         "machine", "device", "python", "torch", "monai", "threads", "dtype", "shape", "repeats", "networks",
     }  # fmt: skip
-    text = page.read_text()
-    assert text.startswith("before\n")
-    assert text.endswith("after\n")
-    assert "old" not in text
-    assert table(report) in text
-    assert "| 3.000 (0.75x) |" in text
-    assert read_page(page)[1] == "\nafter\n", "the page can be filled again"
+    meanwhile = "".join(f"meanwhile {i}\n" for i in range(1, 7))
+    filled = f"{other}before\n<!-- a_1:start -->\n\n{table(report)}\n\n<!-- a_1:end -->\nafter\n{meanwhile}"
+    assert page.read_text() == filled
+    assert "| 3.000 (0.75x) |" in filled
+    again = bench(CONVOLUTION, repeats=1, **options)
+    assert page.read_text() == filled.replace(table(report), table(again)) + "meanwhile 7\n"
     assert "round 3/3" in capsys.readouterr().out
 
 
@@ -154,7 +159,12 @@ def test_a_bundle_can_be_measured_from_anywhere(path, tmp_path, monkeypatch):
         (["NET", "--repeats", "0"], "repeats must be"),
         (["NET", "--device", "tpu"], "device tpu"),
         (["NET", "--markdown", "none.md"], "none.md does not exist"),
-        (["NET", "--markdown", "empty.md"], "empty.md must hold"),
+        (["NET", "--markdown", "none.md", "--section", "a"], "create it with the lines <!-- a:start --> and"),
+        (["NET", "--markdown", "empty.md"], "empty.md must hold <!-- bench:start --> and then <!-- bench:end -->"),
+        (["NET", "--markdown", "empty.md", "--section", "b-2"], "must hold <!-- b-2:start --> and then <!-- b-2:end"),
+        (["NET", "--section", "two words"], "section must be letters, digits, _ and -, got 'two words'"),
+        (["NET", "--section", "größe"], "section must be"),
+        (["NET", "--section", ""], "section must be"),
         (["NET", "--shpe", "1,1,8,8,8"], "does not know --shpe"),
         (['{"_target_": "torch.nn.NoSuchLayer"}', "--shape", "1,1,8,8,8"], "torch.nn.NoSuchLayer cannot be measured"),
     ],
