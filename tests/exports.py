@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import io
 import warnings
-from dataclasses import replace
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import torch
+from torch import nn
+from torch.export import Dim, ExportedProgram
 
 from tests.case import Case, close
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
 
 
 def check_script(case: Case) -> None:
@@ -21,21 +28,38 @@ def check_script(case: Case) -> None:
         close(scripted(*inputs), module(*inputs), "TorchScript differs")
 
 
-def _dynamic(case: Case) -> tuple[dict[int, object], ...]:
+def _any_size(case: Case) -> tuple[dict[int, Any], ...]:
     """Return per input the axes whose size an exported graph leaves open: all but the channels."""
+    return tuple({i: Dim.DYNAMIC for i in range(len(shape) + 1) if i != 1} for shape in case.shapes)
+
+
+def _any_multiple(case: Case) -> tuple[dict[int, Any], ...]:
+    """Return the same, each spatial axis declared as a multiple of what it must be a multiple of."""
     if not case.multiples:
-        return tuple({i: torch.export.Dim.DYNAMIC for i in range(len(s) + 1) if i != 1} for s in case.shapes)
-    axes = {i: multiple * torch.export.Dim(f"axis{i}") for i, multiple in enumerate(case.multiples, start=2)}
-    return ({0: torch.export.Dim("batch")} | axes,)
+        return _any_size(case)
+    return ({0: Dim("batch")} | {i: multiple * Dim(f"axis{i}") for i, multiple in enumerate(case.multiples, start=2)},)
+
+
+@lru_cache(maxsize=1)
+def _exported(case: Case) -> tuple[ExportedProgram, bool]:
+    """Export with any size once for ``check_export`` and ``check_onnx``; also say if the graph for ONNX is another.
+
+    It is another where the module asks for it while it is exported.
+    """
+    with mock.patch.object(torch.onnx, "is_in_onnx_export", return_value=False) as asked:
+        program = torch.export.export(case.module(), tuple(case.inputs()), dynamic_shapes=_any_size(case))
+    return program, asked.called
 
 
 def check_export(case: Case) -> None:
-    """Export with dynamic sizes from a large and from a small example, run each on other sizes."""
-    module = case.module()
-    examples = ((2, (0, 1, 3)), (0, (1, 2)))
-    for example, others in examples if len(case.shapes[0]) == 4 else examples[1:]:
-        inputs = tuple(case.resized(example).inputs())
-        exported = torch.export.export(module, inputs, dynamic_shapes=_dynamic(case)).module()
+    """Export with dynamic sizes from a small and, in 3D, from a large example; run each on other sizes."""
+    module, programs = case.module(), []
+    if len(case.shapes[0]) == 4:
+        large = tuple(case.resized(2).inputs())
+        programs.append((torch.export.export(module, large, dynamic_shapes=_any_multiple(case)), (0, 1, 3)))
+    programs.append((_exported(case)[0], (1, 2)))
+    for program, others in programs:
+        exported = program.module()
         for grow in others:
             for batch in (1, 3):
                 inputs = case.resized(grow).inputs(batch)
@@ -49,19 +73,34 @@ def check_compile(case: Case) -> None:
     close(compiled(*inputs), module(*inputs), "torch.compile differs")
 
 
-def check_onnx(case: Case) -> None:
+@cache
+def _one_table() -> Any:
+    """Return a patch under which the exporter makes its table of ONNX functions once; else it does for every export."""
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    return mock.patch.object(ONNXRegistry, "from_torchlib", staticmethod(cache(ONNXRegistry.from_torchlib)))
+
+
+def onnx_session(model: nn.Module | ExportedProgram, *arguments: Any, **options: Any) -> InferenceSession:
+    """Export to ONNX as ``torch.onnx.export(model, *arguments, **options)`` does and load the graph on one thread."""
     import onnxruntime
 
-    module = case.module()
-    shapes = _dynamic(replace(case, multiples=()))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(module, tuple(case.inputs()), dynamo=True, dynamic_shapes=shapes, verbose=False)
     buffer = io.BytesIO()
-    program.save(buffer)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(buffer.getvalue(), options, providers=["CPUExecutionProvider"])
+    with warnings.catch_warnings(), _one_table():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(model, *arguments, dynamo=True, verbose=False, **options).save(buffer)
+    threads = onnxruntime.SessionOptions()
+    threads.intra_op_num_threads = threads.inter_op_num_threads = 1
+    return onnxruntime.InferenceSession(buffer.getvalue(), threads, providers=["CPUExecutionProvider"])
+
+
+def check_onnx(case: Case) -> None:
+    module = case.module()
+    program, another = _exported(case)
+    if another:
+        session = onnx_session(module, tuple(case.inputs()), dynamic_shapes=_any_size(case))
+    else:
+        session = onnx_session(program)
     names = [node.name for node in session.get_inputs()]
     for grow, batch in ((0, 2), (1, 1)):
         inputs = case.resized(grow).inputs(batch)

@@ -73,7 +73,7 @@ class StandardisedConvolution(nn.Module):
         self.strides = list(per_axis(strides, spatial_dims, "strides"))
         self.padding = [k // 2 for k in kernel]
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels, *kernel))
-        nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
+        nn.init.kaiming_normal_(self.weight, mode="fan_in", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``y``, see the class.

@@ -172,9 +172,6 @@ class AttentionUnet(Segmenter):
                 )
             )
         self.add_heads(spatial_dims, features[:-1], out_channels)
-        for module in self.modules():
-            if isinstance(module, Convolution):
-                nn.init.kaiming_normal_(module.conv.weight, mode="fan_in", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits, see the class.

@@ -210,6 +210,7 @@ def test_torchscript_export_equals_pytorch(exporting, tmp_path):
         torch.testing.assert_close(torch.jit.load(tmp_path / "model.ts")(x), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.no_cover
 def test_onnx_export_equals_pytorch(exporting, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     arguments, x, expected = exporting

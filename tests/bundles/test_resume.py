@@ -7,6 +7,8 @@ import torch
 
 from tests.synthetic import assert_equal_weights, config, read_rows, run, tiny_training
 
+pytestmark = pytest.mark.no_cover  # the measuring doubles the time, and other tests run the same lines
+
 
 def restless(bundle):
     """Return overrides that switch on everything random."""
