@@ -32,8 +32,9 @@ class TransUnet(Segmenter):
     P is a pointwise convolution to the tokens' width :math:`h = \tfrac32 f_{L-1}`, ``conv`` a convolution, norm and
     activation back to :math:`f_{L-1}`, and :math:`d_l` the block of width :math:`f_l` of
     :class:`~custom_networks.blocks.up_block.UpBlock`: resize, append the skip, convolve twice. Level 0, the grid of the
-    image, has no skip; where the first stride is 1, m1 lies on that grid too. Every width follows from ``features``;
-    the default is the paper's scale: 768 wide tokens, 12 layers, 12 heads.
+    image, has no skip unless ``root_level`` is 0: then the root lies on it, without strides, and every map one level
+    finer. Every width follows from ``features``; the default is the paper's scale: 768 wide tokens, 12 layers, 12
+    heads.
 
     Differs from the paper: three dimensions (or two); any image size, as the position table is resized; any number of
     input channels, not copies of one; a padded max pooling; instance norm instead of batch norm in the decoder; the
@@ -43,13 +44,14 @@ class TransUnet(Segmenter):
         spatial_dims: 2 or 3.
         in_channels: channels of the image.
         out_channels: number of classes, background included.
-        features: channels of the decoder per level, finest first, at least 3 levels, all but the first two even. The
+        features: channels of the decoder per level, finest first, at least two below the root and those even. The
             trunk's maps have twice as many (the root as many), its bottlenecks half.
         strides: down-sampling between levels, one entry for each level but the first (an integer, or one integer per
             axis for anisotropic volumes), or one integer for all of them.
         kernel_size: kernel of the convolutions, odd; one integer for all, or one entry per level as for ``strides``.
             The root, which reads the image, takes ``3k - 2`` (7 for 3) for the k of the first level.
-        num_units: residual units of the trunk on each level from the third on.
+        root_level: level of the root, 1 as in the paper, or 0, which gives the image grid a skip.
+        num_units: residual units of the trunk on each level below the root.
         num_layers: layers of the transformer.
         num_heads: attention heads, a divisor of h.
         attention: the attention parts to build: ``("transformer",)``, or ``()`` for the identity in its place.
@@ -76,13 +78,13 @@ class TransUnet(Segmenter):
         torch.Size([1, 3, 8, 12, 16])
 
     Cost:
-        With k taps per kernel, r = taps of the root, n = ``in_channels``, L levels, u[l] units, t[1] = f[1] and
-        t[l] = 2f[l], i[l] = f[l] / 2, h = 3f[L-1] / 2 and an affine norm, the parameters are: root
-        ``r n f[1] + 2f[1]``; units of level l >= 2 ``u[l] (k i^2 + i t[l] + 4i + 2t[l]) + i (t[l-1] + (u[l]-1) t[l]) +
-        t[l-1] t[l] + 2t[l]`` (the shortcut's two terms are absent if l = 2 and t[1] = t[2]); tokens
+        With k taps per kernel, r = taps of the root, n = ``in_channels``, L levels, R = ``root_level``, u[l] units,
+        t[R] = f[R] and t[l] = 2f[l] below, i[l] = f[l] / 2, h = 3f[L-1] / 2 and an affine norm, the parameters are:
+        root ``r n f[R] + 2f[R]``; units of level l > R ``u[l] (k i^2 + i t[l] + 4i + 2t[l]) + i (t[l-1] + (u[l]-1)
+        t[l]) + t[l-1] t[l] + 2t[l]`` (the shortcut's two terms are absent if l = R+1 and t[R] = t[R+1]); tokens
         ``(t[L-1] + 1) h``; transformer ``num_layers (12h^2 + 13h) + 2h`` and learned positions
         ``h prod(position_grid)``; back ``k h f[L-1] + 2f[L-1]``; decoder ``k f[l] (f[l+1] + t[l] + f[l]) + 4f[l]`` for
-        l = 0 to L-2, t[0] = 0; head ``(k3 f[0] + 1) out_channels`` with k3 = 3^spatial_dims; auxiliary heads
+        l = 0 to L-2, t[0] = 0 if R = 1; head ``(k3 f[0] + 1) out_channels`` with k3 = 3^spatial_dims; auxiliary heads
         ``(f[l] + 1) out_channels``, l = 1 to L-2.
 
     References:
@@ -100,6 +102,7 @@ class TransUnet(Segmenter):
         features: Sequence[int] = (16, 64, 128, 256, 512),
         strides: int | Sequence[int | Sequence[int]] = 2,
         kernel_size: int | Sequence[int | Sequence[int]] = 3,
+        root_level: int = 1,
         num_units: Sequence[int] = (3, 4, 9),
         num_layers: int = 12,
         num_heads: int = 12,
@@ -115,24 +118,28 @@ class TransUnet(Segmenter):
         check_spatial_dims(spatial_dims)
         check_attention_parts(attention, ATTENTION_PARTS)
         levels = len(features)
-        if levels < 3:
-            raise ValueError(f"features must name at least 3 levels, got {tuple(features)}; add a level")
-        if any(width % 2 for width in features[2:]):
-            even = tuple(width + width % 2 for width in features[2:])
-            raise ValueError(f"features must be even from the third on, got {tuple(features[2:])}; use {even}")
+        if root_level not in (0, 1):
+            raise ValueError(f"root_level must be 0 or 1, got {root_level}; use 0 for a skip on the image grid")
+        fewest = 3 if deep_supervision else root_level + 2
+        if levels < fewest:
+            raise ValueError(f"features must name at least {fewest} levels, got {tuple(features)}; add a level")
+        below = tuple(features[root_level + 1 :])
+        if any(width % 2 for width in below):
+            even = tuple(width + width % 2 for width in below)
+            raise ValueError(f"features must be even below the root, got {below}; use {even}")
         steps = per_level(strides, levels - 1, spatial_dims, "strides")
         kernels = per_level(kernel_size, levels, spatial_dims, "kernel_size")
         super().__init__(
             in_channels, tuple(prod(step[axis] for step in steps) for axis in range(spatial_dims)), deep_supervision
         )
-        maps = [features[1], *(2 * width for width in features[2:])]
+        maps = [features[root_level], *(2 * width for width in below)]
         hidden = 3 * features[-1] // 2
         self.trunk = ResidualTrunk(
             spatial_dims,
             in_channels,
             features=maps,
-            strides=steps,
-            kernel_size=[kernels[0], *kernels[2:]],
+            strides=steps if root_level else [1, *steps],
+            kernel_size=[kernels[0], *kernels[root_level + 1 :]],
             num_units=num_units,
             groups=groups,
         )
@@ -157,7 +164,7 @@ class TransUnet(Segmenter):
             UpBlock(
                 spatial_dims,
                 features[level + 1],
-                maps[level - 1] if level else 0,
+                maps[level - root_level] if level >= root_level else 0,
                 features[level],
                 kernel_size=kernels[level],
                 act=act,

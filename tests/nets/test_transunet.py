@@ -17,18 +17,18 @@ from tests.modules import randomised
 SMALL = {"features": (4, 6, 8, 16), "num_units": (1, 2), "num_layers": 2, "num_heads": 3, "groups": 4}
 
 
-def reference(x: Tensor, state: references.State, strides: list[tuple[int, ...]], rotary: bool = False) -> Tensor:
+def reference(x: Tensor, state: references.State, strides: list[tuple[int, ...]], kwargs: dict | None = None) -> Tensor:
     """Return the logits of every decoder level on the input grid, finest first: ``(B, levels, C, *S)``."""
-    size = x.shape[2:]
+    kwargs, size = kwargs or {}, x.shape[2:]
     maps = slow.residual_trunk(x, references.below(state, "trunk"), strides, SMALL["groups"])
     y = references.pointwise(maps[-1].flatten(2), state, "embedding").unflatten(2, maps[-1].shape[2:])
     transformer = references.below(state, "transformer")
     if transformer:
-        y = slow.vision_transformer(y, transformer, SMALL["num_heads"], rotary)
+        y = slow.vision_transformer(y, transformer, SMALL["num_heads"], kwargs.get("position_embedding") == "rotary")
     y = references.convolve(y, state["bottleneck.conv.weight"])
     y = references.normalise(y, state, "bottleneck.adn.N").clamp(min=0)
     outputs = []
-    for i, skip in enumerate([*maps[-2::-1], None]):
+    for i, skip in enumerate([*maps[-2::-1], *[None] * kwargs.get("root_level", 1)]):
         grid = size if skip is None else skip.shape[2:]
         y = slow.up_block(y, grid, skip, references.below(state, f"decoder.{i}"))
         outputs.append(y)
@@ -44,13 +44,18 @@ def reference(x: Tensor, state: references.State, strides: list[tuple[int, ...]]
 CASES = {
     "3d": ((16, 8, 24), {}, [(2, 2, 2)] * 3),
     "2d": ((16, 24), {}, [(2, 2)] * 3),
-    "full-resolution root": ((4, 8, 12), {"strides": (1, 2, 2)}, [(1, 1, 1), (2, 2, 2), (2, 2, 2)]),
+    "stride of one": ((4, 8, 12), {"strides": (1, 2, 2)}, [(1, 1, 1), (2, 2, 2), (2, 2, 2)]),
+    "root on the image grid": (
+        (8, 4, 6),
+        {"features": (4, 8, 16), "root_level": 0, "strides": [2, (2, 1, 1)], "kernel_size": [3, 3, 5]},
+        [(1, 1, 1), (2, 2, 2), (2, 1, 1)],
+    ),
     "anisotropic": (
         (5, 16, 12),
         {"strides": [(1, 2, 2), (1, 2, 1), (1, 1, 2)], "kernel_size": [(1, 3, 3), (1, 3, 3), 3, (3, 1, 5)]},
         [(1, 2, 2), (1, 2, 1), (1, 1, 2)],
     ),
-    "rotary": ((8, 16, 8), {"position_embedding": "rotary", "num_heads": 3}, [(2, 2, 2)] * 3),
+    "rotary": ((8, 16, 8), {"position_embedding": "rotary"}, [(2, 2, 2)] * 3),
     "no positions": ((8, 16, 8), {"position_embedding": "none"}, [(2, 2, 2)] * 3),
     "no transformer": ((8, 16, 8), {"attention": ()}, [(2, 2, 2)] * 3),
     "other grid": ((8, 24, 8), {"position_grid": (2, 2, 5)}, [(2, 2, 2)] * 3),
@@ -59,10 +64,9 @@ CASES = {
 
 @pytest.mark.parametrize(("size", "kwargs", "strides"), CASES.values(), ids=CASES.keys())
 def test_equals_the_functional_forward(size, kwargs, strides):
-    rotary = kwargs.get("position_embedding") == "rotary"
     net = slow.use_exact_frequencies(randomised(TransUnet(len(size), 2, 3, **SMALL | kwargs), 0.3))
     x = torch.randn(2, 2, *size, dtype=torch.float64)
-    want = reference(x, net.state_dict(), strides, rotary)[:, 0]
+    want = reference(x, net.state_dict(), strides, kwargs)[:, 0]
     torch.testing.assert_close(net(x), want, rtol=1e-8, atol=1e-8)
 
 
@@ -74,21 +78,21 @@ def test_deep_supervision_equals_the_functional_forward():
     torch.testing.assert_close(net(x), want, rtol=1e-8, atol=1e-8)
 
 
-def count(dims, f, n, out, units, layers, grid, *, kernel=3, transformer=True, learned=True, deep=False):
+def count(dims, f, n, out, units, layers, grid, *, root=1, kernel=3, transformer=True, learned=True, deep=False):
     """Return the number of parameters by the formula of the docstring."""
     k, levels = kernel**dims, len(f)
-    t = [f[0], f[1], *(2 * width for width in f[2:])]
+    t = [0] * root + [f[root], *(2 * width for width in f[root + 1 :])]
     h = 3 * f[-1] // 2
-    total = (3 * kernel - 2) ** dims * n * f[1] + 2 * f[1]
-    for level in range(2, levels):
-        i, u = t[level] // 4, units[level - 2]
+    total = (3 * kernel - 2) ** dims * n * f[root] + 2 * f[root]
+    for level in range(root + 1, levels):
+        i, u = t[level] // 4, units[level - root - 1]
         total += u * (k * i**2 + i * t[level] + 4 * i + 2 * t[level]) + i * (t[level - 1] + (u - 1) * t[level])
-        total += 0 if level == 2 and t[1] == t[2] else t[level - 1] * t[level] + 2 * t[level]
+        total += 0 if level == root + 1 and t[root] == t[level] else t[level - 1] * t[level] + 2 * t[level]
     total += (t[-1] + 1) * h
     if transformer:
         total += layers * (12 * h**2 + 13 * h) + 2 * h + (h * prod(grid) if learned else 0)
     total += k * h * f[-1] + 2 * f[-1]
-    total += sum(k * f[i] * (f[i + 1] + (t[i] if i else 0) + f[i]) + 4 * f[i] for i in range(levels - 1))
+    total += sum(k * f[i] * (f[i + 1] + t[i] + f[i]) + 4 * f[i] for i in range(levels - 1))
     total += (3**dims * f[0] + 1) * out
     return total + (sum((f[i] + 1) * out for i in range(1, levels - 1)) if deep else 0)
 
@@ -103,8 +107,9 @@ def count(dims, f, n, out, units, layers, grid, *, kernel=3, transformer=True, l
         ({"position_embedding": "rotary"}, {"learned": False}),
         ({"deep_supervision": True}, {"deep": True}),
         ({"features": (4, 16, 8, 32)}, {}),
+        ({"features": (4, 8, 16), "root_level": 0}, {"root": 0}),
     ],
-    ids=["default", "kernel", "identity", "rotary", "deep", "no-first-shortcut"],
+    ids=["default", "kernel", "identity", "rotary", "deep", "no-first-shortcut", "root"],
 )
 def test_parameter_count(dims, kwargs, rest):
     arguments = {"features": (4, 8, 16, 32), "num_units": (2, 1), "num_layers": 3, "num_heads": 4}
@@ -152,6 +157,11 @@ def test_the_transformer_is_built_as_asked():
 BAD = {
     "dims": ({"spatial_dims": 4}, "spatial_dims must be 2 or 3, got 4"),
     "levels": ({"features": (8, 16)}, r"features must name at least 3 levels, got \(8, 16\); add a level"),
+    "root": ({"root_level": 2}, "root_level must be 0 or 1, got 2; use 0 for a skip on the image grid"),
+    "deep": (
+        {"features": (4, 8), "num_units": (1,), "root_level": 0, "deep_supervision": True},
+        r"features must name at least 3 levels, got \(4, 8\); add a level",
+    ),
     "attention": ({"attention": ("gate",)}, r"attention must hold only \('transformer',\), got \['gate'\]; leave out"),
     "strides": ({"strides": (2, 2)}, r"strides must have 3 entries .* got 2: \(2, 2\)"),
     "kernel-number": ({"kernel_size": (3, 3)}, r"kernel_size must have 4 entries .* got 2"),
@@ -161,7 +171,7 @@ BAD = {
     "positions": ({"position_embedding": "sine"}, "position_embedding must be one of .* got 'sine'; choose one"),
     "grid": ({"position_grid": (2, 2)}, r"grid must be a positive integer or 3 positive integers, got \(2, 2\)"),
     "layers": ({"num_layers": 0}, "num_layers must be at least 1, got 0; leave the transformer out instead"),
-    "width": ({"features": (4, 6, 8, 15)}, r"features must be even from the third on, got \(8, 15\); use \(8, 16\)"),
+    "width": ({"features": (4, 6, 8, 15)}, r"features must be even below the root, got \(8, 15\); use \(8, 16\)"),
 }
 
 
