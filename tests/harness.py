@@ -13,7 +13,9 @@ import io
 import itertools
 import pickle
 import re
+from collections.abc import Callable, Iterable
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -300,3 +302,15 @@ ATTENTION_CHECKS = (
 )
 CLASSIFIER_CHECKS = MODULE_CHECKS
 NET_CHECKS = (*MODULE_CHECKS, check_refusals, check_deep_supervision, check_anisotropic)
+
+
+def battery(cases: Iterable[Case], checks: Iterable[Callable[[Case], None]] = MODULE_CHECKS) -> list:
+    """Return every case with every check, for ``parametrize(("case", "check"), ...)``.
+
+    A module of 2D is not compiled and not exported to ONNX: what its graph has, that of 3D has, and both are slow.
+    """
+    return [
+        pytest.param(case, check, id=f"{case.name}-{check.__name__.removeprefix('check_')}")
+        for case, check in itertools.product(cases, checks)
+        if len(case.shapes[0]) == 4 or check not in (check_compile, check_onnx)
+    ]

@@ -7,7 +7,6 @@ import pytest
 from tests import harness
 
 
-@pytest.mark.parametrize("check", harness.ATTENTION_CHECKS, ids=lambda c: c.__name__.removeprefix("check_"))
-@pytest.mark.parametrize("case", harness.ATTENTION_CASES, ids=lambda c: c.name)
+@pytest.mark.parametrize(("case", "check"), harness.battery(harness.ATTENTION_CASES, harness.ATTENTION_CHECKS))
 def test_attention(case, check):
     check(case)

@@ -28,9 +28,9 @@ class _Stacked(nn.Module):
 CASE = harness.Case.of("residual_trunk", _Stacked, _Stacked, (2, 17, 10, 12), out_channels=24)
 
 
-@pytest.mark.parametrize("check", harness.MODULE_CHECKS, ids=lambda c: c.__name__.removeprefix("check_"))
-def test_battery(check):  # in two dimensions as a part of TransUnet
-    check(CASE)
+@pytest.mark.parametrize(("case", "check"), harness.battery([CASE]))  # in two dimensions as a part of TransUnet
+def test_battery(case, check):
+    check(case)
 
 
 @pytest.mark.parametrize(

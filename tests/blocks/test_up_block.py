@@ -35,8 +35,7 @@ def _case(dims: int) -> harness.Case:
     return harness.Case.of(f"up_block-{dims}d", build, UpBlock, skip, coarse, out_channels=5)
 
 
-@pytest.mark.parametrize("check", harness.MODULE_CHECKS, ids=lambda c: c.__name__.removeprefix("check_"))
-@pytest.mark.parametrize("case", [_case(2), _case(3)], ids=lambda c: c.name)
+@pytest.mark.parametrize(("case", "check"), harness.battery([_case(2), _case(3)]))
 def test_battery(case, check):
     check(case)
 

@@ -31,8 +31,7 @@ def _case(dims: int, position_embedding: str) -> harness.Case:
 CHECKS = (*harness.MODULE_CHECKS, harness.check_contract, harness.check_unit_and_odd_axes)
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__.removeprefix("check_"))
-@pytest.mark.parametrize("case", [_case(2, "learned"), _case(3, "rotary")], ids=lambda c: c.name)
+@pytest.mark.parametrize(("case", "check"), harness.battery([_case(2, "learned"), _case(3, "rotary")], CHECKS))
 def test_battery(case, check):
     check(case)
 

@@ -7,13 +7,11 @@ import pytest
 from tests import harness
 
 
-@pytest.mark.parametrize("check", harness.NET_CHECKS, ids=lambda c: c.__name__.removeprefix("check_"))
-@pytest.mark.parametrize("case", harness.NET_CASES, ids=lambda c: c.name)
+@pytest.mark.parametrize(("case", "check"), harness.battery(harness.NET_CASES, harness.NET_CHECKS))
 def test_net(case, check):
     check(case)
 
 
-@pytest.mark.parametrize("check", harness.CLASSIFIER_CHECKS, ids=lambda c: c.__name__.removeprefix("check_"))
-@pytest.mark.parametrize("case", harness.CLASSIFIER_CASES, ids=lambda c: c.name)
+@pytest.mark.parametrize(("case", "check"), harness.battery(harness.CLASSIFIER_CASES, harness.CLASSIFIER_CHECKS))
 def test_classifier(case, check):
     check(case)
