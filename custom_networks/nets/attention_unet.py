@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
 
 import torch
 from monai.networks.blocks import Convolution
@@ -127,8 +126,7 @@ class AttentionUnet(Segmenter):
         check_attention_parts(attention, ATTENTION_PARTS)
         steps = per_level(strides, levels - 1, spatial_dims, "strides")
         kernels = per_level(kernel_size, levels, spatial_dims, "kernel_size")
-        divisor = tuple(prod(step[axis] for step in steps) for axis in range(spatial_dims))
-        super().__init__(in_channels, divisor, deep_supervision)
+        super().__init__(in_channels, steps, deep_supervision)
         for kernel in kernels:
             check_odd(kernel, "kernel_size")
         if any(not -levels <= level < levels for level in non_local_levels):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 import torch
 from monai.networks.blocks import Convolution
@@ -20,15 +21,15 @@ class Segmenter(nn.Module):
 
     Args:
         in_channels: channels of the image.
-        size_divisor: what the size of each axis must be divisible by.
+        strides: down-sampling per axis of each step; ``size_divisor`` is their product.
         deep_supervision: whether the coarser decoder levels have heads.
     """
 
-    def __init__(self, in_channels: int, size_divisor: tuple[int, ...], deep_supervision: bool) -> None:
+    def __init__(self, in_channels: int, strides: Sequence[tuple[int, ...]], deep_supervision: bool) -> None:
         super().__init__()
         self.in_channels = in_channels
         self.deep_supervision = deep_supervision
-        self.size_divisor = size_divisor
+        self.size_divisor = tuple(prod(steps) for steps in zip(*strides, strict=True))
 
     def add_heads(self, spatial_dims: int, features: Sequence[int], out_channels: int, kernel_size: int = 1) -> None:
         """Build the heads, the auxiliary ones only with deep supervision, and draw the weights of all convolutions.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
 
 import torch
 from monai.networks.blocks import Convolution
@@ -107,10 +106,9 @@ class Setr(Segmenter):
         kernels = per_level(kernel_size, levels - 1, spatial_dims, "kernel_size")
         for kernel in kernels:
             check_odd(kernel, "kernel_size")
-        patch = tuple(prod(step[axis] for step in steps) for axis in range(spatial_dims))
-        super().__init__(in_channels, patch, deep_supervision)
+        super().__init__(in_channels, steps, deep_supervision)
         self.steps = [list(step) for step in reversed(steps)]
-        self.embedding = Conv[Conv.CONV, spatial_dims](in_channels, features[-1], patch, patch)
+        self.embedding = Conv[Conv.CONV, spatial_dims](in_channels, features[-1], self.size_divisor, self.size_divisor)
         self.transformer = (
             VisionTransformer(
                 spatial_dims,

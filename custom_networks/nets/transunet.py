@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
 
 import torch
 from monai.networks.blocks import Convolution
@@ -129,9 +128,7 @@ class TransUnet(Segmenter):
             raise ValueError(f"features must be even below the root, got {below}; use {even}")
         steps = per_level(strides, levels - 1, spatial_dims, "strides")
         kernels = per_level(kernel_size, levels, spatial_dims, "kernel_size")
-        super().__init__(
-            in_channels, tuple(prod(step[axis] for step in steps) for axis in range(spatial_dims)), deep_supervision
-        )
+        super().__init__(in_channels, steps, deep_supervision)
         maps = [features[root_level], *(2 * width for width in below)]
         hidden = 3 * features[-1] // 2
         self.trunk = ResidualTrunk(
