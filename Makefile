@@ -9,6 +9,11 @@ BENCH := $(BIN)/python -m tools bench --shape 1,1,96,96,96 --markdown docs/bench
 ATTENTION_UNET := bundles/hippocampus_mr_attention_unet_segmentation
 MONAI_ATTENTION_UNET := {"_target_": "monai.networks.nets.AttentionUnet", "spatial_dims": 3, "in_channels": 1, \
 	"out_channels": 3, "channels": [16, 32, 64], "strides": [2, 2]}
+TRANSUNET := bundles/hippocampus_mr_transunet_segmentation
+# UNETR has 12 layers, and an MLP of four times its width by default; these two come nearest to the bundle's parameters.
+MONAI_UNETR := {"_target_": "monai.networks.nets.UNETR", "in_channels": 1, "out_channels": 3, "img_size": 96, \
+	"feature_size": 8, "hidden_size": 132, "mlp_dim": 528, "num_heads": 12}
+MONAI_SWIN_UNETR := {"_target_": "monai.networks.nets.SwinUNETR", "in_channels": 1, "out_channels": 3, "feature_size": 12}
 
 .PHONY: help demo test lint docs bench clean
 
@@ -48,6 +53,7 @@ docs: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BENCH) --section attention_unet --output docs/benchmarks/attention_unet.json $(ATTENTION_UNET) '$(MONAI_ATTENTION_UNET)'
+	$(BENCH) --section transunet --output docs/benchmarks/transunet.json $(TRANSUNET) '$(MONAI_UNETR)' '$(MONAI_SWIN_UNETR)'
 	$(BIN)/python -m tools bench attention
 
 clean:
