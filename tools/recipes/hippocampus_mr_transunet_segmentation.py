@@ -31,7 +31,7 @@ BUNDLE = Bundle(
         "dropout": 0.0,
         "deep_supervision": False,
     },
-    knobs={**hippocampus.KNOBS, "epochs": 36, "val_interval": 9, "batch_size": 2, "learning_rate": 0.003},
+    knobs={**hippocampus.KNOBS, "epochs": 50, "val_interval": 10, "batch_size": 2, "learning_rate": 0.003},
     metadata={
         **hippocampus.METADATA,
         "references": [
