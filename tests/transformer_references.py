@@ -73,8 +73,10 @@ def centred_max_pool(x: Tensor, strides: Steps) -> Tensor:
 
 def residual_trunk(x: Tensor, state: State, strides: list[Steps], groups: int) -> list[Tensor]:
     """Return the maps, finest first: the root, then pooling and units, then levels whose first unit has strides."""
-    x = standardised_convolution(x, state["root.0.weight"], strides[0])
-    maps = [group_norm(x, state, "root.1", groups, 1e-6).clamp(min=0)]
+    for place in range(0, 3 * sum(f"root.{n}.weight" in state for n in range(0, 99, 3)), 3):
+        x = standardised_convolution(x, state[f"root.{place}.weight"], (1,) * len(strides[0]) if place else strides[0])
+        x = group_norm(x, state, f"root.{place + 1}", groups, 1e-6).clamp(min=0)
+    maps = [x]
     for level, steps in enumerate(strides[1:], start=1):
         x = centred_max_pool(maps[-1], steps) if level == 1 else maps[-1]
         for i, unit in enumerate(numbered(state, f"stages.{level - 1}")):

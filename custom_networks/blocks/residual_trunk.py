@@ -112,7 +112,7 @@ class ResidualTrunk(nn.Module):
 
     ::
 
-        x -> root: standardised convolution, group norm, relu -> map 0 (features[0])
+        x -> root: standardised convolution, group norm, relu (once, or several times) -> map 0 (features[0])
           -> max pool -> units -> map 1 (features[1]) -> units, the first with strides -> map 2 (features[2]) -> ...
 
     Differs from the paper: the pooling is padded, so that no map needs zeros at its border to fit the decoder; the
@@ -123,9 +123,11 @@ class ResidualTrunk(nn.Module):
         in_channels: channels of the image.
         features: channels of the maps, finest first; all but the first multiples of 4.
         strides: down-sampling before each map, one entry per map (an integer, or one per axis), or one integer.
-        kernel_size: kernels, odd; the first entry, k, is that of the root, which takes ``3k - 2`` (7 for 3), the others
-            those of the units of each map; one entry per map, or one integer.
+        kernel_size: kernels, odd; the first entry, k, is that of the root, which takes ``3k - 2`` (7 for 3) if it is
+            one convolution, the others those of the units of each map; one entry per map, or one integer.
         num_units: bottleneck units of each map but the first.
+        root_convolutions: convolutions of the root, 1 as in the paper; more have the kernel k each, and the first of
+            them the strides (three reach as far as the paper's one).
         groups: groups of the norms; where they do not divide the channels, the largest number that divides both.
 
     Shape:
@@ -141,7 +143,8 @@ class ResidualTrunk(nn.Module):
         [(1, 8, 8, 8, 4), (1, 16, 4, 4, 2), (1, 32, 2, 2, 1)]
 
     Cost:
-        Parameters: root ``r C_in features[0] + 2 features[0]`` with r taps, and those of the units.
+        Parameters: root ``r C_in f + 2 f`` with f = ``features[0]`` and r taps, for n > 1 convolutions of k taps
+        ``k f (C_in + (n - 1) f) + 2 n f``; and those of the units.
 
     References:
         As :class:`BottleneckUnit`; the hybrid's trunk "ResNetV2" is that of A. Dosovitskiy et al., "An Image is Worth
@@ -157,10 +160,15 @@ class ResidualTrunk(nn.Module):
         strides: int | Sequence[int | Sequence[int]] = 2,
         kernel_size: int | Sequence[int | Sequence[int]] = 3,
         num_units: Sequence[int] = (3, 4, 9),
+        root_convolutions: int = 1,
         groups: int = 32,
     ) -> None:
         super().__init__()
         check_spatial_dims(spatial_dims)
+        if root_convolutions < 1:
+            raise ValueError(
+                f"root_convolutions must be at least 1, got {root_convolutions}; use 1 for the paper's root"
+            )
         if len(features) < 2:
             raise ValueError(f"features must name at least 2 maps, got {tuple(features)}; add a level")
         steps = per_level(strides, len(features), spatial_dims, "strides")
@@ -172,14 +180,16 @@ class ResidualTrunk(nn.Module):
                 f"num_units must be {len(features) - 1} positive integers for these features, got {tuple(num_units)}; "
                 "give one for each level of units"
             )
-        root = [3 * k - 2 for k in kernels[0]]
+        kernel = [3 * k - 2 for k in kernels[0]] if root_convolutions == 1 else list(kernels[0])
         window = [2 * (s // 2) + 1 for s in steps[1]]
         pool = Pool[Pool.MAX, spatial_dims]
-        self.root = nn.Sequential(
-            StandardisedConvolution(spatial_dims, in_channels, features[0], kernel_size=root, strides=steps[0]),
-            _group_norm(groups, features[0]),
-            nn.ReLU(),
-        )
+        self.root = nn.Sequential()
+        for i in range(root_convolutions):
+            channels, stride = (features[0], 1) if i else (in_channels, steps[0])
+            self.root.append(
+                StandardisedConvolution(spatial_dims, channels, features[0], kernel_size=kernel, strides=stride)
+            )
+            self.root.extend([_group_norm(groups, features[0]), nn.ReLU()])
         self.stages = nn.ModuleList()
         for level, units in enumerate(num_units, start=1):
             first = pool(window, steps[1], [w // 2 for w in window]) if level == 1 else nn.Identity()

@@ -48,8 +48,10 @@ class TransUnet(Segmenter):
         strides: down-sampling between levels, one entry for each level but the first (an integer, or one integer per
             axis for anisotropic volumes), or one integer for all of them.
         kernel_size: kernel of the convolutions, odd; one integer for all, or one entry per level as for ``strides``.
-            The root, which reads the image, takes ``3k - 2`` (7 for 3) for the k of the first level.
+            The root, which reads the image, takes ``3k - 2`` (7 for 3) for the k of the first level if it is one
+            convolution.
         root_level: level of the root, 1 as in the paper, or 0, which gives the image grid a skip.
+        root_convolutions: convolutions of the root, 1 as in the paper; more have the kernel k each.
         num_units: residual units of the trunk on each level below the root.
         num_layers: layers of the transformer.
         num_heads: attention heads, a divisor of h.
@@ -79,12 +81,12 @@ class TransUnet(Segmenter):
     Cost:
         With k taps per kernel, r = taps of the root, n = ``in_channels``, L levels, R = ``root_level``, u[l] units,
         t[R] = f[R] and t[l] = 2f[l] below, i[l] = f[l] / 2, h = 3f[L-1] / 2 and an affine norm, the parameters are:
-        root ``r n f[R] + 2f[R]``; units of level l > R ``u[l] (k i^2 + i t[l] + 4i + 2t[l]) + i (t[l-1] + (u[l]-1)
-        t[l]) + t[l-1] t[l] + 2t[l]`` (the shortcut's two terms are absent if l = R+1 and t[R] = t[R+1]); tokens
-        ``(t[L-1] + 1) h``; transformer ``num_layers (12h^2 + 13h) + 2h`` and learned positions
-        ``h prod(position_grid)``; back ``k h f[L-1] + 2f[L-1]``; decoder ``k f[l] (f[l+1] + t[l] + f[l]) + 4f[l]`` for
-        l = 0 to L-2, t[0] = 0 if R = 1; head ``(k3 f[0] + 1) out_channels`` with k3 = 3^spatial_dims; auxiliary heads
-        ``(f[l] + 1) out_channels``, l = 1 to L-2.
+        root ``r n f[R] + 2f[R]``, or ``k f[R] (n + (c - 1) f[R]) + 2c f[R]`` for c > 1 convolutions; units of level
+        l > R ``u[l] (k i^2 + i t[l] + 4i + 2t[l]) + i (t[l-1] + (u[l]-1) t[l]) + t[l-1] t[l] + 2t[l]`` (the shortcut's
+        two terms are absent if l = R+1 and t[R] = t[R+1]); tokens ``(t[L-1] + 1) h``; transformer ``num_layers (12h^2 +
+        13h) + 2h`` and learned positions ``h prod(position_grid)``; back ``k h f[L-1] + 2f[L-1]``; decoder ``k f[l]
+        (f[l+1] + t[l] + f[l]) + 4f[l]`` for l = 0 to L-2, t[0] = 0 if R = 1; head ``(k3 f[0] + 1) out_channels`` with
+        k3 = 3^spatial_dims; auxiliary heads ``(f[l] + 1) out_channels``, l = 1 to L-2.
 
     References:
         J. Chen et al., "TransUNet: Transformers Make Strong Encoders for Medical Image Segmentation", 2021,
@@ -102,6 +104,7 @@ class TransUnet(Segmenter):
         strides: int | Sequence[int | Sequence[int]] = 2,
         kernel_size: int | Sequence[int | Sequence[int]] = 3,
         root_level: int = 1,
+        root_convolutions: int = 1,
         num_units: Sequence[int] = (3, 4, 9),
         num_layers: int = 12,
         num_heads: int = 12,
@@ -138,6 +141,7 @@ class TransUnet(Segmenter):
             strides=steps if root_level else [1, *steps],
             kernel_size=[kernels[0], *kernels[root_level + 1 :]],
             num_units=num_units,
+            root_convolutions=root_convolutions,
             groups=groups,
         )
         self.embedding = Conv[Conv.CONV, spatial_dims](maps[-1], hidden, 1)

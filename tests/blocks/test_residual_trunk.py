@@ -51,6 +51,7 @@ def test_unit_equals_the_formula(size, in_channels, strides, kernel_size):
     torch.testing.assert_close(module(x), want, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("root_convolutions", [1, 2])
 @pytest.mark.parametrize(
     ("size", "strides", "kernel_size"),
     [
@@ -60,12 +61,19 @@ def test_unit_equals_the_formula(size, in_channels, strides, kernel_size):
     ],
     ids=["isotropic", "anisotropic", "2d"],
 )
-def test_trunk_equals_the_formula(size, strides, kernel_size):
+def test_trunk_equals_the_formula(size, strides, kernel_size, root_convolutions):
     dims = len(size)
     features, groups = (6, 8, 16), 4  # a quarter of 8, and 6, have fewer norm groups than 4
     module = randomised(
         ResidualTrunk(
-            dims, 2, features=features, strides=strides, kernel_size=kernel_size, num_units=(2, 1), groups=groups
+            dims,
+            2,
+            features=features,
+            strides=strides,
+            kernel_size=kernel_size,
+            num_units=(2, 1),
+            root_convolutions=root_convolutions,
+            groups=groups,
         )
     )
     x = torch.randn(2, 2, *size, dtype=torch.float64)
@@ -83,6 +91,8 @@ def test_trunk_equals_the_formula(size, strides, kernel_size):
 def test_the_root_kernel_follows_the_first_kernel_size():
     flat = ResidualTrunk(3, 1, **SMALL, kernel_size=[(1, 3, 5), 3, (1, 3, 3)])
     assert flat.root[0].weight.shape[2:] == (1, 7, 13)
+    deep = ResidualTrunk(3, 1, **SMALL, kernel_size=[(1, 3, 5), 3, (1, 3, 3)], root_convolutions=3)
+    assert [deep.root[place].weight.shape[2:] for place in (0, 3, 6)] == [(1, 3, 5)] * 3
     kernels = [stage[1].residual[3].weight.shape[2:] for stage in flat.stages]
     assert kernels == [(3, 3, 3), (1, 3, 3)]
 
@@ -110,11 +120,15 @@ def test_unit_parameter_count(dims, in_channels, strides, changes):
     assert sum(p.numel() for p in module.parameters()) == unit_parameters(in_channels, 8, 3**dims, changes=changes)
 
 
+@pytest.mark.parametrize("root_convolutions", [1, 3])
 @pytest.mark.parametrize("dims", [2, 3])
-def test_trunk_parameter_count(dims):
-    module = ResidualTrunk(dims, 2, features=(8, 8, 16), num_units=(2, 3), groups=8)
+def test_trunk_parameter_count(dims, root_convolutions):
+    module = ResidualTrunk(
+        dims, 2, features=(8, 8, 16), num_units=(2, 3), root_convolutions=root_convolutions, groups=8
+    )
     k, r = 3**dims, 7**dims
-    want = r * 2 * 8 + 2 * 8 + 2 * unit_parameters(8, 8, k, changes=False)
+    root = r * 2 * 8 + 2 * 8 if root_convolutions == 1 else k * 8 * (2 + 2 * 8) + 2 * 3 * 8
+    want = root + 2 * unit_parameters(8, 8, k, changes=False)
     want += unit_parameters(8, 16, k, changes=True) + 2 * unit_parameters(16, 16, k, changes=False)
     assert sum(p.numel() for p in module.parameters()) == want
 

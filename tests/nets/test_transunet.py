@@ -55,6 +55,7 @@ CASES = {
         {"strides": [(1, 2, 2), (1, 2, 1), (1, 1, 2)], "kernel_size": [(1, 3, 3), (1, 3, 3), 3, (3, 1, 5)]},
         [(1, 2, 2), (1, 2, 1), (1, 1, 2)],
     ),
+    "three convolutions in the root": ((8, 16, 8), {"root_convolutions": 3}, [(2, 2, 2)] * 3),
     "rotary": ((8, 16, 8), {"position_embedding": "rotary"}, [(2, 2, 2)] * 3),
     "no positions": ((8, 16, 8), {"position_embedding": "none"}, [(2, 2, 2)] * 3),
     "no transformer": ((8, 16, 8), {"attention": ()}, [(2, 2, 2)] * 3),
@@ -78,12 +79,29 @@ def test_deep_supervision_equals_the_functional_forward():
     torch.testing.assert_close(net(x), want, rtol=1e-8, atol=1e-8)
 
 
-def count(dims, f, n, out, units, layers, grid, *, root=1, kernel=3, transformer=True, learned=True, deep=False):
+def count(
+    dims,
+    f,
+    n,
+    out,
+    units,
+    layers,
+    grid,
+    *,
+    root=1,
+    convolutions=1,
+    kernel=3,
+    transformer=True,
+    learned=True,
+    deep=False,
+):
     """Return the number of parameters by the formula of the docstring."""
     k, levels = kernel**dims, len(f)
     t = [0] * root + [f[root], *(2 * width for width in f[root + 1 :])]
     h = 3 * f[-1] // 2
     total = (3 * kernel - 2) ** dims * n * f[root] + 2 * f[root]
+    if convolutions > 1:
+        total = k * f[root] * (n + (convolutions - 1) * f[root]) + 2 * convolutions * f[root]
     for level in range(root + 1, levels):
         i, u = t[level] // 4, units[level - root - 1]
         total += u * (k * i**2 + i * t[level] + 4 * i + 2 * t[level]) + i * (t[level - 1] + (u - 1) * t[level])
@@ -103,13 +121,14 @@ def count(dims, f, n, out, units, layers, grid, *, root=1, kernel=3, transformer
     [
         ({}, {}),
         ({"kernel_size": 5}, {"kernel": 5}),
+        ({"root_convolutions": 2}, {"convolutions": 2}),
         ({"attention": ()}, {"transformer": False}),
         ({"position_embedding": "rotary"}, {"learned": False}),
         ({"deep_supervision": True}, {"deep": True}),
         ({"features": (4, 16, 8, 32)}, {}),
         ({"features": (4, 8, 16), "root_level": 0}, {"root": 0}),
     ],
-    ids=["default", "kernel", "identity", "rotary", "deep", "no-first-shortcut", "root"],
+    ids=["default", "kernel", "root-convolutions", "identity", "rotary", "deep", "no-first-shortcut", "root"],
 )
 def test_parameter_count(dims, kwargs, rest):
     arguments = {"features": (4, 8, 16, 32), "num_units": (2, 1), "num_layers": 3, "num_heads": 4}
@@ -158,6 +177,7 @@ BAD = {
     "dims": ({"spatial_dims": 4}, "spatial_dims must be 2 or 3, got 4"),
     "levels": ({"features": (8, 16)}, r"features must name at least 3 levels, got \(8, 16\); add a level"),
     "root": ({"root_level": 2}, "root_level must be 0 or 1, got 2; use 0 for a skip on the image grid"),
+    "root-convolutions": ({"root_convolutions": 0}, "root_convolutions must be at least 1, got 0; use 1 for the paper"),
     "deep": (
         {"features": (4, 8), "num_units": (1,), "root_level": 0, "deep_supervision": True},
         r"features must name at least 3 levels, got \(4, 8\); add a level",
