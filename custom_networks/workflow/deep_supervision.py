@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from monai.losses import DeepSupervisionLoss
 from torch import Tensor, nn
 
 
 class StackedDeepSupervisionLoss(nn.Module):
-    r"""Apply a loss to every level of a stacked output, halving the weight from level to level.
+    r"""Apply a loss to the levels of a stacked output with nnU-Net's weights.
 
-    .. math:: \sum_l 2^{-l}\,\mathrm{loss}(\hat y_l, y)
+    .. math:: \sum_{l=0}^{L-2} w_l\,\mathrm{loss}(\hat y_l, y), \qquad w_l = 2^{-l} \Big/ \sum_{m=0}^{L-2} 2^{-m}
 
-    An output without levels goes to the loss as it is, so one config serves both.
+    The coarsest of several levels has no part in it, as in nnU-Net; a single one has the weight 1. An output without
+    levels goes to the loss as it is, so one config serves both.
+
+    Differs from nnU-Net: the logits of all levels are compared on the grid of the label, not the label on theirs.
 
     Args:
         loss: loss of logits ``(B, C, *S)`` and a label ``(B, 1, *S)``.
@@ -22,17 +24,17 @@ class StackedDeepSupervisionLoss(nn.Module):
     Example:
         >>> import torch
         >>> loss = StackedDeepSupervisionLoss(nn.MSELoss())
-        >>> float(loss(torch.ones(1, 2, 1, 4, 4, 4), torch.zeros(1, 1, 4, 4, 4)))
-        1.5
+        >>> float(loss(torch.ones(1, 3, 1, 4, 4, 4), torch.zeros(1, 1, 4, 4, 4)))
+        1.0
 
     References:
-        Weights as in nnU-Net (Isensee et al. 2021, doi:10.1038/s41592-020-01008-z), not normalised to one.
+        F. Isensee et al., "nnU-Net", Nature Methods 18, 2021, doi:10.1038/s41592-020-01008-z. Consulted:
+        https://github.com/MIC-DKFZ/nnUNet (Apache-2.0), ``nnUNetTrainer``.
     """
 
     def __init__(self, loss: nn.Module) -> None:
         super().__init__()
         self.loss = loss
-        self.levels_loss = DeepSupervisionLoss(loss, weight_mode="exp")
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
         """Return the loss.
@@ -43,4 +45,6 @@ class StackedDeepSupervisionLoss(nn.Module):
         """
         if logits.dim() == label.dim():
             return self.loss(logits, label)
-        return self.levels_loss(list(logits.unbind(1)), label)
+        weights = [0.5**level for level in range(max(1, logits.shape[1] - 1))]
+        losses = [weight * self.loss(level, label) for weight, level in zip(weights, logits.unbind(1), strict=False)]
+        return sum(losses) / sum(weights)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from monai.losses import DiceCELoss
+from monai.losses import DiceCELoss, DiceLoss
 from torch import nn
 
 from custom_networks.workflow import StackedDeepSupervisionLoss
@@ -16,16 +16,28 @@ def example(levels: int) -> tuple[torch.Tensor, torch.Tensor]:
     return logits, torch.randint(0, 3, (2, 1, 5, 4, 3))
 
 
-@pytest.mark.parametrize("levels", [1, 2, 4])
-def test_equal_to_a_weighted_sum(levels):
+@pytest.mark.parametrize(("levels", "weights"), [(1, [1]), (2, [1, 0]), (4, [4 / 7, 2 / 7, 1 / 7, 0])], ids=str)
+def test_equal_to_a_weighted_sum(levels, weights):
     logits, label = example(levels)
     loss = DiceCELoss(**LOSS, batch=True)
     got = StackedDeepSupervisionLoss(loss)(logits, label)
-    want = sum(loss(logits[:, level], label) / 2**level for level in range(levels))
+    want = sum(weight * loss(logits[:, level], label) for level, weight in enumerate(weights))
     torch.testing.assert_close(got, want)
     for one, other in zip(*(torch.autograd.grad(value, logits) for value in (got, want)), strict=True):
         torch.testing.assert_close(one, other)
-        assert (one.abs().sum(dim=(0, 2, 3, 4, 5)) > 0).all()
+
+
+def test_the_weights_are_those_of_nnunet(oracle):
+    """Each level's loss is one constant of its own, so that the sum shows the weights."""
+    want = oracle("nnunet_losses")["ds_weights"].double()
+
+    class First(nn.Module):
+        def forward(self, logits, label):
+            return logits.mean()
+
+    levels = torch.eye(len(want), dtype=torch.float64).view(len(want), 1, len(want), 1, 1, 1, 1)
+    got = [StackedDeepSupervisionLoss(First())(level, torch.zeros(1, 1, 1, 1, 1)) for level in levels]
+    torch.testing.assert_close(torch.stack(got), want, rtol=0, atol=1e-7)
 
 
 def test_an_output_without_levels_goes_to_the_loss_as_it_is():
@@ -39,18 +51,19 @@ def test_the_loss_is_a_child_module():
 
 
 @pytest.mark.parametrize("batch", [True, False])
-def test_dice_ce_without_background_is_the_loss_of_nnunet_plus_one(oracle, batch):
+@pytest.mark.parametrize("name", ["dc_ce", "dice"])
+def test_loss_without_background_is_that_of_nnunet_plus_one(oracle, name, batch):
     stored = oracle("nnunet_losses")
     logits = [x.clone().requires_grad_() for x in stored["logits"]]
-    loss = DiceCELoss(**LOSS, batch=batch)
+    loss = {"dc_ce": DiceCELoss, "dice": DiceLoss}[name](**LOSS, batch=batch)
     values = [loss(x, y.long()) for x, y in zip(logits, stored["targets"], strict=True)]
     torch.testing.assert_close(
-        values[0].detach(), torch.as_tensor(stored[f"dc_ce_batch{batch}"]) + 1, rtol=1e-5, atol=1e-5
+        values[0].detach(), torch.as_tensor(stored[f"{name}_batch{batch}"]) + 1, rtol=1e-5, atol=1e-5
     )
     weights = [float(w) for w in stored["ds_weights"]]
     total = sum(w * v for w, v in zip(weights, values, strict=True))
-    want = torch.as_tensor(stored[f"ds_dc_ce_batch{batch}"]) + sum(weights)
+    want = torch.as_tensor(stored[f"ds_{name}_batch{batch}"]) + sum(weights)
     torch.testing.assert_close(total.detach(), want, rtol=1e-5, atol=1e-5)
     total.backward()
-    for x, gradient in zip(logits, stored[f"ds_dc_ce_batch{batch}_grad"], strict=False):
+    for x, gradient in zip(logits, stored[f"ds_{name}_batch{batch}_grad"], strict=False):
         torch.testing.assert_close(x.grad, gradient, rtol=1e-4, atol=1e-7)
