@@ -25,7 +25,7 @@ COMMANDS: dict[str, str | dict[str, str]] = {
     "demo": "tools.demo:demo",
     "bench": {"": "tools.bench:bench", "attention": "tools.bench_attention:bench_attention"},
     "reference": "tools.attention_reference:reference",
-    "ablate": "tools.ablate:ablate",
+    "ablate": {"": "tools.ablate:ablate", "cost": "tools.ablate_cost:ablate_cost"},
     "attention_map": "tools.attention_map:attention_map",
     "forest": "tools.forest:forest",
 }

@@ -57,8 +57,13 @@ def profile_path(bundle: Path, profile: str) -> Path:
     return path
 
 
-def _train_config(bundle: Path, profiles: Sequence[Path]) -> ConfigParser:
-    """Return train.json with override files laid over it, the later wins."""
+def train_config(bundle: Path, profiles: Sequence[Path]) -> ConfigParser:
+    """Return train.json with override files laid over it, the later wins.
+
+    Args:
+        bundle: the bundle's folder.
+        profiles: override files.
+    """
     parser = ConfigParser()
     parser.read_config(bundle / "configs" / "train.json")
     parser["bundle_root"] = str(bundle)
@@ -75,7 +80,7 @@ def network_cost(bundle: Path, profiles: Sequence[Path]) -> dict[str, int]:
         bundle: the bundle's folder.
         profiles: override files.
     """
-    parser = _train_config(bundle, profiles)
+    parser = train_config(bundle, profiles)
     network = parser.get_parsed_content("network_def").to("meta").eval()
     counter = FlopCounterMode(display=False)
     # The counter sees the matrix products of attention, not the fused kernels.
@@ -114,7 +119,7 @@ def train_and_evaluate(
     if not model.is_file():
         raise RuntimeError(f"the training wrote no {model}; set val_interval to at most epochs")
     # What is counted must be what was trained: monai.bundle drops a null from the later of two profiles, for one.
-    load_weights(_train_config(bundle, profiles).get_parsed_content("network_def"), model)
+    load_weights(train_config(bundle, profiles).get_parsed_content("network_def"), model)
     files = [configs / "train.json", configs / "evaluate.json"]
     _bundle_run(files, bundle, profiles, knobs, threads, work_dir / "evaluate.log")
     with (work_dir / "training_curve.csv").open() as file:

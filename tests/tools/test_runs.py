@@ -40,7 +40,7 @@ class Processes:
         if self.weights:
             given = value(command, "args_file") if "--args_file" in command else "[]"
             files = [*self.dropped, *(ast.literal_eval(given) if given.startswith("[") else [given])]
-            network = runs._train_config(BUNDLE, [Path(file) for file in files]).get_parsed_content("network_def")
+            network = runs.train_config(BUNDLE, [Path(file) for file in files]).get_parsed_content("network_def")
             torch.save(network.state_dict(), self.work / "model.pt")
         return subprocess.CompletedProcess(command, 0)
 

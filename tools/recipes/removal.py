@@ -15,6 +15,10 @@ Record = Mapping[str, Any]
 Runs = Mapping[str, Sequence[Record]]
 Cell = Callable[[Sequence[Record]], str]
 Columns = Mapping[str, Cell]
+Costs = Mapping[str, Any]
+
+COST_FILE = Path("docs", "runs", "removal", "cost.json")
+COST_HEADS = {"step_seconds": ("step, s", ".3f"), "step_peak_mib": ("step peak, MiB", ".0f")}
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,50 @@ def read_runs(folder: Path, variants: Sequence[str]) -> dict[str, list[dict[str,
         paths = (folder / "docs" / "runs" / "removal").glob(f"{variant}_seed*.json")
         runs[variant] = sorted((json.loads(path.read_text()) for path in paths), key=_seed)
     return runs
+
+
+def read_costs(folder: Path) -> dict[str, Any] | None:
+    """Return what ``python -m tools ablate cost`` measured, or ``None``.
+
+    Args:
+        folder: the bundle's folder.
+    """
+    path = folder / COST_FILE
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+def _cost_columns(runs: Runs, costs: Costs | None) -> Columns:
+    """Return the columns of time and peak memory of a training step, if any of the variants was measured."""
+    measured = costs["variants"] if costs else {}
+    if not measured.keys() & runs.keys():
+        return {}
+    names = {id(group): variant for variant, group in runs.items()}
+
+    def column(key: str, digits: str) -> Cell:
+        def cell(group: Sequence[Record]) -> str:
+            own = measured.get(names[id(group)])
+            return f"{own[key]:{digits}}" if own else ""
+
+        return cell
+
+    return {heading: column(key, digits) for key, (heading, digits) in COST_HEADS.items()}
+
+
+def _cost_lines(bundle: Bundle, runs: Runs, costs: Costs | None) -> list[str]:
+    """Return how the costs in the table were measured."""
+    if not costs or not _cost_columns(runs, costs):
+        return []
+    shape, threads = " x ".join(str(n) for n in costs["shape"]), costs["threads"]
+    return [
+        f"Step: forward, cross-entropy, backward and AdamW on {shape}, {costs['dtype']}, {threads} "
+        f"thread{'s' if threads > 1 else ''} of {costs['machine']['processor']}; medians of {costs['repeats']} "
+        "processes per variant, which took turns; peak: resident memory over that before the first forward pass.",
+        "",
+        "```bash",
+        f"python -m tools ablate cost {bundle.name} --variants {','.join(costs['variants'])}",
+        "```",
+        "",
+    ]
 
 
 def _seed(record: Record) -> int:
@@ -158,13 +206,14 @@ def _commands(bundle: Bundle, seeds: Mapping[str, int]) -> list[str]:
     ]
 
 
-def removal_table(bundle: Bundle, runs: Runs, score: Score) -> str:
+def removal_table(bundle: Bundle, runs: Runs, score: Score, costs: Costs | None = None) -> str:
     """Return the removal test as Markdown.
 
     Args:
         bundle: the specification.
         runs: records by variant, the one without attention first.
         score: what is compared.
+        costs: time and memory by variant, see :func:`read_costs`.
     """
     first = next(iter(runs.values()))
     if not first:
@@ -175,6 +224,7 @@ def removal_table(bundle: Bundle, runs: Runs, score: Score) -> str:
         "difference to the first row, by seed": _difference(first, first, score),
         "parameters (share of attention)": _size("parameters", first[0]),
         "GMACs (share of attention)": _size("macs", first[0]),
+        **_cost_columns(runs, costs),
     }
     return "\n".join(
         [
@@ -182,12 +232,13 @@ def removal_table(bundle: Bundle, runs: Runs, score: Score) -> str:
             "",
             *_rows(runs, columns),
             "",
+            *_cost_lines(bundle, runs, costs),
             *_commands(bundle, dict.fromkeys(runs, len(first))),
         ]
     )
 
 
-def single_seed_table(bundle: Bundle, runs: Runs, single: Runs, score: Score) -> str:
+def single_seed_table(bundle: Bundle, runs: Runs, single: Runs, score: Score, costs: Costs | None = None) -> str:
     """Return the variants that are run with one seed only as Markdown, or nothing if none was run.
 
     Args:
@@ -195,6 +246,7 @@ def single_seed_table(bundle: Bundle, runs: Runs, single: Runs, score: Score) ->
         runs: records of the removal test by variant, the one without attention first, the shipped one last.
         single: records of the other variants.
         score: what is compared.
+        costs: time and memory by variant, see :func:`read_costs`.
     """
     single = {variant: group for variant, group in single.items() if group}
     if not single:
@@ -207,6 +259,7 @@ def single_seed_table(bundle: Bundle, runs: Runs, single: Runs, score: Score) ->
         f"difference to `{shipped}`": _difference(runs[shipped], seed_0[shipped], score),
         "parameters": _size("parameters"),
         "GMACs": _size("macs"),
+        **_cost_columns(rows, costs),
     }
     seeds = {variant: len(group) for variant, group in single.items()}
     more = "; mean ± standard deviation where a variant has more seeds" if max(seeds.values()) > 1 else ""

@@ -13,6 +13,7 @@ from tools.recipes.removal import (
     common_fields,
     fill,
     paragraphs,
+    read_costs,
     read_runs,
     removal_table,
     single_seed_table,
@@ -103,12 +104,15 @@ def readme(bundle: Bundle, folder: Path) -> str:
     record = json.loads(path.read_text()) if path.is_file() else None
     runs = read_runs(folder, bundle.removal_profiles)
     single = read_runs(folder, bundle.single_seed_profiles)
+    costs = read_costs(folder)
     fields = {
         **common_fields(bundle, record),
         "verdict": verdict(runs, SCORE),
         "mirror": bundle.knobs.get("mirror_axes") or "none (chirality matters)",
         "notes": "".join(f"\n- {note}" for note in bundle.notes),
         "performance": performance(record, bundle),
-        "removal": paragraphs(removal_table(bundle, runs, SCORE), single_seed_table(bundle, runs, single, SCORE)),
+        "removal": paragraphs(
+            removal_table(bundle, runs, SCORE, costs), single_seed_table(bundle, runs, single, SCORE, costs)
+        ),
     }
     return fill(Path(__file__).with_name("readme.md"), fields)
