@@ -119,11 +119,24 @@ def test_profiles_are_flat_and_override_what_exists(bundle):
     known = config(bundle)
     for path in (bundle / "configs" / "profiles").glob("*.json"):
         for key, value in json.loads(path.read_text()).items():
-            assert not isinstance(value, dict), f"{path.name}: {key} is not flat"
+            if isinstance(value, dict):  # one component takes the place of another
+                assert "_target_" in value, f"{path.name}: {key} is not flat"
+                assert "#" not in key, f"{path.name}: {key} does not exist in inference.json"
             assert value is not None, f"{path.name}: MONAI drops null from the later of two profiles; write $None"
             node = known
             for part in key.split("#"):
                 node = node[part]
+
+
+def test_every_profile_serves_training_and_inference(bundle, tmp_path):
+    absent = {"dataset_dir": str(tmp_path / "absent")}
+    for path in (bundle / "configs" / "profiles").glob("*.json"):
+        profile = json.loads(path.read_text())
+        training = workflow(bundle, "train", "train", absent | tiny_network(bundle) | profile)
+        inference = workflow(bundle, "inference", "infer", absent | {"load_pretrain": False} | profile)
+        for name in {"network_def"} | {key for key, value in profile.items() if isinstance(value, dict)}:
+            assert training.parser.get_parsed_content(name) is not None
+        assert inference.parser.get_parsed_content("network_def") is not None
 
 
 def test_mirror_axes_are_the_flips_of_training(bundle, dataset, tmp_path):

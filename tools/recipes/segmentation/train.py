@@ -65,6 +65,26 @@ def augmentation() -> list[dict[str, Any]]:
     ]
 
 
+def loss(name: str) -> dict[str, Any]:
+    """Return a loss with the smoothing of nnU-Net, over the batch and without background.
+
+    Args:
+        name: a Dice loss of MONAI.
+    """
+    return ours(
+        "StackedDeepSupervisionLoss",
+        loss={
+            "_target_": name,
+            "include_background": False,
+            "to_onehot_y": True,
+            "softmax": True,
+            "batch": True,
+            "smooth_nr": 1e-05,
+            "smooth_dr": 1e-05,
+        },
+    )
+
+
 def train(bundle: Bundle) -> dict[str, Any]:
     """Return train.json.
 
@@ -81,18 +101,7 @@ def train(bundle: Bundle) -> dict[str, Any]:
     return train_config(
         bundle,
         KNOBS,
-        loss=ours(
-            "StackedDeepSupervisionLoss",
-            loss={
-                "_target_": "DiceCELoss",
-                "include_background": False,
-                "to_onehot_y": True,
-                "softmax": True,
-                "batch": True,
-                "smooth_nr": 1e-05,
-                "smooth_dr": 1e-05,
-            },
-        ),
+        loss=loss("DiceCELoss"),
         train=training(_data("training"), BOTH, [*preprocessing(BOTH, BOTH), as_tensors], augmentation()),
         validate=validation(
             _data("validation"),
