@@ -1,10 +1,13 @@
 """What the networks are made of."""
 
 from custom_networks.blocks.attention_gate import AttentionGate
+from custom_networks.blocks.dual_conv import DualConv, convolution_block
+from custom_networks.blocks.edge_aggregation import EdgeAggregation, SkipGate, SpatialMask
+from custom_networks.blocks.mbtfe import Mbtfe
 from custom_networks.blocks.position_embedding import PositionEmbedding
 from custom_networks.blocks.residual_attention import ResidualAttention
 from custom_networks.blocks.residual_trunk import BottleneckUnit, ResidualTrunk
-from custom_networks.blocks.resize import resize
+from custom_networks.blocks.resize import crop, resize
 from custom_networks.blocks.rotary_self_attention import RotarySelfAttention
 from custom_networks.blocks.standardised_convolution import StandardisedConvolution
 from custom_networks.blocks.up_block import UpBlock
@@ -13,13 +16,20 @@ from custom_networks.blocks.vision_transformer import TransformerLayer, VisionTr
 __all__ = [
     "AttentionGate",
     "BottleneckUnit",
+    "DualConv",
+    "EdgeAggregation",
+    "Mbtfe",
     "PositionEmbedding",
     "ResidualAttention",
     "ResidualTrunk",
     "RotarySelfAttention",
+    "SkipGate",
+    "SpatialMask",
     "StandardisedConvolution",
     "TransformerLayer",
     "UpBlock",
     "VisionTransformer",
+    "convolution_block",
+    "crop",
     "resize",
 ]

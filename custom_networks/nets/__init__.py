@@ -2,7 +2,8 @@
 
 from custom_networks.nets.attention_classifier import AttentionClassifier
 from custom_networks.nets.attention_unet import AttentionUnet
+from custom_networks.nets.mbtfe_unet import MbtfeUnet
 from custom_networks.nets.setr import Setr
 from custom_networks.nets.transunet import TransUnet
 
-__all__ = ["AttentionClassifier", "AttentionUnet", "Setr", "TransUnet"]
+__all__ = ["AttentionClassifier", "AttentionUnet", "MbtfeUnet", "Setr", "TransUnet"]
