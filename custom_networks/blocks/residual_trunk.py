@@ -180,14 +180,14 @@ class ResidualTrunk(nn.Module):
                 f"num_units must be {len(features) - 1} positive integers for these features, got {tuple(num_units)}; "
                 "give one for each level of units"
             )
-        kernel = [3 * k - 2 for k in kernels[0]] if root_convolutions == 1 else list(kernels[0])
+        root_kernel = [3 * k - 2 if root_convolutions == 1 else k for k in kernels[0]]
         window = [2 * (s // 2) + 1 for s in steps[1]]
         pool = Pool[Pool.MAX, spatial_dims]
         self.root = nn.Sequential()
         for i in range(root_convolutions):
             channels, stride = (features[0], 1) if i else (in_channels, steps[0])
             self.root.append(
-                StandardisedConvolution(spatial_dims, channels, features[0], kernel_size=kernel, strides=stride)
+                StandardisedConvolution(spatial_dims, channels, features[0], kernel_size=root_kernel, strides=stride)
             )
             self.root.extend([_group_norm(groups, features[0]), nn.ReLU()])
         self.stages = nn.ModuleList()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from monai.networks.layers.factories import Conv
@@ -133,7 +134,7 @@ class MbtfeUnet(Segmenter):
         for kernel in kernels:
             check_odd(kernel, "kernel_size")
         super().__init__(in_channels, steps, deep_supervision)
-        blocks = {"act": act, "norm": norm, "dropout": dropout, "dual_groups": dual_groups}
+        blocks: dict[str, Any] = {"act": act, "norm": norm, "dropout": dropout, "dual_groups": dual_groups}
         with_mbtfe = {level % levels for level in mbtfe_levels} if "mbtfe" in attention else set()
 
         def convolutions(channels: int, level: int, step: Sequence[int] | int) -> list[nn.Module]:
