@@ -132,7 +132,7 @@ def test_every_profile_serves_training_and_inference(bundle, tmp_path):
     absent = {"dataset_dir": str(tmp_path / "absent")}
     for path in (bundle / "configs" / "profiles").glob("*.json"):
         profile = json.loads(path.read_text())
-        training = workflow(bundle, "train", "train", absent | tiny_network(bundle) | profile)
+        training = workflow(bundle, "train", "train", absent | profile)
         inference = workflow(bundle, "inference", "infer", absent | {"load_pretrain": False} | profile)
         for name in {"network_def"} | {key for key, value in profile.items() if isinstance(value, dict)}:
             assert training.parser.get_parsed_content(name) is not None
