@@ -26,6 +26,7 @@ COMMANDS: dict[str, str | dict[str, str]] = {
     "bench": {"": "tools.bench:bench", "attention": "tools.bench_attention:bench_attention"},
     "reference": "tools.attention_reference:reference",
     "ablate": {"": "tools.ablate:ablate", "cost": "tools.ablate_cost:ablate_cost"},
+    "adapt": "tools.adapt:adapt",
     "attention_map": "tools.attention_map:attention_map",
     "forest": "tools.forest:forest",
 }
