@@ -34,7 +34,7 @@ BUNDLE = Bundle(
         "dropout": 0.0,
         "deep_supervision": True,
     },
-    knobs={**hippocampus.KNOBS, "epochs": 36, "val_interval": 9, "batch_size": 2, "learning_rate": 0.003},
+    knobs={**hippocampus.KNOBS, "epochs": 28, "val_interval": 7, "batch_size": 2, "learning_rate": 0.003},
     metadata={
         **hippocampus.METADATA,
         "references": [
@@ -83,7 +83,7 @@ BUNDLE = Bundle(
             "optimizer": ours("adan", params=PARAMETERS, lr="@learning_rate", weight_decay=3e-05),
         },
         "dice_only": {"loss": loss("DiceLoss")},
-        "removal": {"epochs": 6, "val_interval": 6},
+        "removal": {"epochs": 4, "val_interval": 4},
         "demo": {"epochs": 100, "val_interval": 25},
     },
     removal_profiles=("plain", "mbtfe", "edge_aggregation", "mbtfe_edge_aggregation"),
