@@ -61,6 +61,16 @@ def test_verdict(bundle, score, differences, words):
     assert ", ".join(f"{d:+.4f}" for d in differences) in sentence
 
 
+def test_the_verdict_names_each_part_of_the_attention(bundle, score, plain, shipped):
+    runs = pair(bundle, 0.01, 0.02, 0.03)
+    assert "Each part alone" not in verdict(runs, score)
+    part = [record(bundle, 0.8 + seed / 100 + d, seed, "part", 1100) for seed, d in enumerate((0.0, -0.01, 0.01))]
+    sentence = verdict({plain: runs[plain], "part": part, "not run": [], shipped: runs[shipped]}, score)
+    assert sentence.startswith("**The attention helps here:** with it the ")
+    found = " Each part alone: `part` +0.0000 (± 0.0100 over 3 seeds; by seed +0.0000, -0.0100, +0.0100)."
+    assert sentence.endswith(found)
+
+
 def test_no_verdict_before_all_runs_are_there(bundle, score, plain, shipped):
     unfinished = pair(bundle, 0.1, 0.2, 0.3)
     unfinished[shipped].pop()

@@ -83,6 +83,7 @@ def test_the_tables_show_what_was_measured(folder):
         line.startswith("Step: forward, cross-entropy, backward and AdamW on 2 x 1 x 8 x 8 x 8, bf") for line in first
     )
     assert f"python -m tools ablate cost {BUNDLE.name} --variants {SHIPPED},a" in first
+    assert "The same without a training: `a` 2.000 s and 3 MiB." in "\n".join(first)
     second = single_seed_table(BUNDLE, runs(PLAIN, SHIPPED), runs("a", "b"), SCORE, costs).splitlines()
     assert [line.rpartition(" | ")[2] for line in second if line.startswith("| `")] == [" |", "568 |", "3 |", " |"]
     assert "Step:" not in "\n".join(second)

@@ -99,10 +99,16 @@ def _cost_lines(bundle: Bundle, runs: Runs, costs: Costs | None) -> list[str]:
     if not costs or not _cost_columns(runs, costs):
         return []
     shape, threads = " x ".join(str(n) for n in costs["shape"]), costs["threads"]
+    untrained = [
+        f"`{variant}` {own['step_seconds']:.3f} s and {own['step_peak_mib']:.0f} MiB"
+        for variant, own in costs["variants"].items()
+        if variant not in (*bundle.removal_profiles, *bundle.single_seed_profiles)
+    ]
     return [
         f"Step: forward, cross-entropy, backward and AdamW on {shape}, {costs['dtype']}, {threads} "
         f"thread{'s' if threads > 1 else ''} of {costs['machine']['processor']}; medians of {costs['repeats']} "
-        "processes per variant, which took turns; peak: resident memory over that before the first forward pass.",
+        "processes per variant, which took turns; peak: resident memory over that before the first forward pass."
+        + (f" The same without a training: {'; '.join(untrained)}." if untrained else ""),
         "",
         "```bash",
         f"python -m tools ablate cost {bundle.name} --variants {','.join(costs['variants'])}",
@@ -128,28 +134,36 @@ def differences(first: Sequence[Record], second: Sequence[Record], score: Score)
 
 
 def verdict(runs: Runs, score: Score) -> str:
-    """Say in one sentence what the attention of the shipped network changes.
+    """Say what the attention of the shipped network changes, as a whole and each part of it alone.
 
     Args:
-        runs: records by variant, the one without attention first, the shipped one last.
+        runs: records by variant, the one without attention first, those with a part of it, the shipped one last.
         score: what is compared.
     """
     plain, *_, shipped = runs.values()
     changes = differences(plain, shipped, score)
     if not changes or not len(plain) == len(shipped) == len(changes):
         return "The removal test has not been run for this version."
-    by_seed = ", ".join(f"{d:+.4f}" for d in changes)
     if all(d > 0 for d in changes):
         word = "The attention helps here"
     elif all(d < 0 for d in changes):
         word = "The attention does harm here"
     else:
         word = "The attention does not help here"
-    deviation = f"± {stdev(changes):.4f} over {len(changes)} seeds" if len(changes) > 1 else "one seed"
+    alone = {variant: differences(plain, group, score) for variant, group in list(runs.items())[1:-1]}
+    parts = [f"`{variant}` {_change(values)}" for variant, values in alone.items() if values]
     return (
-        f"**{word}:** with it the {score.name} is {fmean(changes):+.4f} ({deviation}; by seed {by_seed}) against the "
+        f"**{word}:** with it the {score.name} is {_change(changes)} against the "
         "same network without it, at the same budget ([removal test](#does-the-attention-matter))."
+        + (f" Each part alone: {', '.join(parts)}." if parts else "")
     )
+
+
+def _change(changes: Sequence[float]) -> str:
+    """Return the mean of the differences, with their spread and each of them."""
+    by_seed = ", ".join(f"{d:+.4f}" for d in changes)
+    deviation = f"± {stdev(changes):.4f} over {len(changes)} seeds" if len(changes) > 1 else "one seed"
+    return f"{fmean(changes):+.4f} ({deviation}; by seed {by_seed})"
 
 
 def _scores(bundle: Bundle, score: Score) -> Columns:
