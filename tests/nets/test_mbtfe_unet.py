@@ -70,6 +70,14 @@ def test_attention_parts_are_built_as_asked(attention):
     assert isinstance(net.edge_aggregation, EdgeAggregation) == ("edge_aggregation" in attention)
 
 
+def test_negative_levels_count_from_the_coarsest():
+    levels = ((0, -1), (0, len(FEATURES) - 1))
+    counted, plain = (set(MbtfeUnet(features=FEATURES, mbtfe_levels=chosen).state_dict()) for chosen in levels)
+    assert counted == plain
+    assert f"encoder.{len(FEATURES) - 1}.2.selector.0.weight" in counted
+    assert "encoder.1.2.selector.0.weight" not in counted
+
+
 def test_the_encoder_goes_on_with_the_maps_before_the_gates():
     net = randomised(MbtfeUnet(features=FEATURES, attention=("edge_aggregation",)))
     coarsest = []
