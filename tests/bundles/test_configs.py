@@ -25,38 +25,11 @@ from tests.synthetic import (
 )
 from tools.bundles import render
 from tools.recipes.metadata import SCHEMA
+from tools.verify import SCHEMA as METADATA_SCHEMA
 
 META = "metadata"
 DROPOUT = {"segmentation": 0.0, "classification": 0.5}
 OWN_KNOB = {"segmentation": "largest_component", "classification": "intensity_range"}
-TENSOR = {
-    "type": "object",
-    "required": ["type", "format", "num_channels", "spatial_shape", "dtype", "value_range"],
-    "properties": {
-        "num_channels": {"type": "integer", "minimum": 1},
-        "spatial_shape": {"type": "array", "items": {"type": ["integer", "string"]}},
-        "dtype": {"type": "string"},
-        "value_range": {"type": "array", "items": {"type": "number"}},
-        "is_patch_data": {"type": "boolean"},
-        "channel_def": {"type": "object", "additionalProperties": {"type": "string"}},
-    },
-}
-TEXTS = "schema version monai_version pytorch_version numpy_version task description authors copyright".split()
-REQUIRED = {
-    "type": "object",
-    "required": [*TEXTS, "required_packages_version", "network_data_format"],
-    "properties": {
-        **{key: {"type": "string", "minLength": 1} for key in TEXTS},
-        "changelog": {"type": "object", "additionalProperties": {"type": "string"}},
-        "required_packages_version": {"type": "object", "additionalProperties": {"type": "string"}},
-        "supported_apps": {"type": "object"},
-        "network_data_format": {
-            "type": "object",
-            "required": ["inputs", "outputs"],
-            "properties": {key: {"type": "object", "additionalProperties": TENSOR} for key in ("inputs", "outputs")},
-        },
-    },
-}
 
 
 def meta_path(bundle):
@@ -168,7 +141,7 @@ def test_a_workflow_needs_neither_data_nor_weights(bundle, tmp_path):
 @pytest.mark.filterwarnings("ignore:No hash value provided")
 def test_metadata_has_the_required_keys(bundle, tmp_path):
     schema = tmp_path / "schema.json"
-    schema.write_text(json.dumps(REQUIRED))
+    schema.write_text(json.dumps(METADATA_SCHEMA))
     monai.bundle.verify_metadata(meta_file=meta_path(bundle), filepath=str(schema))
     broken = {key: value for key, value in config(bundle, META).items() if key != "copyright"}
     (tmp_path / "broken.json").write_text(json.dumps(broken))

@@ -9,9 +9,9 @@ import onnxruntime
 import pytest
 import torch
 
-from tests.bundles.test_configs import REQUIRED
 from tests.cli.conftest import flags, isolated
 from tests.synthetic import IMAGES, ROOT, config, kind, paths, tiny_knobs, tiny_training, workflow
+from tools.verify import SCHEMA as METADATA_SCHEMA
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -57,7 +57,7 @@ def shipped_size(bundle, tmp_path_factory):
 def test_verify_and_export(bundle, tmp_path, command_line, place, shipped_size):
     checkpoint, x, expected = shipped_size
     schema = tmp_path / "schema.json"
-    schema.write_text(json.dumps(REQUIRED))
+    schema.write_text(json.dumps(METADATA_SCHEMA))
     meta = ["--meta_file", f"{place[1]}/configs/metadata.json"]
     assert "verified with no error" in command_line("verify_metadata", *meta, "--filepath", str(schema))
     command_line("verify_net_in_out", "--net_id", "network_def", *meta, configs=("inference",))
