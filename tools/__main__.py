@@ -27,6 +27,9 @@ COMMANDS: dict[str, str | dict[str, str]] = {
     "reference": "tools.attention_reference:reference",
     "ablate": {"": "tools.ablate:ablate", "cost": "tools.ablate_cost:ablate_cost"},
     "adapt": "tools.adapt:adapt",
+    "lint": "tools.lint:lint",
+    "pack": "tools.pack:pack",
+    "verify": "tools.verify:verify",
     "attention_map": "tools.attention_map:attention_map",
     "forest": "tools.forest:forest",
 }
