@@ -90,5 +90,5 @@ BUNDLE = Bundle(
         "demo": {"epochs": 100, "val_interval": 25},
     },
     removal_profiles=("plain", "mbtfe", "edge_aggregation", "mbtfe_edge_aggregation"),
-    single_seed_profiles=("dual_convolutions", "all_stages", "adan", "nnunet_schedule", "dice_only"),
+    single_seed_profiles=("dual_convolutions", "adan", "nnunet_schedule", "dice_only"),
 )
