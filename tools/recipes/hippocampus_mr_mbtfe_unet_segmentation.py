@@ -56,10 +56,11 @@ BUNDLE = Bundle(
         "The widths are half of those that nnU-Net plans for this data set (profile `nnunet_plan`), so that a training "
         "fits into 40 minutes on two cores. `python -m tools adapt --plans plans.json --out mine.json` makes a profile "
         "of any nnU-Net v2 plans file.",
-        "The profile `adan` needs `pip install pytorch-optimizer`. Its learning rate is 0.01, ten times the authors' default: "
-        "the best of those tried, if only with four epochs to spend ([the schedule](../../../docs/decisions/schedule.md)).",
-        "For its price, edge aggregation is the better half (see the removal test): the profile `edge_aggregation` leaves "
-        "MBTFE out, and with it more than half of the multiply-adds.",
+        "The profile `adan` needs `pip install pytorch-optimizer`. Its learning rate is 0.01, ten times the "
+        "authors' default: the best of those tried, if only with four epochs to spend (docs/decisions/schedule.md of "
+        "the project).",
+        "For its price, edge aggregation is the better half (see the removal test): the profile `edge_aggregation` "
+        "leaves MBTFE out, and with it more than half of the multiply-adds.",
     ),
     profiles={
         "plain": {"network_def#attention": []},

@@ -58,10 +58,10 @@ BUNDLE = Bundle(
         "the paper's 3, 4 and 9 units, every width is a quarter of the paper's, and the transformer has 4 layers of "
         "6 heads, which keeps the whole below 5 M parameters. The root is two convolutions of 3 voxels instead of one "
         "of 7 (profile `paper_root`): one linear filter is too little for the only skip on the image grid.",
-        "No small change made the transformer earn its place: positions left out or rotary, and tokens twice as fine at "
-        "twice the multiply-adds, all end below the shipped network with the same seed, which itself is within the "
-        "spread of the network without a transformer. What raised the Dice was in the trunk: the second convolution "
-        "of the root.",
+        "No small change made the transformer earn its place: positions left out or rotary, and tokens twice as "
+        "fine at twice the multiply-adds, all end below the shipped network with the same seed, which itself is "
+        "within the spread of the network without a transformer. What raised the Dice was in the trunk: the second "
+        "convolution of the root.",
     ),
     profiles={
         "plain": {"network_def#attention": []},
