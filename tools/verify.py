@@ -20,6 +20,7 @@ import tempfile
 import urllib.parse
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -183,8 +184,8 @@ def _unpacked(source: str, scratch: Path, sha256: str | None = None) -> Iterator
             if not problems:
                 archive.extractall(scratch / "unpacked")
             top = archive.namelist()[0].partition("/")[0] if archive.namelist() else ""
-    except zipfile.BadZipFile as error:
-        raise ValueError(f"{source} is no zip ({error}); download it again") from error
+    except (zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{source} is no sound zip ({error}); download it again") from error
     yield scratch / "unpacked" / top, problems
 
 
@@ -267,6 +268,8 @@ def _same(folder: Path, against: str) -> str:
     with tempfile.TemporaryDirectory() as scratch:
         path, sums = _fetched(against, Path(scratch))
         _zip_digest(path, sums, None)
+        if not zipfile.is_zipfile(path):
+            raise Problems(f"{against} is no zip; give a packed bundle")
         with zipfile.ZipFile(path) as archive:
             name = next((n for n in archive.namelist() if n.endswith(f"/{MANIFEST}") and n.count("/") == 1), None)
             if name is None:

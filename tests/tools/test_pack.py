@@ -277,9 +277,24 @@ def test_a_stale_folder_is_recognised(dist, folder, tmp_path, capsys):
         verify(str(folder), against=str(newer))
 
 
+def test_a_flipped_byte_is_found_without_checksums_beside_the_zip(dist, tmp_path):
+    path = tmp_path / f"{NAME}.zip"
+    content = bytearray((dist / path.name).read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"is no sound zip \(.*\); download it again"):
+        verify(str(path))
+
+
+def test_a_folder_is_compared_with_zips_only(folder, tmp_path):
+    (tmp_path / "a.zip").write_bytes(b"<html>not found</html>")
+    with pytest.raises(ValueError, match=r"a.zip is no zip; give a packed bundle"):
+        verify(str(folder), against=str(tmp_path / "a.zip"))
+
+
 def test_no_zip(tmp_path):
     (tmp_path / "a.zip").write_bytes(b"<html>not found</html>")
-    with pytest.raises(ValueError, match=r"a.zip is no zip"):
+    with pytest.raises(ValueError, match=r"a.zip is no sound zip"):
         verify(str(tmp_path / "a.zip"))
     with zipfile.ZipFile(tmp_path / "b.zip", "w"):
         pass
