@@ -36,7 +36,8 @@ def compare_with_oracle(
         names: turns the original's state dict (and its gradients) into one with our names.
         forward: what to call; the module itself if ``None``.
         lifted: the oracle is 2D and the module 3D.
-        gradient_tolerance: absolute, in eval; more than the default where the stored float32 gradients are large sums.
+        gradient_tolerance: absolute, at least 1e-4 in training; more than the default where the stored float32
+            gradients are large sums.
     """
     module.double()
     forward = forward or module
@@ -53,7 +54,7 @@ def compare_with_oracle(
         output = forward(*inputs)
         outputs = output if isinstance(output, tuple) else (output,)
         generator = torch.Generator().manual_seed(7)
-        tolerance = gradient_tolerance if mode == "eval" else TRAIN_GRADIENT_TOLERANCE
+        tolerance = gradient_tolerance if mode == "eval" else max(gradient_tolerance, TRAIN_GRADIENT_TOLERANCE)
         loss = torch.zeros(())
         for got, want in zip(outputs, oracle[f"output_{mode}"], strict=True):
             _close(got, adapt(want), f"output in {mode}")

@@ -1,8 +1,10 @@
 """What the networks are made of."""
 
 from custom_networks.blocks.attention_gate import AttentionGate
+from custom_networks.blocks.axial_block import AxialBlock
 from custom_networks.blocks.dual_conv import DualConv, convolution_block
 from custom_networks.blocks.edge_aggregation import EdgeAggregation, SkipGate, SpatialMask
+from custom_networks.blocks.gated_axial_attention import GatedAxialAttention
 from custom_networks.blocks.mbtfe import Mbtfe
 from custom_networks.blocks.position_embedding import PositionEmbedding
 from custom_networks.blocks.residual_attention import ResidualAttention
@@ -15,9 +17,11 @@ from custom_networks.blocks.vision_transformer import TransformerLayer, VisionTr
 
 __all__ = [
     "AttentionGate",
+    "AxialBlock",
     "BottleneckUnit",
     "DualConv",
     "EdgeAggregation",
+    "GatedAxialAttention",
     "Mbtfe",
     "PositionEmbedding",
     "ResidualAttention",

@@ -1,0 +1,132 @@
+"""Slow references of the axial networks from the papers' formulas, none of the package's code."""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from torch import Tensor
+
+from tests.references import State, below, convolve, softmax
+
+MOMENTUM = 0.1
+Steps = tuple[int, ...]
+
+
+def normalise(x: Tensor, state: State, name: str, training: bool, eps: float = 1e-5) -> Tensor:
+    """Batch norm if the state has running statistics, which a training step moves in place, else instance norm."""
+    column = (-1, *(1,) * (x.dim() - 2))
+    batch = f"{name}.running_mean" in state
+    if batch and not training:
+        mean, variance = (state[f"{name}.running_{s}"].view(column) for s in ("mean", "var"))
+    else:
+        axes = tuple(a for a in range(x.dim()) if a != 1 and (a or batch))
+        mean = x.mean(axes, keepdim=True)
+        variance = ((x - mean) ** 2).mean(axes, keepdim=True)
+    if batch and training:
+        count = x.numel() // x.shape[1]
+        for kind, new in (("mean", mean), ("var", variance * count / (count - 1))):
+            running = state[f"{name}.running_{kind}"]
+            running.copy_((1 - MOMENTUM) * running + MOMENTUM * new.detach().flatten())
+        state[f"{name}.num_batches_tracked"] += 1
+    y = (x - mean) / (variance + eps).sqrt()
+    if f"{name}.weight" in state:
+        y = y * state[f"{name}.weight"].view(column)
+    return y + state[f"{name}.bias"].view(column) if f"{name}.bias" in state else y
+
+
+def pointwise(x: Tensor, weight: Tensor) -> Tensor:
+    """Convolve with a kernel of one voxel."""
+    return torch.einsum("oc,bc...->bo...", weight.flatten(1), x)
+
+
+def mean_pool(x: Tensor, strides: Steps) -> Tensor:
+    """Take the mean of each window of ``strides`` voxels, of what there is of it at the far border."""
+    y = x.new_empty(*x.shape[:2], *(-(-s // step) for s, step in zip(x.shape[2:], strides, strict=True)))
+    for cell in itertools.product(*map(range, y.shape[2:])):
+        box = tuple(slice(c * step, (c + 1) * step) for c, step in zip(cell, strides, strict=True))
+        y[(..., *cell)] = x[(..., *box)].flatten(2).mean(-1)
+    return y
+
+
+def relative(table: Tensor, length: int) -> Tensor:
+    """E[i, j] = R[i - j], the distance no larger than the table's."""
+    reach = len(table) // 2
+    rows = [[table[max(-reach, min(reach, i - j)) + reach] for j in range(length)] for i in range(length)]
+    return torch.stack([torch.stack(row) for row in rows])
+
+
+def axial_attention(
+    x: Tensor, state: State, axis: int, groups: int, *, released: bool = False, training: bool = False
+) -> Tensor:
+    """Softmax attention along an axis from the maps of its logits; the parts are those that the state has."""
+    qkv = normalise(pointwise(x, state["projection.weight"]), state, "projection_norm.norm", training)
+    lines = qkv.movedim(2 + axis, -1).flatten(2, -2)  # (B, 2C, M, L)
+    heads = lines.chunk(groups, dim=1)
+    width = heads[0].shape[1] // 4
+    q, k, v = (
+        torch.stack([head[:, start:stop] for head in heads], dim=1)
+        for start, stop in ((0, width), (width, 2 * width), (2 * width, 4 * width))
+    )
+    parts = [torch.einsum("bgcmi,bgcmj->bgmij", q, k)]
+    gates = state.get("gates", torch.ones(4, dtype=x.dtype))
+    if "table" in state:
+        table = relative(state["table"], x.shape[2 + axis])
+        r_q, r_k, r_v = table[..., :width], table[..., width : 2 * width], table[..., 2 * width :]
+        parts.append(torch.einsum("bgcmi,ijc->bgmij", q, r_q))
+        parts.append(torch.einsum("bgcmj,jic->bgmij", k, r_k))
+    inside = (1, gates[0], gates[1]) if released else (1, 1, 1)
+    outside = (1, 1, 1) if released else (1, gates[0], gates[1])
+    maps = torch.cat([part * gate for part, gate in zip(parts, inside, strict=False)], dim=1)
+    maps = normalise(maps, state, "logit_norm", training)
+    maps = sum(part * gate for part, gate in zip(maps.chunk(len(parts), dim=1), outside, strict=False))
+    weights = softmax(maps, -1)
+    sums = [torch.einsum("bgmij,bgcmj->bgcmi", weights, v)]
+    if "table" in state:
+        sums.append(torch.einsum("bgmij,ijc->bgcmi", weights, r_v))
+    inside, outside = ((gates[2], gates[3]), (1, 1)) if released else ((1, 1), (gates[2], gates[3]))
+    size = [s for a, s in enumerate(x.shape[2:]) if a != axis]
+    joined = torch.cat([part.flatten(1, 2) * gate for part, gate in zip(sums, inside, strict=False)], dim=1)
+    joined = joined.unflatten(2, size).movedim(-1, 2 + axis)
+    joined = normalise(joined, state, "output_norm.norm", training)
+    return sum(part * gate for part, gate in zip(joined.chunk(len(sums), dim=1), outside, strict=False))
+
+
+def unit(x: Tensor, state: State, name: str, training: bool, strides: Steps | None = None) -> Tensor:
+    """norm(conv(x)), every ``strides``-th voxel, the first included."""
+    y = convolve(x, state[f"{name}.conv.weight"])
+    y = y[(..., *(slice(None, None, step) for step in strides or (1,) * (x.dim() - 2)))]
+    return normalise(y, state, f"{name}.norm.norm", training)
+
+
+def axial_block(
+    x: Tensor, state: State, groups: int, strides: Steps, *, released: bool = False, training: bool = False
+) -> Tensor:
+    """relu(P x + norm W_2 relu A_3 A_2 A_1 relu norm W_1 x), an axis of one voxel or without weights left out."""
+    y = unit(x, state, "reduce", training).clamp(min=0)
+    for axis in range(x.dim() - 2):
+        layer = below(state, f"axes.{axis}")
+        if layer and y.shape[2 + axis] > 1:
+            y = axial_attention(y, layer, axis, groups, released=released, training=training)
+    y = unit(mean_pool(y, strides).clamp(min=0), state, "expand", training)
+    shortcut = "shortcut.conv.weight" in state
+    return ((unit(x, state, "shortcut", training, strides) if shortcut else x) + y).clamp(min=0)
+
+
+def layer_names(state: State) -> State:
+    """Give a published layer's weights our names; its sums of values and positions take turns, ours do not."""
+    names = {"qkv_transform": "projection", "bn_qkv": "projection_norm.norm", "bn_output": "output_norm.norm"}
+    names["bn_similarity"] = "logit_norm"
+    gates = ("f_qr", "f_kr", "f_sv", "f_sve")
+    found = {}
+    for key, value in state.items():
+        old, _, kind = key.partition(".")
+        if old == "bn_output" and value.dim() and len(value) == len(state[f"bn_qkv.{kind}"]):
+            value = torch.cat([value[0::2], value[1::2]])
+        if key == "relative":
+            found["table"] = value.T
+        elif old in names and key != "bn_similarity.bias":
+            found[f"{names[old]}.{kind}"] = value.unsqueeze(-1) if old == "qkv_transform" else value
+    if gates[0] in state:
+        found["gates"] = torch.stack([state[gate] for gate in gates])
+    return found
