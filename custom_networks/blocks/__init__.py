@@ -2,6 +2,7 @@
 
 from custom_networks.blocks.attention_gate import AttentionGate
 from custom_networks.blocks.axial_block import AxialBlock
+from custom_networks.blocks.axial_branch import AxialBranch
 from custom_networks.blocks.dual_conv import DualConv, convolution_block
 from custom_networks.blocks.edge_aggregation import EdgeAggregation, SkipGate, SpatialMask
 from custom_networks.blocks.gated_axial_attention import GatedAxialAttention
@@ -14,10 +15,13 @@ from custom_networks.blocks.rotary_self_attention import RotarySelfAttention
 from custom_networks.blocks.standardised_convolution import StandardisedConvolution
 from custom_networks.blocks.up_block import UpBlock
 from custom_networks.blocks.vision_transformer import TransformerLayer, VisionTransformer
+from custom_networks.blocks.window_norm import WindowNorm
+from custom_networks.blocks.windows import fold_windows, unfold_windows
 
 __all__ = [
     "AttentionGate",
     "AxialBlock",
+    "AxialBranch",
     "BottleneckUnit",
     "DualConv",
     "EdgeAggregation",
@@ -33,7 +37,10 @@ __all__ = [
     "TransformerLayer",
     "UpBlock",
     "VisionTransformer",
+    "WindowNorm",
     "convolution_block",
     "crop",
+    "fold_windows",
     "resize",
+    "unfold_windows",
 ]

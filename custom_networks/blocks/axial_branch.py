@@ -1,0 +1,185 @@
+"""Encoder of axial blocks and the decoder that follows it: one branch of Medical Transformer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from monai.networks.blocks import Convolution
+from monai.networks.layers.factories import Pool
+from torch import Tensor, nn
+
+from custom_networks.blocks.axial_block import AxialBlock, ConvolutionUnit
+from custom_networks.blocks.resize import resize
+from custom_networks.blocks.window_norm import INSTANCE
+from custom_networks.checks import check_odd, check_spatial_dims, per_axis, per_level
+
+
+class AxialBranch(nn.Module):
+    r"""Stem of three convolutions, stages of axial blocks and an additive decoder; returns the decoder's maps.
+
+    With f = ``features`` and L levels::
+
+        x -> conv, norm, relu (f0/2) -> max pool -> conv, norm, relu (8 f0) -> conv, norm, relu (f0/2)
+          -> blocks: x1 (f1) -> blocks, the first with strides: x2 (f2) -> ... -> x[L-1]
+        d[L-1] = x[L-1] + relu(up(conv, strides, x[L-1])), or x[L-1] if not ``bottom``
+        d[l] = x[l] + relu(up(conv d[l+1])) for l = L-2 to 1,   d[0] = relu(up(conv d[1])) on the grid of x
+
+    Differs from the paper: three dimensions (or two), any size, strides and kernels per axis; the widest convolution of
+    the stem follows from ``features`` (128 channels in the released code, whatever the others are); pooling in the stem
+    is an option; He initialisation; the blocks' differences, see :class:`~custom_networks.blocks.axial_block`.
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: channels of the image.
+        features: channels per level, finest first, at least two: the first even, the others multiples of 4.
+        strides: down-sampling between levels, one entry for each level but the first (an integer, or one per axis), or
+            one integer; the first is the stem's.
+        kernel_size: kernels of the convolutions, odd; one entry per level, or one integer. The stem's first
+            convolution, which reads the image, takes ``3k - 2`` (7 for 3) for the k of the first level.
+        stem_pool: max pooling after the stem's first convolution: one integer, or one per axis.
+        num_units: axial blocks of each level but the first.
+        attention: whether the blocks have attention.
+        form: form of the attention, "gated", "released", "ungated" or "position_free".
+        position_grid: voxels per axis of x that the tables of relative positions are made for: one integer, or one per
+            axis.
+        groups: heads; where they do not divide, the largest number that divides both.
+        bottom: whether the decoder starts with a convolution with the last level's strides.
+        norm: MONAI norm, batch with running statistics or instance without.
+        dropout: probability of dropping a value of every block's branch.
+        checkpoint: in training, compute the softmaxes a second time in the backward pass instead of storing them.
+
+    Shape:
+        ``(B, in_channels, *S)`` to a list of L - 1 maps ``(B, features[l], *S_l)``, l = L-2 to 0, the last on the grid
+        of x.
+
+    Raises:
+        ValueError: if the arguments do not fit each other.
+
+    Example:
+        >>> branch = AxialBranch(3, 1, features=(4, 8, 16), num_units=(1, 1))
+        >>> [tuple(y.shape) for y in branch(torch.zeros(1, 1, 8, 12, 16))]
+        [(1, 8, 4, 6, 8), (1, 4, 8, 12, 16)]
+
+    Cost:
+        With k[l] taps per kernel, r those of the first, n = ``in_channels``, s = f0/2 and an affine norm, the
+        parameters are: stem ``r n s + 16 k[1] s f0 + 4s + 16 f0``; the blocks'; decoder ``k[l] f[l] f[l-1] + f[l-1]``
+        for l = 1 to L-1 and, with ``bottom``, ``k[L-1] f[L-1]^2 + f[L-1]``. The attention's maps of the finest blocks
+        are the bulk of the memory, see
+        :class:`~custom_networks.blocks.gated_axial_attention.GatedAxialAttention`.
+
+    References:
+        As :class:`~custom_networks.blocks.gated_axial_attention.GatedAxialAttention`.
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int,
+        in_channels: int,
+        *,
+        features: Sequence[int] = (16, 32, 64, 128, 256),
+        strides: int | Sequence[int | Sequence[int]] = 2,
+        kernel_size: int | Sequence[int | Sequence[int]] = 3,
+        stem_pool: int | Sequence[int] = 1,
+        num_units: Sequence[int] = (1, 2, 4, 1),
+        attention: bool = True,
+        form: str = "gated",
+        position_grid: int | Sequence[int] = 64,
+        groups: int = 8,
+        bottom: bool = True,
+        norm: str | tuple = INSTANCE,
+        dropout: float = 0.0,
+        checkpoint: bool = False,
+    ) -> None:
+        super().__init__()
+        check_spatial_dims(spatial_dims)
+        levels = len(features)
+        if levels < 2:
+            raise ValueError(f"features must name at least 2 levels, got {tuple(features)}; add a level")
+        if features[0] % 2 or any(width % 4 for width in features[1:]) or min(features) < 1:
+            fitting = (2 * -(-features[0] // 2) or 2, *(4 * -(-width // 4) or 4 for width in features[1:]))
+            raise ValueError(
+                f"features must be even and from the second on multiples of 4, got {tuple(features)}; use {fitting}"
+            )
+        steps = per_level(strides, levels - 1, spatial_dims, "strides")
+        kernels = per_level(kernel_size, levels, spatial_dims, "kernel_size")
+        pool = per_axis(stem_pool, spatial_dims, "stem_pool")
+        grid = list(per_axis(position_grid, spatial_dims, "position_grid"))
+        for kernel in kernels:
+            check_odd(kernel, "kernel_size")
+        if len(num_units) != levels - 1 or min(num_units) < 1:
+            raise ValueError(
+                f"num_units must be {levels - 1} positive integers for these features, got {tuple(num_units)}; "
+                "give one for each level of units"
+            )
+        stem = features[0] // 2
+        first = [3 * k - 2 for k in kernels[0]]
+        self.reader = ConvolutionUnit(spatial_dims, in_channels, stem, kernel_size=first, strides=steps[0], norm=norm)
+        self.pool = Pool[Pool.MAX, spatial_dims](pool, pool)
+        self.stem = nn.ModuleList(
+            ConvolutionUnit(spatial_dims, width, out, kernel_size=kernels[1], norm=norm)
+            for width, out in ((stem, 8 * features[0]), (8 * features[0], stem))
+        )
+        grid = [-(-g // (s * p)) for g, s, p in zip(grid, steps[0], pool, strict=True)]
+        self.stages = nn.ModuleList()
+        for level, units in enumerate(num_units, start=1):
+            stage = nn.ModuleList()
+            for unit in range(units):
+                shrinks = steps[level - 1] if level > 1 and unit == 0 else (1,) * spatial_dims
+                below = stem if level == 1 else features[level - 1]
+                stage.append(
+                    AxialBlock(
+                        spatial_dims,
+                        features[level] if unit else below,
+                        features[level],
+                        strides=shrinks,
+                        position_grid=grid,
+                        groups=groups,
+                        form=form,
+                        attention=attention,
+                        norm=norm,
+                        dropout=dropout,
+                        checkpoint=checkpoint,
+                    )
+                )
+                grid = [-(-g // s) for g, s in zip(grid, shrinks, strict=True)]
+            self.stages.append(stage)
+        last = levels - 1
+        self.bottom = nn.ModuleList(
+            Convolution(
+                spatial_dims, features[last], features[last], steps[-1], kernels[last], conv_only=True, bias=True
+            )
+            for _ in range(int(bottom))
+        )
+        self.decoder = nn.ModuleList(
+            Convolution(
+                spatial_dims, features[level], features[level - 1], 1, kernels[level], conv_only=True, bias=True
+            )
+            for level in range(last, 0, -1)
+        )
+
+    def forward(self, x: Tensor, windows: int = 1) -> list[Tensor]:
+        """Return the decoder's maps, coarsest first, see the class.
+
+        Args:
+            x: image ``(B, in_channels, *S)``.
+            windows: windows of every sample that are folded into the batch as its slowest index; counts for batch norm.
+        """
+        y = self.pool(torch.relu(self.reader(x, windows)))
+        for unit in self.stem:
+            y = torch.relu(unit(y, windows))
+        maps: list[Tensor] = [x]
+        for stage in self.stages:
+            for block in stage:  # type: ignore[attr-defined]
+                y = block(y, windows)
+            maps.append(y)
+        for convolution in self.bottom:
+            y = y + torch.relu(resize(convolution(y), list(y.shape[2:])))
+        outputs: list[Tensor] = []
+        for i, convolution in enumerate(self.decoder):
+            level = len(maps) - 2 - i
+            y = torch.relu(resize(convolution(y), list(maps[level].shape[2:])))
+            if level > 0:
+                y = y + maps[level]
+            outputs.append(y)
+        return outputs

@@ -1,0 +1,58 @@
+"""Cutting a map into a grid of windows that share one batch, and putting them together again."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def fold_windows(x: Tensor, counts: list[int], size: list[int]) -> Tensor:
+    """Cut a map into windows, the window being the slowest index of the batch.
+
+    Args:
+        x: ``(B, C, *S)``; zeros are added at its far border to fill the last windows.
+        counts: windows per axis, in raster order in the batch.
+        size: voxels of a window per axis; ``counts * size`` is at least S.
+
+    Shape:
+        ``(B, C, *S)`` to ``(G B, C, *size)``, G the product of ``counts``.
+
+    Example:
+        >>> import torch
+        >>> fold_windows(torch.arange(4.0).view(1, 1, 1, 4), [1, 2], [1, 2])[:, 0, 0]
+        tensor([[0., 1.],
+                [2., 3.]])
+    """
+    dims = len(size)
+    padding: list[int] = []
+    for axis in range(dims - 1, -1, -1):
+        padding += [0, counts[axis] * size[axis] - x.shape[2 + axis]]
+    y = F.pad(x, padding)
+    for axis in range(dims - 1, -1, -1):
+        y = y.unflatten(2 + axis, [counts[axis], size[axis]])
+    if dims == 2:
+        return y.permute(2, 4, 0, 1, 3, 5).flatten(0, 2)
+    return y.permute(2, 4, 6, 0, 1, 3, 5, 7).flatten(0, 3)
+
+
+def unfold_windows(windows: Tensor, counts: list[int], size: list[int]) -> Tensor:
+    """Undo ``fold_windows``.
+
+    Args:
+        windows: ``(G B, C, *w)``.
+        counts: windows per axis; G is their product.
+        size: spatial size S of the map, at most ``counts * w``.
+
+    Shape:
+        ``(G B, C, *w)`` to ``(B, C, *S)``.
+
+    Example:
+        >>> import torch
+        >>> unfold_windows(torch.arange(4.0).view(2, 1, 1, 2), [1, 2], [1, 3])
+        tensor([[[[0., 1., 2.]]]])
+    """
+    if len(size) == 2:
+        y = windows.unflatten(0, [counts[0], counts[1], -1]).permute(2, 3, 0, 4, 1, 5)
+        return y.flatten(4, 5).flatten(2, 3)[:, :, : size[0], : size[1]]
+    y = windows.unflatten(0, [counts[0], counts[1], counts[2], -1]).permute(3, 4, 0, 5, 1, 6, 2, 7)
+    return y.flatten(6, 7).flatten(4, 5).flatten(2, 3)[:, :, : size[0], : size[1], : size[2]]

@@ -1,0 +1,225 @@
+"""Medical Transformer: a global branch of gated axial attention and a local one on windows (Valanarasu et al. 2021)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+import torch
+from monai.networks.blocks import Convolution
+from torch import Tensor
+
+from custom_networks.blocks.axial_branch import AxialBranch
+from custom_networks.blocks.window_norm import INSTANCE
+from custom_networks.blocks.windows import fold_windows, unfold_windows
+from custom_networks.checks import check_attention_parts, check_input, check_spatial_dims, per_axis, per_level
+from custom_networks.nets.segmenter import Segmenter
+
+BRANCHES = ("global", "local")
+
+
+class MedicalTransformer(Segmenter):
+    r"""Shallow branch with gated axial attention on the image, deep one without positions on each window of it, added.
+
+    .. math:: y = \mathrm{head}\,\mathrm{relu}\bigl(W\,(g(x) + \mathrm{join}_k\,l(\mathrm{window}_k(x)))\bigr)
+
+    with a convolution W and two branches as of :class:`~custom_networks.blocks.axial_branch.AxialBranch`, g of the
+    first levels and l of all levels, ending in maps of :math:`f_0` channels on their grid::
+
+        x (B, n, *S) -+-> global branch, global_levels levels -------------------------------> (B, f0, *S) -+
+                      +-> zeros to G windows (G B, n, *w) -> local branch, all levels -> join, cut to S ----+-> W, relu
+                                                                                                  -> head -> logits
+
+    All windows go through the local branch in one batch. Batch norm, where it is asked for, treats them as if they came
+    one after the other (see :class:`~custom_networks.blocks.window_norm.WindowNorm`), as in the released code.
+
+    The default is the paper's network; ``form="ungated", local_form="ungated"`` is its LoGo.
+
+    Differs from the paper: three dimensions (or two); windows by number or size for any image (the released code cuts
+    windows of 32 pixels whatever the image), their size rounded up so that the local branch fits, with at least two
+    voxels per axis on its coarsest grid; the branches' differences.
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: channels of the image.
+        out_channels: number of classes, background included.
+        features: channels per level, finest first: the first even, the others multiples of 4.
+        strides: down-sampling between levels, one entry for each level but the first (an integer, or one integer per
+            axis for anisotropic volumes), or one integer for all of them; the first is the stems'.
+        kernel_size: kernel of the convolutions, odd; one integer for all, or one entry per level as for ``strides``.
+            The stems, which read the image, take ``3k - 2`` (7 for 3) for the k of the first level.
+        stem_pool: further down-sampling in the stems, so that the attention runs on a coarser grid: one integer, or one
+            per axis.
+        num_units: axial blocks of each level but the first; the global branch takes the first of them.
+        global_levels: levels of blocks of the global branch, at most ``len(features) - 1``.
+        window_grid: windows per axis: one integer, or one per axis.
+        window_size: voxels of a window per axis, instead of ``window_grid``: one integer, or one per axis, multiples of
+            the product of that axis's strides and ``stem_pool``.
+        branches: the branches to build, any of "global" and "local".
+        attention: the branches that have attention; the others have the identity in its place.
+        form: the global branch's attention: "gated", "released" (gates as in the published code), "ungated" or
+            "position_free".
+        local_form: the same for the local branch.
+        position_grid: voxels per axis of the image that the tables of relative positions are made for, best the
+            training patch: one integer, or one per axis.
+        groups: attention heads; where they do not divide, the largest number that divides both.
+        norm: MONAI norm, batch with running statistics or instance without.
+        dropout: probability of dropping a value of every block's branch.
+        deep_supervision: in training, return the logits of the fused map and of the global branch's coarser levels,
+            resized to the input grid.
+        checkpoint: in training, compute the softmaxes a second time in the backward pass instead of storing them.
+
+    Shape:
+        ``(B, in_channels, *S)`` to logits ``(B, out_channels, *S)``; in training with deep supervision to
+        ``(B, global_levels, out_channels, *S)``, the finest level first. Every axis of ``S`` must be divisible by the
+        product of ``stem_pool`` and of that axis's first ``global_levels`` strides, ``size_divisor``.
+
+    Raises:
+        ValueError: if an argument does not fit the others, or an input does not fit the network.
+
+    Example:
+        >>> net = MedicalTransformer(3, 1, 3, features=(4, 8, 16, 16), num_units=(1, 1, 1), window_grid=2)
+        >>> net(torch.zeros(1, 1, 8, 12, 16)).shape
+        torch.Size([1, 3, 8, 12, 16])
+
+    Cost:
+        The parameters of the two branches, the global one without ``bottom``; ``k[0] f[0]^2 + f[0]`` for W and
+        ``(f[0]+1) out_channels`` for the head; ``(f[l]+1) out_channels`` for each auxiliary head, l = 1 to
+        ``global_levels - 1``. A training step stores one map of logits per attention with positions: for a sample of
+        64x64x64 voxels, with the default arguments, 24 MiB times 8 heads for each of the 6 global attentions on the
+        stem's grid, an eighth of it with ``stem_pool=2`` to the power 4/3.
+
+    References:
+        J. M. J. Valanarasu et al., "Medical Transformer: Gated Axial-Attention for Medical Image Segmentation", MICCAI
+        2021, arXiv:2102.10662. Consulted: https://github.com/jeya-maria-jose/Medical-Transformer, ``MedT`` and
+        ``logo``.
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int = 3,
+        in_channels: int = 1,
+        out_channels: int = 2,
+        *,
+        features: Sequence[int] = (16, 32, 64, 128, 256),
+        strides: int | Sequence[int | Sequence[int]] = 2,
+        kernel_size: int | Sequence[int | Sequence[int]] = 3,
+        stem_pool: int | Sequence[int] = 1,
+        num_units: Sequence[int] = (1, 2, 4, 1),
+        global_levels: int = 2,
+        window_grid: int | Sequence[int] = 4,
+        window_size: int | Sequence[int] | None = None,
+        branches: Sequence[str] = BRANCHES,
+        attention: Sequence[str] = BRANCHES,
+        form: str = "gated",
+        local_form: str = "position_free",
+        position_grid: int | Sequence[int] = 64,
+        groups: int = 8,
+        norm: str | tuple = INSTANCE,
+        dropout: float = 0.0,
+        deep_supervision: bool = False,
+        checkpoint: bool = False,
+    ) -> None:
+        check_spatial_dims(spatial_dims)
+        check_attention_parts(attention, BRANCHES)
+        levels = len(features)
+        if levels < 2:
+            raise ValueError(f"features must name at least 2 levels, got {tuple(features)}; add a level")
+        if not 1 <= global_levels < levels:
+            raise ValueError(
+                f"global_levels must lie between 1 and {levels - 1} for these features, got {global_levels}; "
+                "use for example 1"
+            )
+        if not branches or set(branches) - set(BRANCHES):
+            raise ValueError(f"branches must hold one or both of {BRANCHES}, got {tuple(branches)}; leave out the rest")
+        if deep_supervision and (global_levels < 2 or "global" not in branches):
+            raise ValueError(
+                f"deep_supervision needs a global branch of 2 levels, got {global_levels} and branches "
+                f"{tuple(branches)}; raise global_levels or leave deep_supervision out"
+            )
+        steps = per_level(strides, levels - 1, spatial_dims, "strides")
+        kernels = per_level(kernel_size, levels, spatial_dims, "kernel_size")
+        pool = per_axis(stem_pool, spatial_dims, "stem_pool")
+        super().__init__(in_channels, [*steps[:global_levels], pool], deep_supervision)
+        self.unit_size = [prod(step) for step in zip(*steps, pool, strict=True)]
+        self.window_grid = list(per_axis(window_grid, spatial_dims, "window_grid"))
+        grid = per_axis(position_grid, spatial_dims, "position_grid")
+        window_positions = [-(-g // c) for g, c in zip(grid, self.window_grid, strict=True)]
+        self.window_size: list[int] = []
+        if window_size is not None:
+            self.window_size = list(per_axis(window_size, spatial_dims, "window_size"))
+            window_positions = self.window_size
+            fitting = [-(-w // u) * u for w, u in zip(self.window_size, self.unit_size, strict=True)]
+            if fitting == self.unit_size:
+                fitting = [2 * u for u in fitting]
+            if fitting != self.window_size:
+                raise ValueError(
+                    f"window_size must be a multiple of {tuple(self.unit_size)}, larger on one axis at least, "
+                    f"got {window_size}; use for example {tuple(fitting)}"
+                )
+
+        def branch(name: str, depth: int, form: str, positions: Sequence[int]) -> AxialBranch | None:
+            if name not in branches:
+                return None
+            return AxialBranch(
+                spatial_dims,
+                in_channels,
+                features=features[: depth + 1],
+                strides=steps[:depth],
+                kernel_size=kernels[: depth + 1],
+                stem_pool=pool,
+                num_units=num_units[:depth],
+                attention=name in attention,
+                form=form,
+                position_grid=positions,
+                groups=groups,
+                bottom=name == "local",
+                norm=norm,
+                dropout=dropout,
+                checkpoint=checkpoint,
+            )
+
+        self.global_branch = branch("global", global_levels, form, grid)
+        self.local_branch = branch("local", levels - 1, local_form, window_positions)
+        self.fuse = Convolution(
+            spatial_dims, features[0], features[0], kernel_size=kernels[0], act="relu", norm=None, bias=True
+        )
+        self.add_heads(spatial_dims, features[:global_levels], out_channels)
+
+    def _windows(self, size: list[int]) -> tuple[list[int], list[int]]:
+        """Return number and size of the windows per axis for an image of that size."""
+        window = self.window_size
+        if len(window) > 0:
+            return [(s + window[axis] - 1) // window[axis] for axis, s in enumerate(size)], window
+        fitting: list[int] = []
+        for axis, s in enumerate(size):
+            count, unit = self.window_grid[axis], self.unit_size[axis]
+            units = (s + count * unit - 1) // (count * unit)
+            # One unit becomes two: one voxel on the coarsest grid could not be normalised.
+            fitting.append(unit * (units + 1 // units) if unit > 1 else units)
+        return self.window_grid, fitting
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits, see the class.
+
+        Args:
+            x: image ``(B, in_channels, *S)``.
+        """
+        if not torch.jit.is_scripting() and not torch.compiler.is_compiling():
+            check_input(x, self.in_channels, self.size_divisor)
+        size = list(x.shape[2:])
+        outputs: list[Tensor] = []
+        if self.global_branch is not None:
+            outputs = self.global_branch(x)
+        if self.local_branch is not None:
+            counts, window = self._windows(size)
+            total = 1
+            for count in counts:
+                total *= count
+            y = self.local_branch(fold_windows(x, counts, window), total)[-1]
+            y = unfold_windows(y, counts, size)
+            if len(outputs) > 0:
+                y = outputs.pop() + y
+            outputs.append(y)
+        outputs.append(self.fuse(outputs.pop()))
+        return self.logits(outputs)
