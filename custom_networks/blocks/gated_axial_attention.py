@@ -16,8 +16,8 @@ from custom_networks.blocks.window_norm import INSTANCE, WindowNorm
 from custom_networks.checks import check_spatial_dims, per_axis
 
 FORMS = ("gated", "released", "ungated", "position_free")
-# The fused kernels of CUDA put the lines on a grid axis that ends here.
-MAX_LINES = 65535
+# The fused kernels of CUDA put the rows, lines times heads, on a grid axis that ends here.
+MAX_ROWS = 65535
 
 
 class MeanPool(nn.Module):
@@ -157,7 +157,7 @@ class GatedAxialAttention(nn.Module):
         self.widths = [width // 2, width // 2, width]
         self.released = form == "released"
         self.max_logits = max_logits
-        self.max_lines = MAX_LINES
+        self.max_rows = MAX_ROWS
         self.checkpoint = checkpoint
         positions = form != "position_free"
         self.projection = Conv[Conv.CONV, spatial_dims](in_channels, 2 * out_channels, 1, bias=False)
@@ -182,16 +182,16 @@ class GatedAxialAttention(nn.Module):
         reach = table.shape[0] // 2
         return F.embedding((position[:, None] - position).clamp(-reach, reach) + reach, table)
 
-    def _operands(self, tokens: Tensor, relative: Tensor | None, samples: int, windows: int) -> Tensor:
-        """Return what ``_attend`` takes: scaled queries, keys and values of every line.
+    def _operands(self, tokens: Tensor, relative: Tensor | None, windows: int) -> Tensor:
+        """Return what ``_attend`` takes, scaled queries, keys and values, ``(N, L, width)``.
 
         Args:
-            tokens: queries, keys and values ``(N, g, L, 4c)``.
+            tokens: queries, keys and values ``(B, lines, g, L, 4c)``.
             relative: see ``_relative``.
-            samples: samples in the batch, windows included.
             windows: windows of every sample.
         """
-        queries, keys, values = tokens.split(self.widths, dim=-1)
+        samples, lines = tokens.shape[:2]
+        rows = tokens.flatten(0, 2).split(self.widths, dim=-1)
         query_table: Tensor | None = None
         key_table: Tensor | None = None
         if relative is not None:
@@ -201,47 +201,48 @@ class GatedAxialAttention(nn.Module):
         if every_gate is not None:
             gates = every_gate[:2]
         inside = gates if self.released else None
-        scale = self.logit_norm(queries, keys, query_table, key_table, inside, samples, windows)
+        scale = self.logit_norm(rows[0], rows[1], query_table, key_table, inside, samples, lines, windows)
         if gates is not None and not self.released:
             scale = torch.cat([scale[:, :1], scale[:, 1:] * gates[:, None]], dim=1)
-        # One scale per set of sequences, part and head.
+        if 1 < scale.shape[0] < samples:
+            scale = scale.repeat_interleave(samples // scale.shape[0], dim=0)
         scale = scale[:, None, :, :, None, None]
-        sets = scale.shape[0]
-        one = (queries.unflatten(0, (sets, -1)) * scale[:, :, 0]).flatten(0, 1)
+        queries, keys, values = tokens.split(self.widths, dim=-1)
         if relative is None:
-            missing = [0, values.shape[3] - keys.shape[3]]
-            return torch.cat([F.pad(one, missing), F.pad(keys, missing), values], dim=-1)
-        two = (queries.unflatten(0, (sets, -1)) * scale[:, :, 1]).flatten(0, 1)
-        three = (keys.unflatten(0, (sets, -1)) * scale[:, :, 2]).flatten(0, 1)
-        return torch.cat([one, two, keys, three, values], dim=-1)
+            missing = [0, self.widths[0]]
+            parts = [F.pad(queries * scale[:, :, 0], missing), F.pad(keys, missing), values]
+        else:
+            parts = [queries * scale[:, :, 0], queries * scale[:, :, 1], keys, keys * scale[:, :, 2], values]
+        return torch.cat(parts, dim=-1).flatten(0, 2)
 
     def _attend(self, operands: Tensor, relative: Tensor | None) -> Tensor:
-        """Return the sums of the values and, after the heads of those, of the positions ``(n, heads, L, 2c)``.
+        """Return the sums of the values and, beside them, those of the positions: ``(n, L, 2c)`` or ``(n, L, 4c)``.
 
         Args:
             operands: some rows of what ``_operands`` returns.
             relative: see ``_relative``.
         """
-        if relative is None:  # heads of one width, which the fused kernels require
-            query, key, value = operands.chunk(3, dim=-1)
-            return F.scaled_dot_product_attention(query, key, value, scale=1.0)
+        if relative is None:  # queries, keys and values of one width, which the fused kernels require
+            query, key, value = operands[:, None].chunk(3, dim=-1)
+            return F.scaled_dot_product_attention(query, key, value, scale=1.0).squeeze(1)
         width = self.widths[0]
         query, position_query, key, position_key, value = operands.split(
             [width, width, width, width, 2 * width], dim=-1
         )
         query_table, key_table, value_table = relative.split(self.widths, dim=-1)
-        logits = query @ key.transpose(2, 3)
-        logits += torch.einsum("ngic,ijc->ngij", position_query, query_table)
-        logits += torch.einsum("ngjc,jic->ngij", position_key, key_table)
+        logits = torch.bmm(query, key.transpose(1, 2))
+        logits += torch.bmm(position_query.transpose(0, 1), query_table.transpose(1, 2)).transpose(0, 1)
+        logits += torch.bmm(position_key.transpose(0, 1), key_table.transpose(1, 2)).permute(1, 2, 0)
         weights = torch.softmax(logits, dim=-1)
-        return torch.cat([weights @ value, torch.einsum("ngij,ijc->ngic", weights, value_table)], dim=1)
+        positions = torch.bmm(weights.transpose(0, 1), value_table).transpose(0, 1)
+        return torch.cat([torch.bmm(weights, value), positions], dim=-1)
 
     def _attend_in_parts(self, operands: Tensor, relative: Tensor | None) -> Tensor:
-        """Return ``_attend`` of all lines, ``max_logits`` logits at a time."""
-        lines, heads, length, _ = operands.shape
-        rows = max(1, min(self.max_lines, self.max_logits // (heads * length * length)))
+        """Return ``_attend`` of all rows, ``max_logits`` logits at a time."""
+        count, length, _ = operands.shape
+        rows = max(1, min(self.max_rows, self.max_logits // (length * length)))
         outputs: list[Tensor] = []
-        for start in range(0, lines, rows):
+        for start in range(0, count, rows):
             part = operands[start : start + rows]
             if not torch.jit.is_scripting() and self.checkpoint and self.training and relative is not None:
                 outputs.append(recompute(self._attend, part, relative, use_reentrant=False, preserve_rng_state=False))
@@ -260,16 +261,16 @@ class GatedAxialAttention(nn.Module):
         if x.shape[axis] == 1 and self.keeps_channels:
             return self.pool(x)
         lines = self.projection_norm(self.projection(x), windows).movedim(axis, -1)
-        tokens = lines.flatten(2, -2).unflatten(1, (self.groups, -1)).permute(0, 3, 1, 4, 2)
-        samples, count = tokens.shape[:2]
+        tokens = lines.flatten(2, -2).unflatten(1, (self.groups, -1)).permute(0, 3, 1, 4, 2).contiguous()
         relative = self._relative(x.shape[axis])
-        operands = self._operands(tokens.flatten(0, 1), relative, samples, windows)
+        operands = self._operands(tokens, relative, windows)
         if not torch.jit.is_scripting() and torch.compiler.is_compiling():
             y = self._attend(operands, relative)
         else:
             y = self._attend_in_parts(operands, relative)
-        y = y.unflatten(0, (samples, count)).permute(0, 2, 4, 1, 3).flatten(1, 2)
-        y = y.unflatten(2, lines.shape[2:-1]).movedim(-1, axis)
+        # Samples, lines, heads, voxels, (values and positions,) features: the heads' channels come together again.
+        y = y.unflatten(0, tokens.shape[:3]).unflatten(4, (-1, self.widths[2])).permute(0, 4, 2, 5, 1, 3)
+        y = y.flatten(1, 3).unflatten(2, lines.shape[2:-1]).movedim(-1, axis)
         gates = self.gates
         if gates is not None and self.released:
             y = y * gates[2:].repeat_interleave(y.shape[1] // 2).view([-1] + [1] * (y.dim() - 2))

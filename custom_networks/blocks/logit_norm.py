@@ -10,59 +10,48 @@ from torch import Tensor, nn
 from custom_networks.blocks.window_norm import BATCH_NORMS, build_norm, move_average
 
 
-def _over_sets(mean: Tensor, variance: Tensor, sets: int) -> tuple[Tensor, Tensor]:
-    """Join the means and variances ``(N, g, ...)`` of equally many logits into those of each set ``(sets, 1, g)``."""
-    mean = mean.unflatten(0, (sets, -1)).transpose(1, 2).flatten(2)
-    variance = variance.unflatten(0, (sets, -1)).transpose(1, 2).flatten(2).mean(2)
-    joined = mean.mean(2)
-    between = (mean - joined[:, :, None]).square().mean(2)
-    return joined[:, None], (variance + between)[:, None]
+def pair_moments(queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Return mean and variance of :math:`q_i^\top k_j` over all pairs (i, j) of every line.
 
-
-def pair_moments(queries: Tensor, keys: Tensor, sets: int) -> tuple[Tensor, Tensor]:
-    r"""Return mean and variance of :math:`q_i^\top k_j` over the pairs of every sequence of a set.
-
-    With means :math:`\bar q, \bar k` and covariances :math:`C_q, C_k` over one sequence, its logits have the mean
-    :math:`\bar q^\top \bar k` and the variance :math:`\langle C_q, C_k + \bar k \bar k^\top\rangle + \bar q^\top C_k
-    \bar q`; all terms are positive, so that no digits cancel.
+    With means :math:`\bar q, \bar k` and covariances :math:`C_q, C_k` over the line, they are
+    :math:`\bar q^\top \bar k` and :math:`\langle C_q, C_k + \bar k \bar k^\top\rangle + \langle C_k,
+    \bar q \bar q^\top\rangle`; no term is negative, so that no digits cancel.
 
     Args:
-        queries: ``(N, g, L, c)``.
-        keys: ``(N, g, L, c)``.
-        sets: number of sets of successive sequences.
+        queries: ``(N, L, c)``.
+        keys: ``(N, L, c)``.
 
     Shape:
-        Mean and variance ``(sets, 1, g)``.
+        Mean and variance ``(N,)``.
     """
-    length = queries.shape[2]
-    q, k = queries.mean(2), keys.mean(2)
-    centred_q, centred_k = queries - q[:, :, None], keys - k[:, :, None]
-    gram_q = centred_q.transpose(2, 3) @ centred_q / length
-    gram_k = centred_k.transpose(2, 3) @ centred_k / length
-    variance = (gram_q * (gram_k + k[..., None] * k[:, :, None])).sum((2, 3))
-    variance = variance + (gram_k * (q[..., None] * q[:, :, None])).sum((2, 3))
-    return _over_sets((q * k).sum(2), variance, sets)
+    q, k = queries.mean(1, keepdim=True), keys.mean(1, keepdim=True)
+    centred_q, centred_k = queries - q, keys - k
+    gram_q = torch.bmm(centred_q.transpose(1, 2), centred_q) / queries.shape[1]
+    gram_k = torch.bmm(centred_k.transpose(1, 2), centred_k) / queries.shape[1]
+    variance = gram_q * (gram_k + k.transpose(1, 2) * k) + gram_k * (q.transpose(1, 2) * q)
+    return (q * k).sum((1, 2)), variance.sum((1, 2))
 
 
-def table_moments(tokens: Tensor, table: Tensor, sets: int) -> tuple[Tensor, Tensor]:
-    r"""Return mean and variance of :math:`x_i^\top E_{ij}` over the pairs of every sequence of a set.
+def table_moments(tokens: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Return mean and variance of :math:`x_i^\top E_{ij}` over all pairs (i, j) of every line.
 
-    For one token the mean over j is :math:`x_i^\top \bar E_i` and the variance :math:`x_i^\top C_i x_i`, with the mean
-    and the covariance of the table's row i.
+    Over j alone they are :math:`x_i^\top \bar E_i` and :math:`x_i^\top C_i x_i`, with mean and covariance of row i of
+    the table.
 
     Args:
-        tokens: x ``(N, g, L, c)``.
+        tokens: x ``(N, L, c)``.
         table: E ``(L, L, c)``.
-        sets: number of sets of successive sequences.
 
     Shape:
-        Mean and variance ``(sets, 1, g)``.
+        Mean and variance ``(N,)``.
     """
     average = table.mean(1)
     centred = table - average[:, None]
-    gram = centred.transpose(1, 2) @ centred / table.shape[1]
-    variance = (torch.einsum("ngic,icd->ngid", tokens, gram) * tokens).sum(3)
-    return _over_sets((tokens * average).sum(3), variance, sets)
+    gram = torch.bmm(centred.transpose(1, 2), centred) / table.shape[1]
+    within = (torch.bmm(tokens.transpose(0, 1), gram).transpose(0, 1) * tokens).sum(2).mean(1)
+    means = (tokens * average).sum(2)
+    mean = means.mean(1)
+    return mean, within + (means - mean[:, None]).square().mean(1)
 
 
 class LogitNorm(nn.Module):
@@ -88,14 +77,14 @@ class LogitNorm(nn.Module):
         norm: MONAI norm: a batch norm with running statistics, or an instance norm without.
 
     Shape:
-        Queries and keys ``(N, g, L, c)`` and tables ``(L, L, c)`` to the scales ``(sets, parts, g)``.
+        Queries and keys ``(N, L, c)`` of N lines and heads and tables ``(L, L, c)`` to scales ``(sets, parts, g)``.
 
     Raises:
         ValueError: if the norm is another.
 
     Example:
-        >>> norm, lines = LogitNorm(4, positions=False), torch.randn(10, 4, 6, 2)
-        >>> norm(lines, lines, None, None, None, samples=5).shape
+        >>> norm, x = LogitNorm(4, positions=False), torch.randn(5 * 3 * 4, 6, 2)
+        >>> norm(x, x, None, None, None, samples=5, lines=3).shape
         torch.Size([5, 1, 4])
 
     Cost:
@@ -135,42 +124,49 @@ class LogitNorm(nn.Module):
         key_table: Tensor | None,
         gates: Tensor | None,
         samples: int,
+        lines: int,
         windows: int = 1,
     ) -> Tensor:
         """Return the scales, see the class.
 
         Args:
-            queries: ``(N, g, L, c)``, the sequences of a sample one after the other.
-            keys: ``(N, g, L, c)``.
+            queries: ``(N, L, c)``, N running over samples, lines and heads, the heads fastest.
+            keys: ``(N, L, c)``.
             query_table: :math:`R^q_{i-j}` at (i, j), ``(L, L, c)``, or ``None`` without positions.
             key_table: :math:`R^k_{j-i}` at (j, i), ``(L, L, c)``, or ``None`` without positions.
             gates: factors f of the second and third part before the norm, ``(2,)``, or ``None`` for one.
             samples: number of samples in the batch, windows included.
+            lines: number of lines of each sample.
             windows: windows of every sample, the slowest index of the batch.
         """
         if self.batch and not self.training:
-            variance = self.running_var[None]
+            variance = self.running_var.unflatten(0, (1, -1, self.groups))
         else:
-            sets = windows if self.batch else samples
-            mean, variance = pair_moments(queries, keys, sets)
+            mean, variance = pair_moments(queries, keys)
+            mean, variance = mean[None], variance[None]
             if query_table is not None and key_table is not None:
-                one, one_variance = table_moments(queries, query_table, sets)
-                two, two_variance = table_moments(keys, key_table, sets)
-                if gates is not None:
-                    one, two = gates[0] * one, gates[1] * two
-                    one_variance, two_variance = gates[0] ** 2 * one_variance, gates[1] ** 2 * two_variance
-                mean = torch.cat([mean, one, two], dim=1)
-                variance = torch.cat([variance, one_variance, two_variance], dim=1)
-            mean, variance = mean.flatten(1), variance.flatten(1).clamp(min=0)
+                mean_q, variance_q = table_moments(queries, query_table)
+                mean_k, variance_k = table_moments(keys, key_table)
+                mean = torch.cat([mean, mean_q[None], mean_k[None]])
+                variance = torch.cat([variance, variance_q[None], variance_k[None]])
+            if gates is not None:
+                factors = torch.cat([gates.new_ones(1), gates])[:, None]
+                mean, variance = factors * mean, factors.square() * variance
+            sets = [windows, samples // windows * lines] if self.batch else [samples, lines]
+            means = mean.unflatten(1, [sets[0], sets[1], self.groups])
+            mean = means.mean(2)
+            between = (means - mean[:, :, None]).square().mean(2)
+            variance = variance.unflatten(1, [sets[0], sets[1], self.groups]).mean(2) + between
+            mean, variance = mean.transpose(0, 1), variance.transpose(0, 1).clamp(min=0)
             if self.batch:
-                pairs = queries.shape[0] // sets * queries.shape[2] * queries.shape[2]
-                move_average(self.running_mean, mean, self.momentum)
-                move_average(self.running_var, variance * pairs / max(pairs - 1, 1), self.momentum)
-                self.num_batches_tracked.add_(sets)
+                pairs = sets[1] * queries.shape[1] * queries.shape[1]
+                unbiased = variance * pairs / max(pairs - 1, 1)
+                move_average(self.running_mean, mean.flatten(1), self.momentum)
+                move_average(self.running_var, unbiased.flatten(1), self.momentum)
+                self.num_batches_tracked.add_(windows)
         scale = (variance + self.eps).rsqrt()
         if self.weight is not None:
-            scale = scale * self.weight
-        scale = scale.unflatten(1, (-1, self.groups))
+            scale = scale * self.weight.view(-1, self.groups)
         if gates is not None:
             scale = scale * torch.cat([gates.new_ones(1), gates])[:, None]
         return scale

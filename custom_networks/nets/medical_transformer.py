@@ -145,7 +145,7 @@ class MedicalTransformer(Segmenter):
         self.window_grid = list(per_axis(window_grid, spatial_dims, "window_grid"))
         grid = per_axis(position_grid, spatial_dims, "position_grid")
         window_positions = [-(-g // c) for g, c in zip(grid, self.window_grid, strict=True)]
-        self.window_size: list[int] = []
+        self.window_size = [0] * spatial_dims  # as many voxels as it takes for window_grid
         if window_size is not None:
             self.window_size = list(per_axis(window_size, spatial_dims, "window_size"))
             window_positions = self.window_size
@@ -189,7 +189,7 @@ class MedicalTransformer(Segmenter):
     def _windows(self, size: list[int]) -> tuple[list[int], list[int]]:
         """Return number and size of the windows per axis for an image of that size."""
         window = self.window_size
-        if len(window) > 0:
+        if window[0] > 0:
             return [(s + window[axis] - 1) // window[axis] for axis, s in enumerate(size)], window
         fitting: list[int] = []
         for axis, s in enumerate(size):
