@@ -45,7 +45,7 @@ def small_arguments(kind: type[nn.Module]) -> dict[str, object]:
     """Return a quarter of a network's default widths, two steps of down-sampling, and few layers."""
     parameters = inspect.signature(kind).parameters
     features = tuple(max(4, width // 4) for width in parameters["features"].default)
-    few = {"strides": (2, 2, *(1,) * (len(features) - 3)), "num_layers": 2, "window_grid": 2}
+    few = {"strides": (2, 2, *(1,) * (len(features) - 3)), "num_layers": 2, "window_size": 4}
     if "num_units" in parameters:
         few["num_units"] = (1,) * len(parameters["num_units"].default)
     return {"features": features} | {name: value for name, value in few.items() if name in parameters}

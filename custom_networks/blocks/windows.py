@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
+import torch
 from torch import Tensor
 
 
@@ -10,7 +10,7 @@ def fold_windows(x: Tensor, counts: list[int], size: list[int]) -> Tensor:
     """Cut a map into windows, the window being the slowest index of the batch.
 
     Args:
-        x: ``(B, C, *S)``; zeros are added at its far border to fill the last windows.
+        x: ``(B, C, *S)``; its far border is repeated to fill the last windows.
         counts: windows per axis, in raster order in the batch.
         size: voxels of a window per axis; ``counts * size`` is at least S.
 
@@ -18,19 +18,17 @@ def fold_windows(x: Tensor, counts: list[int], size: list[int]) -> Tensor:
         ``(B, C, *S)`` to ``(G B, C, *size)``, G the product of ``counts``.
 
     Example:
-        >>> import torch
         >>> fold_windows(torch.arange(4.0).view(1, 1, 1, 4), [1, 2], [1, 2])[:, 0, 0]
         tensor([[0., 1.],
                 [2., 3.]])
     """
-    dims = len(size)
-    padding: list[int] = []
-    for axis in range(dims - 1, -1, -1):
-        padding += [0, counts[axis] * size[axis] - x.shape[2 + axis]]
-    y = F.pad(x, padding)
-    for axis in range(dims - 1, -1, -1):
-        y = y.unflatten(2 + axis, [counts[axis], size[axis]])
-    if dims == 2:
+    y = x
+    for axis in range(len(size) - 1, -1, -1):
+        count, window = counts[axis], size[axis]
+        first = window * torch.arange(count, device=x.device)
+        index = (first[:, None] + torch.arange(window, device=x.device)).clamp(max=x.shape[2 + axis] - 1)
+        y = y.index_select(2 + axis, index.flatten()).unflatten(2 + axis, [count, window])
+    if len(size) == 2:
         return y.permute(2, 4, 0, 1, 3, 5).flatten(0, 2)
     return y.permute(2, 4, 6, 0, 1, 3, 5, 7).flatten(0, 3)
 
@@ -47,12 +45,16 @@ def unfold_windows(windows: Tensor, counts: list[int], size: list[int]) -> Tenso
         ``(G B, C, *w)`` to ``(B, C, *S)``.
 
     Example:
-        >>> import torch
         >>> unfold_windows(torch.arange(4.0).view(2, 1, 1, 2), [1, 2], [1, 3])
         tensor([[[[0., 1., 2.]]]])
     """
     if len(size) == 2:
         y = windows.unflatten(0, [counts[0], counts[1], -1]).permute(2, 3, 0, 4, 1, 5)
-        return y.flatten(4, 5).flatten(2, 3)[:, :, : size[0], : size[1]]
-    y = windows.unflatten(0, [counts[0], counts[1], counts[2], -1]).permute(3, 4, 0, 5, 1, 6, 2, 7)
-    return y.flatten(6, 7).flatten(4, 5).flatten(2, 3)[:, :, : size[0], : size[1], : size[2]]
+        y = y.flatten(4, 5).flatten(2, 3)
+    else:
+        y = windows.unflatten(0, [counts[0], counts[1], counts[2], -1]).permute(3, 4, 0, 5, 1, 6, 2, 7)
+        y = y.flatten(6, 7).flatten(4, 5).flatten(2, 3)
+    for axis, length in enumerate(size):
+        # Not a slice: an exported graph would ask whether it is one, and take the answer as given.
+        y = y.index_select(2 + axis, torch.arange(length, device=y.device))
+    return y

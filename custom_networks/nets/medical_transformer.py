@@ -27,7 +27,7 @@ class MedicalTransformer(Segmenter):
     first levels and l of all levels, ending in maps of :math:`f_0` channels on their grid::
 
         x (B, n, *S) -+-> global branch, global_levels levels -------------------------------> (B, f0, *S) -+
-                      +-> zeros to G windows (G B, n, *w) -> local branch, all levels -> join, cut to S ----+-> W, relu
+                      +-> cut to G windows (G B, n, *w)   -> local branch, all levels -> join, cut to S --+-> W, relu
                                                                                                   -> head -> logits
 
     All windows go through the local branch in one batch. Batch norm, where it is asked for, treats them as if they came
@@ -35,9 +35,9 @@ class MedicalTransformer(Segmenter):
 
     The default is the paper's network; ``form="ungated", local_form="ungated"`` is its LoGo.
 
-    Differs from the paper: three dimensions (or two); windows by number or size for any image (the released code cuts
-    windows of 32 pixels whatever the image), their size rounded up so that the local branch fits, with at least two
-    voxels per axis on its coarsest grid; the branches' differences.
+    Differs from the paper: three dimensions (or two); windows of any size or number for any image (the released code
+    cuts 4x4 windows of 32 pixels whatever the image); the local stem is as narrow as the global one (the released code
+    gives it the width that the global branch ends with, 64 for 8); the branches' differences.
 
     Args:
         spatial_dims: 2 or 3.
@@ -52,9 +52,10 @@ class MedicalTransformer(Segmenter):
             per axis.
         num_units: axial blocks of each level but the first; the global branch takes the first of them.
         global_levels: levels of blocks of the global branch, at most ``len(features) - 1``.
-        window_grid: windows per axis: one integer, or one per axis.
-        window_size: voxels of a window per axis, instead of ``window_grid``: one integer, or one per axis, multiples of
-            the product of that axis's strides and ``stem_pool``.
+        window_size: voxels of a window per axis: one integer, or one per axis. Rounded up to a multiple of the product
+            of that axis's strides and ``stem_pool``, and doubled on the last axis if the coarsest grid had one voxel.
+        window_grid: windows per axis, instead of ``window_size``: one integer, or one per axis. Their size then follows
+            from the image's, rounded up in the same way. To export a network with dynamic sizes use ``window_size``.
         branches: the branches to build, any of "global" and "local".
         attention: the branches that have attention; the others have the identity in its place.
         form: the global branch's attention: "gated", "released" (gates as in the published code), "ungated" or
@@ -78,7 +79,7 @@ class MedicalTransformer(Segmenter):
         ValueError: if an argument does not fit the others, or an input does not fit the network.
 
     Example:
-        >>> net = MedicalTransformer(3, 1, 3, features=(4, 8, 16, 16), num_units=(1, 1, 1), window_grid=2)
+        >>> net = MedicalTransformer(3, 1, 3, features=(4, 8, 16, 16), num_units=(1, 1, 1), window_size=16)
         >>> net(torch.zeros(1, 1, 8, 12, 16)).shape
         torch.Size([1, 3, 8, 12, 16])
 
@@ -107,8 +108,8 @@ class MedicalTransformer(Segmenter):
         stem_pool: int | Sequence[int] = 1,
         num_units: Sequence[int] = (1, 2, 4, 1),
         global_levels: int = 2,
-        window_grid: int | Sequence[int] = 4,
-        window_size: int | Sequence[int] | None = None,
+        window_size: int | Sequence[int] = 32,
+        window_grid: int | Sequence[int] | None = None,
         branches: Sequence[str] = BRANCHES,
         attention: Sequence[str] = BRANCHES,
         form: str = "gated",
@@ -142,21 +143,11 @@ class MedicalTransformer(Segmenter):
         pool = per_axis(stem_pool, spatial_dims, "stem_pool")
         super().__init__(in_channels, [*steps[:global_levels], pool], deep_supervision)
         self.unit_size = [prod(step) for step in zip(*steps, pool, strict=True)]
-        self.window_grid = list(per_axis(window_grid, spatial_dims, "window_grid"))
+        self.window_size = self._fitting(list(per_axis(window_size, spatial_dims, "window_size")))
+        self.by_number = window_grid is not None
+        self.window_grid = list(per_axis(1 if window_grid is None else window_grid, spatial_dims, "window_grid"))
         grid = per_axis(position_grid, spatial_dims, "position_grid")
-        window_positions = [-(-g // c) for g, c in zip(grid, self.window_grid, strict=True)]
-        self.window_size = [0] * spatial_dims  # as many voxels as it takes for window_grid
-        if window_size is not None:
-            self.window_size = list(per_axis(window_size, spatial_dims, "window_size"))
-            window_positions = self.window_size
-            fitting = [-(-w // u) * u for w, u in zip(self.window_size, self.unit_size, strict=True)]
-            if fitting == self.unit_size:
-                fitting = [2 * u for u in fitting]
-            if fitting != self.window_size:
-                raise ValueError(
-                    f"window_size must be a multiple of {tuple(self.unit_size)}, larger on one axis at least, "
-                    f"got {window_size}; use for example {tuple(fitting)}"
-                )
+        window_positions = self._windows(list(grid))[1]
 
         def branch(name: str, depth: int, form: str, positions: Sequence[int]) -> AxialBranch | None:
             if name not in branches:
@@ -186,18 +177,21 @@ class MedicalTransformer(Segmenter):
         )
         self.add_heads(spatial_dims, features[:global_levels], out_channels)
 
+    def _fitting(self, size: list[int]) -> list[int]:
+        """Return the size rounded up to one that the local branch can take: two voxels or more on its coarsest grid."""
+        fitting = [(size[axis] + unit - 1) // unit * unit for axis, unit in enumerate(self.unit_size)]
+        if fitting == self.unit_size:
+            fitting[-1] *= 2
+        return fitting
+
     def _windows(self, size: list[int]) -> tuple[list[int], list[int]]:
         """Return number and size of the windows per axis for an image of that size."""
-        window = self.window_size
-        if window[0] > 0:
-            return [(s + window[axis] - 1) // window[axis] for axis, s in enumerate(size)], window
-        fitting: list[int] = []
-        for axis, s in enumerate(size):
-            count, unit = self.window_grid[axis], self.unit_size[axis]
-            units = (s + count * unit - 1) // (count * unit)
-            # One unit becomes two: one voxel on the coarsest grid could not be normalised.
-            fitting.append(unit * (units + 1 // units) if unit > 1 else units)
-        return self.window_grid, fitting
+        if self.by_number:
+            shares = [(s + self.window_grid[axis] - 1) // self.window_grid[axis] for axis, s in enumerate(size)]
+            return self.window_grid, self._fitting(shares)
+        return [(s + self.window_size[axis] - 1) // self.window_size[axis] for axis, s in enumerate(size)], (
+            self.window_size
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits, see the class.
