@@ -7,7 +7,8 @@ import itertools
 import torch
 from torch import Tensor
 
-from tests.references import State, below, convolve, softmax
+from tests.references import State, below, convolve, max_pool, resize, softmax
+from tests.transformer_references import numbered
 
 MOMENTUM = 0.1
 Steps = tuple[int, ...]
@@ -104,10 +105,11 @@ def axial_block(
 ) -> Tensor:
     """relu(P x + norm W_2 relu A_3 A_2 A_1 relu norm W_1 x), an axis of one voxel or without weights left out."""
     y = unit(x, state, "reduce", training).clamp(min=0)
+    heads = max(n for n in range(1, groups + 1) if groups % n == 0 and y.shape[1] // 2 % n == 0)
     for axis in range(x.dim() - 2):
         layer = below(state, f"axes.{axis}")
         if layer and y.shape[2 + axis] > 1:
-            y = axial_attention(y, layer, axis, groups, released=released, training=training)
+            y = axial_attention(y, layer, axis, heads, released=released, training=training)
     y = unit(mean_pool(y, strides).clamp(min=0), state, "expand", training)
     shortcut = "shortcut.conv.weight" in state
     return ((unit(x, state, "shortcut", training, strides) if shortcut else x) + y).clamp(min=0)
@@ -130,3 +132,94 @@ def layer_names(state: State) -> State:
     if gates[0] in state:
         found["gates"] = torch.stack([state[gate] for gate in gates])
     return found
+
+
+def axial_branch(
+    x: Tensor,
+    state: State,
+    strides: list[Steps],
+    groups: int,
+    *,
+    pool: Steps | None = None,
+    released: bool = False,
+    training: bool = False,
+) -> list[Tensor]:
+    """Return the decoder's maps, coarsest first; blocks whose level has strides have them in its first one."""
+    y = unit(x, state, "reader", training, strides[0]).clamp(min=0)
+    y = y if pool is None else max_pool(y, pool)
+    for i in range(2):
+        y = unit(y, state, f"stem.{i}", training).clamp(min=0)
+    maps = [x]
+    for level in range(len(strides)):
+        for i, block in enumerate(numbered(state, f"stages.{level}")):
+            steps = strides[level] if level and i == 0 else (1,) * len(strides[level])
+            y = axial_block(y, block, groups, steps, released=released, training=training)
+        maps.append(y)
+
+    def up(y: Tensor, name: str, size: Steps, steps: Steps | None = None) -> Tensor:
+        y = convolve(y, state[f"{name}.conv.weight"])[(..., *(slice(None, None, s) for s in steps or (1,) * len(size)))]
+        return resize(y + state[f"{name}.conv.bias"].view(-1, *(1,) * len(size)), size).clamp(min=0)
+
+    if "bottom.0.conv.weight" in state:
+        y = y + up(y, "bottom.0", y.shape[2:], strides[-1])
+    outputs = []
+    for i, skip in enumerate(maps[-2::-1]):
+        y = up(y, f"decoder.{i}", skip.shape[2:])
+        y = y if skip is x else y + skip
+        outputs.append(y)
+    return outputs
+
+
+def stacked_logits(outputs: list[Tensor], state: State) -> Tensor:
+    """Return the logits of every map on the finest grid, finest first: ``(B, levels, C, *S)``."""
+    size = outputs[-1].shape[2:]
+
+    def head(y: Tensor, name: str) -> Tensor:
+        return pointwise(y, state[f"{name}.weight"]) + state[f"{name}.bias"].view(-1, *(1,) * len(size))
+
+    logits = [head(outputs[-1], "head")]
+    for i, y in reversed(list(enumerate(outputs[:-1]))):
+        if f"auxiliary_heads.{i}.weight" in state:
+            logits.append(resize(head(y, f"auxiliary_heads.{i}"), size))
+    return torch.stack(logits, dim=1)
+
+
+def windows(x: Tensor, size: Steps) -> list[tuple[Steps, Tensor]]:
+    """Return place and content of every window in raster order; beyond the border it repeats the last voxel."""
+    found = []
+    for place in itertools.product(*(range(0, s, w) for s, w in zip(x.shape[2:], size, strict=True))):
+        window = x
+        for axis, (start, length) in enumerate(zip(place, size, strict=True), start=2):
+            index = [min(start + i, x.shape[axis] - 1) for i in range(length)]
+            window = window.index_select(axis, torch.tensor(index))
+        found.append((place, window))
+    return found
+
+
+def medical_transformer(
+    x: Tensor,
+    state: State,
+    strides: list[Steps],
+    groups: int,
+    size: Steps,
+    *,
+    global_levels: int = 2,
+    released: bool = False,
+    training: bool = False,
+) -> Tensor:
+    """Return the logits of every supervised map: one pass per window, one after the other."""
+    outputs: list[Tensor] = []
+    fused = 0
+    shared, local = below(state, "global_branch"), below(state, "local_branch")
+    if shared:
+        outputs = axial_branch(x, shared, strides[:global_levels], groups, released=released, training=training)
+        fused = outputs.pop()
+    if local:
+        joined = x.new_empty(x.shape[0], state["fuse.conv.weight"].shape[1], *x.shape[2:])
+        for place, window in windows(x, size):
+            y = axial_branch(window, local, strides, groups, released=released, training=training)[-1]
+            box = tuple(slice(p, min(p + w, s)) for p, w, s in zip(place, size, x.shape[2:], strict=True))
+            joined[(..., *box)] = y[(..., *(slice(b.stop - b.start) for b in box))]
+        fused = fused + joined
+    fused = convolve(fused, state["fuse.conv.weight"]) + state["fuse.conv.bias"].view(-1, *(1,) * len(size))
+    return stacked_logits([*outputs, fused.clamp(min=0)], state)

@@ -54,8 +54,8 @@ class MedicalTransformer(Segmenter):
         global_levels: levels of blocks of the global branch, at most ``len(features) - 1``.
         window_size: voxels of a window per axis: one integer, or one per axis. Rounded up to a multiple of the product
             of that axis's strides and ``stem_pool``, and doubled on the last axis if the coarsest grid had one voxel.
-        window_grid: windows per axis, instead of ``window_size``: one integer, or one per axis. Their size then follows
-            from the image's, rounded up in the same way. To export a network with dynamic sizes use ``window_size``.
+        window_grid: windows per axis at most, instead of ``window_size``: one integer, or one per axis. Their size
+            follows from the image's, rounded up in the same way. To export a network with dynamic sizes use ``window_size``.
         branches: the branches to build, any of "global" and "local".
         attention: the branches that have attention; the others have the identity in its place.
         form: the global branch's attention: "gated", "released" (gates as in the published code), "ungated" or
@@ -186,12 +186,11 @@ class MedicalTransformer(Segmenter):
 
     def _windows(self, size: list[int]) -> tuple[list[int], list[int]]:
         """Return number and size of the windows per axis for an image of that size."""
+        window = self.window_size
         if self.by_number:
-            shares = [(s + self.window_grid[axis] - 1) // self.window_grid[axis] for axis, s in enumerate(size)]
-            return self.window_grid, self._fitting(shares)
-        return [(s + self.window_size[axis] - 1) // self.window_size[axis] for axis, s in enumerate(size)], (
-            self.window_size
-        )
+            grid = self.window_grid
+            window = self._fitting([(s + grid[axis] - 1) // grid[axis] for axis, s in enumerate(size)])
+        return [(s + window[axis] - 1) // window[axis] for axis, s in enumerate(size)], window
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits, see the class.

@@ -1,0 +1,140 @@
+"""MedicalTransformer against a functional forward that loops over the windows, and its own documentation."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from custom_networks.blocks import GatedAxialAttention, fold_windows, unfold_windows
+from custom_networks.nets import MedicalTransformer
+from tests import axial_references
+from tests.modules import randomised
+from tests.nets.test_axial_unet import count
+
+SMALL = {"features": (4, 8, 12, 16), "num_units": (1, 2, 1), "strides": (2, 2, 1), "groups": 2, "position_grid": 8}
+STEPS = [(2, 2, 2), (2, 2, 2), (1, 1, 1)]
+CASES = {
+    "by size": ((8, 16, 8), {"window_size": 8}, STEPS, (8, 8, 8)),
+    "cut off": ((8, 12, 16), {"window_size": (4, 8, 10)}, STEPS, (4, 8, 12)),
+    "one unit": ((4, 8, 16), {"window_size": 2}, STEPS, (4, 4, 8)),
+    "by number": ((8, 16, 12), {"window_grid": (2, 3, 1)}, STEPS, (4, 8, 12)),
+    "2d": ((8, 12), {"window_grid": 2}, [(2, 2), (2, 2), (1, 1)], (4, 8)),
+    "released": ((8, 8, 16), {"window_size": 8, "form": "released"}, STEPS, (8, 8, 8)),
+    "LoGo": ((8, 8, 16), {"window_size": 8, "form": "ungated", "local_form": "ungated"}, STEPS, (8, 8, 8)),
+    "no attention": ((8, 8, 16), {"window_size": 8, "attention": ()}, STEPS, (8, 8, 8)),
+    "global attention": ((8, 8, 16), {"window_size": 8, "attention": ("global",)}, STEPS, (8, 8, 8)),
+    "global": ((8, 8, 16), {"branches": ("global",)}, STEPS, (8, 8, 8)),
+    "local": ((8, 8, 16), {"branches": ("local",), "window_size": 8}, STEPS, (8, 8, 8)),
+    "anisotropic": (
+        (3, 8, 12),
+        {"strides": [(1, 2, 2), (1, 2, 1), (1, 1, 2)], "kernel_size": [(1, 3, 3), 3, 3, 1], "window_size": (2, 8, 4)},
+        [(1, 2, 2), (1, 2, 1), (1, 1, 2)],
+        (2, 8, 4),
+    ),
+}
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
+@pytest.mark.parametrize("norm", ["batch", ("instance", {"affine": True})], ids=["batch", "instance"])
+@pytest.mark.parametrize(("size", "kwargs", "strides", "window"), CASES.values(), ids=CASES.keys())
+def test_equals_one_pass_per_window(size, kwargs, strides, window, norm, training):
+    net = randomised(MedicalTransformer(len(size), 2, 3, norm=norm, **SMALL | kwargs), 0.3).train(training)
+    state = {name: value.clone() for name, value in net.state_dict().items()}
+    x = torch.randn(2, 2, *size, dtype=torch.float64)
+    released = kwargs.get("form") == "released"
+    want = axial_references.medical_transformer(x, state, strides, 2, window, released=released, training=training)
+    assert want.shape[1] == 1
+    torch.testing.assert_close(net(x), want[:, 0], rtol=1e-6, atol=1e-6)
+    for name, buffer in net.named_buffers():
+        torch.testing.assert_close(buffer, state[name], rtol=1e-6, atol=1e-7, msg=lambda m, n=name: n + m)
+
+
+def test_deep_supervision_equals_the_functional_forward():
+    net = randomised(MedicalTransformer(3, 1, 3, **SMALL, window_size=8, global_levels=3, deep_supervision=True), 0.3)
+    x = torch.randn(1, 1, 16, 8, 8, dtype=torch.float64)
+    want = axial_references.medical_transformer(x, net.state_dict(), STEPS, 2, (8, 8, 8), global_levels=3)
+    assert want.shape == (1, 3, 3, 16, 8, 8)
+    torch.testing.assert_close(net.train()(x), want, rtol=1e-7, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("size", "counts"), [((4, 6), (2, 2)), ((3, 6, 5), (2, 2, 3)), ((4, 2, 3), (1, 1, 1))], ids=str
+)
+def test_windows_and_back(size, counts):
+    window = [-(-s // c) for s, c in zip(size, counts, strict=True)]
+    x = torch.randn(2, 3, *size)
+    folded = fold_windows(x, list(counts), window)
+    want = torch.cat([content for _, content in axial_references.windows(x, tuple(window))])
+    assert torch.equal(folded, want)
+    assert torch.equal(unfold_windows(folded, list(counts), list(size)), x)
+
+
+def test_tables_of_the_branches():
+    for kwargs, lengths in ({"window_size": 8}, [4, 4, 2]), ({"window_grid": 2, "position_grid": 16}, [4, 4, 2]):
+        net = MedicalTransformer(**SMALL | {"position_grid": 16} | kwargs, local_form="gated")
+        layers = [m for m in net.global_branch.modules() if isinstance(m, GatedAxialAttention)]
+        assert [(len(m.table) + 1) // 2 for m in layers[::3]] == [8, 8, 4]
+        layers = [m for m in net.local_branch.modules() if isinstance(m, GatedAxialAttention)]
+        assert [(len(m.table) + 1) // 2 for m in layers[::3]] == [*lengths, 2]
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("deep", [False, True])
+def test_parameter_count(dims, deep):
+    f, units = (4, 8, 16, 32), (2, 1, 2)
+    net = MedicalTransformer(dims, 2, 5, features=f, num_units=units, groups=4, position_grid=16, deep_supervision=deep)
+    want = count(dims, f[:3], 2, 5, units[:2], 16, groups=4, bottom=False, deep=int(deep))
+    want += count(dims, f, 2, 0, units, 16, groups=4, positions=False)
+    assert sum(p.numel() for p in net.parameters()) == want + 3**dims * f[0] ** 2 + f[0]
+
+
+@pytest.mark.parametrize(
+    ("form", "local_form", "published", "unused"),
+    [("gated", "position_free", 1_553_084, 35_536 + 8 * 2 * 8), ("ungated", "ungated", 1_522_476, 8 * 2 * 24)],
+)
+def test_the_default_in_2d_is_the_network_of_the_paper(form, local_form, published, unused):
+    """At 128x128, but for what is unused there (34 of a head, shifts of logits, idle convolutions) and a stem's width.
+
+    The published local stem has 64 channels, the width that the global branch happens to end with, instead of 8.
+    """
+    net = MedicalTransformer(2, 1, 2, form=form, local_form=local_form, position_grid=128, window_size=32)
+    wide = (64 - 8) * (7**2 + 2 * 9 * 128 + 4 + 16 + 32)
+    unused += 34 + 3 * 2 * 24
+    assert sum(p.numel() for p in net.parameters()) == published - wide - unused
+
+
+@pytest.mark.parametrize(("size", "kwargs"), [((8, 20, 12), {}), ((12, 40, 24), {"window_grid": 2})], ids=str)
+def test_forward_and_backward_at_any_size(size, kwargs):
+    torch.manual_seed(0)
+    net = MedicalTransformer(**SMALL | {"num_units": (1, 1, 1)} | kwargs, checkpoint=True)
+    net(torch.randn(1, 1, *size)).square().mean().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+
+
+BAD = {
+    "dims": ({"spatial_dims": 4}, "spatial_dims must be 2 or 3, got 4"),
+    "levels": ({"features": (8,)}, r"features must name at least 2 levels, got \(8,\); add a level"),
+    "global": ({"global_levels": 4}, "global_levels must lie between 1 and 3 for these features, got 4; use"),
+    "no-global": ({"global_levels": 0}, "global_levels must lie between 1 and 3 for these features, got 0; use"),
+    "deep": (
+        {"global_levels": 1, "deep_supervision": True},
+        "deep_supervision needs a global branch of 2 levels, got 1",
+    ),
+    "deep-local": (
+        {"branches": ("local",), "deep_supervision": True},
+        r"deep_supervision needs a global branch .* branches \('local',\); raise global_levels or",
+    ),
+    "branches": ({"branches": ()}, r"branches must hold one or both of \('global', 'local'\), got \(\); leave out"),
+    "branch": ({"branches": ("middle",)}, r"branches must hold one or both of .* got \('middle',\)"),
+    "attention": ({"attention": ("gate",)}, r"attention must hold only \('global', 'local'\), got \['gate'\]"),
+    "windows": ({"window_size": (8, 8)}, r"window_size must be a positive integer or 3 .* got \(8, 8\)"),
+    "grid": ({"window_grid": 0}, "window_grid must be a positive integer or 3 .* got 0"),
+    "units": ({"num_units": (1, 1)}, r"num_units must be 3 positive integers .* got \(1, 1\)"),
+    "form": ({"local_form": "post"}, r"form must be one of \('gated', .* got 'post'; choose one"),
+}
+
+
+@pytest.mark.parametrize(("kwargs", "message"), BAD.values(), ids=BAD.keys())
+def test_bad_arguments(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        MedicalTransformer(**SMALL | kwargs)
