@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from custom_networks.blocks import GatedAxialAttention, fold_windows, unfold_windows
+from custom_networks.blocks import GatedAxialAttention
 from custom_networks.nets import MedicalTransformer
 from tests import axial_references
 from tests.modules import randomised
@@ -55,18 +55,6 @@ def test_deep_supervision_equals_the_functional_forward():
     want = axial_references.medical_transformer(x, net.state_dict(), STEPS, 2, (8, 8, 8), global_levels=3)
     assert want.shape == (1, 3, 3, 16, 8, 8)
     torch.testing.assert_close(net.train()(x), want, rtol=1e-7, atol=1e-7)
-
-
-@pytest.mark.parametrize(
-    ("size", "counts"), [((4, 6), (2, 2)), ((3, 6, 5), (2, 2, 3)), ((4, 2, 3), (1, 1, 1))], ids=str
-)
-def test_windows_and_back(size, counts):
-    window = [-(-s // c) for s, c in zip(size, counts, strict=True)]
-    x = torch.randn(2, 3, *size)
-    folded = fold_windows(x, list(counts), window)
-    want = torch.cat([content for _, content in axial_references.windows(x, tuple(window))])
-    assert torch.equal(folded, want)
-    assert torch.equal(unfold_windows(folded, list(counts), list(size)), x)
 
 
 def test_tables_of_the_branches():
