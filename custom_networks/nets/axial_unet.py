@@ -69,7 +69,8 @@ class AxialUnet(Segmenter):
     Cost:
         The parameters of the branch, ``(f[0]+1) out_channels`` for the head and ``(f[l]+1) out_channels`` for each
         auxiliary head, l = 1 to L-2. A training step stores one map of logits per attention: for a sample of 64x64x64
-        voxels, with the default arguments, 24 MiB times 8 heads for each of the 9 attentions on the stem's grid.
+        voxels, with the default arguments, 4 MiB times 8 heads for each of the 6 attentions on the stem's grid, with
+        ``stem_pool=2`` a sixteenth of it.
 
     References:
         J. M. J. Valanarasu et al., "Medical Transformer: Gated Axial-Attention for Medical Image Segmentation", MICCAI

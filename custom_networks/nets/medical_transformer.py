@@ -55,7 +55,8 @@ class MedicalTransformer(Segmenter):
         window_size: voxels of a window per axis: one integer, or one per axis. Rounded up to a multiple of the product
             of that axis's strides and ``stem_pool``, and doubled on the last axis if the coarsest grid had one voxel.
         window_grid: windows per axis at most, instead of ``window_size``: one integer, or one per axis. Their size
-            follows from the image's, rounded up in the same way. To export a network with dynamic sizes use ``window_size``.
+            follows from the image's, rounded up in the same way. For exports with dynamic sizes use
+            ``window_size``.
         branches: the branches to build, any of "global" and "local".
         attention: the branches that have attention; the others have the identity in its place.
         form: the global branch's attention: "gated", "released" (gates as in the published code), "ungated" or
@@ -87,8 +88,8 @@ class MedicalTransformer(Segmenter):
         The parameters of the two branches, the global one without ``bottom``; ``k[0] f[0]^2 + f[0]`` for W and
         ``(f[0]+1) out_channels`` for the head; ``(f[l]+1) out_channels`` for each auxiliary head, l = 1 to
         ``global_levels - 1``. A training step stores one map of logits per attention with positions: for a sample of
-        64x64x64 voxels, with the default arguments, 24 MiB times 8 heads for each of the 6 global attentions on the
-        stem's grid, an eighth of it with ``stem_pool=2`` to the power 4/3.
+        64x64x64 voxels, with the default arguments, 4 MiB times 8 heads for each of the 6 global attentions on the
+        stem's grid, with ``stem_pool=2`` a sixteenth of it.
 
     References:
         J. M. J. Valanarasu et al., "Medical Transformer: Gated Axial-Attention for Medical Image Segmentation", MICCAI
