@@ -1,0 +1,63 @@
+"""AxialBranch against its formula at any size, and windows in its batch against a loop over them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from custom_networks.blocks import AxialBranch
+from tests import axial_references
+from tests.modules import randomised
+
+SMALL = {"features": (4, 8, 12), "num_units": (1, 2), "groups": 2, "position_grid": 8}
+NORMS = {"batch": "batch", "instance": ("instance", {"affine": True})}
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
+@pytest.mark.parametrize("norm", NORMS.values(), ids=NORMS.keys())
+@pytest.mark.parametrize(
+    ("size", "options", "pool"),
+    [
+        ((7, 10, 5), {}, None),
+        ((9, 6), {"bottom": False}, None),
+        ((6, 9, 8), {"form": "released", "stem_pool": (1, 2, 1)}, (1, 2, 1)),
+    ],
+    ids=["odd", "without bottom", "pooled and released"],
+)
+def test_equals_the_formula_at_any_size(size, options, pool, norm, training):
+    branch = randomised(AxialBranch(len(size), 2, norm=norm, **SMALL | options), 0.3).train(training)
+    state = {name: value.clone() for name, value in branch.state_dict().items()}
+    x = torch.randn(2, 2, *size, dtype=torch.float64)
+    released = options.get("form") == "released"
+    strides = [(2,) * len(size)] * 2
+    want = axial_references.axial_branch(x, state, strides, 2, pool=pool, released=released, training=training)
+    got = branch(x)
+    assert [y.shape[1] for y in got] == [8, 4]
+    assert got[-1].shape[2:] == size
+    for y, z in zip(got, want, strict=True):
+        torch.testing.assert_close(y, z, rtol=1e-7, atol=1e-7)
+    for name, buffer in branch.named_buffers():
+        torch.testing.assert_close(buffer, state[name], msg=lambda m, n=name: n + m)
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
+@pytest.mark.parametrize("norm", NORMS.values(), ids=NORMS.keys())
+@pytest.mark.parametrize("form", ["position_free", "gated"])
+def test_windows_in_the_batch_equal_a_loop_over_them(form, norm, training):
+    folded, looped = (
+        randomised(AxialBranch(3, 1, norm=norm, form=form, **SMALL), 0.3).train(training) for _ in range(2)
+    )
+    looped.load_state_dict(folded.state_dict())
+    x = torch.randn(4, 1, 8, 4, 8, dtype=torch.float64) * torch.arange(1, 5).view(-1, 1, 1, 1, 1)
+    mine, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
+    got = folded(mine, windows=2)
+    want = [torch.cat(maps) for maps in zip(*(looped(window) for window in theirs.chunk(2)), strict=True)]
+    for y, z in zip(got, want, strict=True):
+        torch.testing.assert_close(y, z, rtol=1e-7, atol=1e-7)
+    for maps in (got, want):
+        maps[-1].square().sum().backward()
+    torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-5, atol=1e-7)
+    for (name, one), other in zip(folded.named_parameters(), looped.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-5, atol=1e-6, msg=lambda m, n=name: n + m)
+    for (name, one), other in zip(folded.named_buffers(), looped.buffers(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-8, msg=lambda m, n=name: n + m)
