@@ -9,6 +9,7 @@ from custom_networks.workflow.data_list import inference_data_list, segmentation
 from custom_networks.workflow.deep_supervision import StackedDeepSupervisionLoss
 from custom_networks.workflow.errors import report_errors
 from custom_networks.workflow.evaluation import SegmentationReport
+from custom_networks.workflow.gate_warm_up import GateWarmUp
 from custom_networks.workflow.optimizers import adan
 from custom_networks.workflow.patch_checks import check_patches, class_weights
 from custom_networks.workflow.processes import end_processes, start_processes
@@ -19,6 +20,7 @@ __all__ = [
     "AutocastInferer",
     "BestCheckpoint",
     "ClassificationReport",
+    "GateWarmUp",
     "LastEpochValidation",
     "MirrorInferer",
     "MirrorSlidingWindowInferer",

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
+from monai.bundle import ConfigParser
 
 from tests.records import record
-from tests.synthetic import ROOT
+from tests.synthetic import ROOT, SEGMENTATION
 from tools import bundles
 from tools.__main__ import main
 from tools.recipes.formatting import to_json
+from tools.recipes.segmentation.train import train
 
 VALUES = [
     {},
@@ -46,6 +49,19 @@ def test_every_specification_is_a_folder_and_the_reverse():
     folders = {path.parents[1].name for path in ROOT.glob("bundles/*/configs/metadata.json")}
     assert len(names) == len(set(names))
     assert set(names) == folders
+
+
+def test_gates_are_warmed_up_in_a_bundle_that_says_so_and_in_no_other():
+    names = [path.name for path in SEGMENTATION]
+    plain = next(bundle for bundle in bundles.all_bundles() if bundle.name in names)
+    gated = train(replace(plain, knobs={**plain.knobs, "gate_warm_up_epochs": 2}))
+    without = train(replace(plain, knobs={k: v for k, v in plain.knobs.items() if k != "gate_warm_up_epochs"}))
+    assert gated.pop("gate_warm_up_epochs") == 2
+    handler = gated["train"]["handlers"].pop()
+    assert gated == without
+    parser = ConfigParser({"code_path": "", "network": {"_target_": "torch.nn.Identity"}, "handler": handler})
+    parser["gate_warm_up_epochs"] = 2
+    assert parser.get_parsed_content("handler").epochs == 2
 
 
 @pytest.fixture

@@ -31,7 +31,11 @@ def _one_by_one(dataset: str) -> dict[str, Any]:
 
 
 def training(
-    data: dict[str, Any], keys: Sequence[str], deterministic: list[dict[str, Any]], random: list[dict[str, Any]]
+    data: dict[str, Any],
+    keys: Sequence[str],
+    deterministic: list[dict[str, Any]],
+    random: list[dict[str, Any]],
+    handlers: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
     """Return the section "train".
 
@@ -40,6 +44,7 @@ def training(
         keys: "image", or "image" and "label": what is flipped.
         deterministic: transforms whose result is cached.
         random: augmentation.
+        handlers: handlers of the trainer beside those of every training.
     """
     return {
         "deterministic_transforms": deterministic,
@@ -78,6 +83,7 @@ def training(
                 "tag_name": "train_loss",
                 "output_transform": "$monai.handlers.from_engine(['loss'], first=True)",
             },
+            *handlers,
         ],
         "trainer": {
             "_target_": "SupervisedTrainer",

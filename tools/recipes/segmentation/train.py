@@ -13,7 +13,7 @@ BOTH = ["image", "label"]
 KNOBS = (
     "dataset_dir output_dir ckpt_dir in_channels label_names spacing patch_size epochs val_interval batch_size "
     "learning_rate amp seed num_workers cache_rate fold mirror_axes largest_component image_glob label_glob folds_file "
-    "device resume_ckpt finetune_ckpt"
+    "device resume_ckpt finetune_ckpt gate_warm_up_epochs"
 ).split()
 
 
@@ -85,6 +85,17 @@ def loss(name: str) -> dict[str, Any]:
     )
 
 
+def gate_warm_up(bundle: Bundle) -> list[dict[str, Any]]:
+    """Return the handler that keeps gates still at first, for a bundle that says for how many epochs, else nothing.
+
+    Args:
+        bundle: the specification; its knob ``gate_warm_up_epochs``.
+    """
+    if "gate_warm_up_epochs" not in bundle.knobs:
+        return []
+    return [ours("GateWarmUp", network="@network", epochs="@gate_warm_up_epochs")]
+
+
 def train(bundle: Bundle) -> dict[str, Any]:
     """Return train.json.
 
@@ -102,7 +113,9 @@ def train(bundle: Bundle) -> dict[str, Any]:
         bundle,
         KNOBS,
         loss=loss("DiceCELoss"),
-        train=training(_data("training"), BOTH, [*preprocessing(BOTH, BOTH), as_tensors], augmentation()),
+        train=training(
+            _data("training"), BOTH, [*preprocessing(BOTH, BOTH), as_tensors], augmentation(), gate_warm_up(bundle)
+        ),
         validate=validation(
             _data("validation"),
             preprocessing(BOTH, ["image"]),
