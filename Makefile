@@ -55,6 +55,7 @@ bench: $(INSTALLED)
 	$(BENCH) --section attention_unet --output docs/benchmarks/attention_unet.json $(ATTENTION_UNET) '$(MONAI_ATTENTION_UNET)'
 	$(BENCH) --section transunet --output docs/benchmarks/transunet.json $(TRANSUNET) '$(MONAI_UNETR)' '$(MONAI_SWIN_UNETR)'
 	$(BIN)/python -m tools bench attention
+	$(BIN)/python -m tools bench axial
 
 clean:
 	rm -rf build dist demo_output eval site htmlcov .cache .coverage .coverage.* .hypothesis .import_linter_cache \

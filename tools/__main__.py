@@ -23,7 +23,11 @@ COMMANDS: dict[str, str | dict[str, str]] = {
         "convert": "tools.medmnist:convert",
     },
     "demo": "tools.demo:demo",
-    "bench": {"": "tools.bench:bench", "attention": "tools.bench_attention:bench_attention"},
+    "bench": {
+        "": "tools.bench:bench",
+        "attention": "tools.bench_attention:bench_attention",
+        "axial": "tools.bench_axial:bench_axial",
+    },
     "reference": "tools.attention_reference:reference",
     "ablate": {"": "tools.ablate:ablate", "cost": "tools.ablate_cost:ablate_cost"},
     "adapt": "tools.adapt:adapt",
@@ -32,6 +36,7 @@ COMMANDS: dict[str, str | dict[str, str]] = {
     "verify": "tools.verify:verify",
     "attention_map": "tools.attention_map:attention_map",
     "forest": "tools.forest:forest",
+    "gates": "tools.gates:gates",
 }
 EXTRAS = {
     "nilearn": "demo",

@@ -16,6 +16,7 @@ from custom_networks.blocks.window_norm import INSTANCE, WindowNorm
 from custom_networks.checks import check_spatial_dims, per_axis
 
 FORMS = ("gated", "released", "ungated", "position_free")
+INITIAL_GATES = (0.1, 0.1, 1.0, 0.1)  # of query, key, value and position, as released
 # The fused kernels of CUDA put the rows, lines times heads, on a grid axis that ends here.
 MAX_ROWS = 65535
 
@@ -169,7 +170,7 @@ class GatedAxialAttention(nn.Module):
         self.table: nn.Parameter | None
         self.gates: nn.Parameter | None
         self.register_parameter("table", nn.Parameter(table) if positions else None)
-        gates = torch.tensor([0.1, 0.1, 1.0, 0.1])  # of query, key, value and position, as released
+        gates = torch.tensor(INITIAL_GATES)
         self.register_parameter("gates", nn.Parameter(gates) if form in ("gated", "released") else None)
         self.pool = MeanPool(spatial_dims, strides)
 

@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from custom_networks.blocks import GatedAxialAttention
 from custom_networks.blocks.gated_axial_attention import FORMS, MeanPool
 from tests import axial_references, harness
+from tests.axial_layer import DirectAxialAttention
 from tests.modules import largest_saved, randomised
 from tests.oracles import compare_with_oracle
 
@@ -84,6 +85,25 @@ def test_equals_the_formula_in_other_shapes(size, axis, channels, groups, form):
     module = GatedAxialAttention(len(size), channels, axis=axis, form=form, position_length=5, groups=groups)
     x = torch.randn(2, channels, *size, dtype=torch.float64)
     _compare(randomised(module), x, form, training=True)
+
+
+@pytest.mark.parametrize(("axis", "length"), [(0, 8), (1, 3), (2, 4)])
+def test_equals_the_layer_that_it_is_measured_against(axis, length):
+    layer = randomised(GatedAxialAttention(3, 8, axis=axis, position_length=length, groups=2))
+    direct = randomised(DirectAxialAttention(3, 8, axis=axis, position_length=length, groups=2))
+    assert direct.load_state_dict(layer.state_dict(), strict=False).missing_keys == ["logit_norm.bias"]
+    x = torch.randn(2, 8, 2, 5, 4, dtype=torch.float64)
+    results = []
+    for module in (layer, direct):
+        mine = x.clone().requires_grad_()
+        y = module.train()(mine)
+        y.square().sum().backward()
+        gradients = {name: parameter.grad for name, parameter in module.named_parameters()}
+        gradients.pop("logit_norm.bias", None)
+        results.append({"output": y.detach(), "input": mine.grad, **gradients})
+    assert results[0].keys() == results[1].keys()
+    for name, value in results[0].items():
+        torch.testing.assert_close(value, results[1][name], rtol=1e-8, atol=1e-8, msg=lambda m, n=name: n + m)
 
 
 def test_an_axis_of_one_voxel_is_only_pooled():
