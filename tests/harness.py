@@ -42,12 +42,19 @@ def _attention_case(name: str, spatial_dims: int) -> Case:
 
 
 def small_arguments(kind: type[nn.Module]) -> dict[str, object]:
-    """Return a quarter of a network's default widths, two steps of down-sampling, and few layers."""
+    """Return a quarter of a network's default widths, two steps of down-sampling, and few layers.
+
+    The axial networks have three levels: every block is three attentions, whose graphs take seconds each to export.
+    Their stems have half of the first width, and two channels are easily both negative everywhere.
+    """
     parameters = inspect.signature(kind).parameters
     features = tuple(max(4, width // 4) for width in parameters["features"].default)
-    few = {"strides": (2, 2, *(1,) * (len(features) - 3)), "num_layers": 2, "window_size": 4}
+    strides = (2, 2, *(1,) * (len(features) - 3))
+    if "form" in parameters:
+        features, strides = (8, *features[1:3]), (2, 1)
+    few = {"strides": strides, "num_layers": 2, "window_size": 4}
     if "num_units" in parameters:
-        few["num_units"] = (1,) * len(parameters["num_units"].default)
+        few["num_units"] = (1,) * min(len(parameters["num_units"].default), len(features) - 1)
     return {"features": features} | {name: value for name, value in few.items() if name in parameters}
 
 
@@ -58,7 +65,7 @@ def _net_case(name: str, spatial_dims: int) -> Case:
         return kind(spatial_dims, in_channels, out_channels, **small_arguments(kind) | kwargs)
 
     divisor = build().size_divisor
-    shape = (2, *(d * n for d, n in zip(divisor, (2, 4, 3), strict=False)))
+    shape = (2, *(max(d, 4) * n for d, n in zip(divisor, (2, 4, 3), strict=False)))
     return Case.of(f"{name}-{spatial_dims}d", build, kind, shape, out_channels=NET_CLASSES, multiples=divisor)
 
 

@@ -56,7 +56,7 @@ class MedicalTransformer(Segmenter):
             of that axis's strides and ``stem_pool``, and doubled on the last axis if the coarsest grid had one voxel.
         window_grid: windows per axis at most, instead of ``window_size``: one integer, or one per axis. Their size
             follows from the image's, rounded up in the same way. For exports with dynamic sizes use
-            ``window_size``.
+            ``window_size``, and an example with two windows or more along every axis.
         branches: the branches to build, any of "global" and "local".
         attention: the branches that have attention; the others have the identity in its place.
         form: the global branch's attention: "gated", "released" (gates as in the published code), "ungated" or
