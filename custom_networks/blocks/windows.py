@@ -6,6 +6,15 @@ import torch
 from torch import Tensor
 
 
+def _reshaped(x: Tensor, shape: list[int]) -> Tensor:
+    """Return the values in another shape.
+
+    By way of a single axis: between two shapes an exported graph would ask which axes go together, a batch of one among
+    them, and take the answer as given.
+    """
+    return x.contiguous().flatten().view(shape)
+
+
 def fold_windows(x: Tensor, counts: list[int], size: list[int]) -> Tensor:
     """Cut a map into windows, the window being the slowest index of the batch.
 
@@ -28,9 +37,12 @@ def fold_windows(x: Tensor, counts: list[int], size: list[int]) -> Tensor:
         first = window * torch.arange(count, device=x.device)
         index = (first[:, None] + torch.arange(window, device=x.device)).clamp(max=x.shape[2 + axis] - 1)
         y = y.index_select(2 + axis, index.flatten()).unflatten(2 + axis, [count, window])
-    if len(size) == 2:
-        return y.permute(2, 4, 0, 1, 3, 5).flatten(0, 2)
-    return y.permute(2, 4, 6, 0, 1, 3, 5, 7).flatten(0, 3)
+    y = y.permute(2, 4, 0, 1, 3, 5) if len(size) == 2 else y.permute(2, 4, 6, 0, 1, 3, 5, 7)
+    shape = [x.shape[0], x.shape[1]]
+    for count in counts:
+        shape[0] *= count
+    shape.extend(size)
+    return _reshaped(y, shape)
 
 
 def unfold_windows(windows: Tensor, counts: list[int], size: list[int]) -> Tensor:
@@ -48,12 +60,18 @@ def unfold_windows(windows: Tensor, counts: list[int], size: list[int]) -> Tenso
         >>> unfold_windows(torch.arange(4.0).view(2, 1, 1, 2), [1, 2], [1, 3])
         tensor([[[[0., 1., 2.]]]])
     """
+    samples = windows.shape[0]
+    shape: list[int] = []
+    for count in counts:
+        samples = samples // count
+        shape.append(count)
+    shape.append(samples)
+    shape.extend(windows.shape[1:])
+    y = _reshaped(windows, shape)
     if len(size) == 2:
-        y = windows.unflatten(0, [counts[0], counts[1], -1]).permute(2, 3, 0, 4, 1, 5)
-        y = y.flatten(4, 5).flatten(2, 3)
+        y = y.permute(2, 3, 0, 4, 1, 5).flatten(4, 5).flatten(2, 3)
     else:
-        y = windows.unflatten(0, [counts[0], counts[1], counts[2], -1]).permute(3, 4, 0, 5, 1, 6, 2, 7)
-        y = y.flatten(6, 7).flatten(4, 5).flatten(2, 3)
+        y = y.permute(3, 4, 0, 5, 1, 6, 2, 7).flatten(6, 7).flatten(4, 5).flatten(2, 3)
     for axis, length in enumerate(size):
         # Not a slice: an exported graph would ask whether it is one, and take the answer as given.
         y = y.index_select(2 + axis, torch.arange(length, device=y.device))

@@ -44,12 +44,11 @@ def test_moments_equal_those_of_the_maps(length, width):
 
 
 def test_moments_keep_their_digits_where_the_means_are_large():
-    """In float32, of values a thousand times as far from zero as from each other."""
-    queries, keys, table = 1e3 + _drawn(4, 6, 3), _drawn(4, 6, 3), 1e3 + _drawn(6, 6, 3)
-    keys -= keys.mean(1, keepdim=True)
+    """In float32, of values ten thousand times as far from zero as from each other."""
+    queries, keys, table = (1e4 + _drawn(*shape) for shape in ((4, 6, 3), (4, 6, 3), (6, 6, 3)))
     for function, values in ((pair_moments, (queries, keys)), (table_moments, (keys, table))):
         variance = function(*(value.float() for value in values))[1]
-        torch.testing.assert_close(variance.double(), function(*values)[1], rtol=1e-3, atol=0)
+        torch.testing.assert_close(variance.double(), function(*values)[1], rtol=1e-2, atol=0)
 
 
 def _inputs() -> tuple[Tensor, Tensor, Tensor, Tensor]:
