@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 
 import pytest
 import torch
+from monai.data import MetaTensor, list_data_collate
 from torch import Tensor, nn
 
 from custom_networks import nets
@@ -193,6 +194,19 @@ def check_round_trip(case: Case) -> None:
         assert torch.equal(twin(*inputs), want), f"{name} changes the output"
 
 
+def check_metadata(case: Case) -> None:
+    """Feed what MONAI's loader gives in training: a batch with the metadata of its samples."""
+    module, inputs = case.module(), case.inputs()
+    batch = [list_data_collate([MetaTensor(sample, affine=torch.eye(4)) for sample in x]) for x in inputs]
+    for training in (False, True):
+        module.train(training)
+        torch.manual_seed(0)
+        want = module(*inputs)
+        torch.manual_seed(0)
+        got = module(*batch)
+        close(got.as_tensor() if isinstance(got, MetaTensor) else got, want, "metadata change the output")
+
+
 # --- attention modules
 
 
@@ -297,6 +311,7 @@ MODULE_CHECKS = (
     check_batch,
     check_finite,
     check_round_trip,
+    check_metadata,
     check_script,
     check_export,
     check_compile,

@@ -240,11 +240,10 @@ class GatedAxialAttention(nn.Module):
 
     def _attend_in_parts(self, operands: Tensor, relative: Tensor | None) -> Tensor:
         """Return ``_attend`` of all rows, ``max_logits`` logits at a time."""
-        count, length, _ = operands.shape
+        length = operands.shape[1]
         rows = max(1, min(self.max_rows, self.max_logits // (length * length)))
         outputs: list[Tensor] = []
-        for start in range(0, count, rows):
-            part = operands[start : start + rows]
+        for part in operands.split(rows):  # no slices: MONAI takes those of a tensor with metadata for samples
             if not torch.jit.is_scripting() and self.checkpoint and self.training and relative is not None:
                 outputs.append(recompute(self._attend, part, relative, use_reentrant=False, preserve_rng_state=False))
             else:
