@@ -1,0 +1,119 @@
+"""The Medical Transformer bundle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tools.recipes import hippocampus
+from tools.recipes.bundle import Bundle
+
+COMMON: dict[str, Any] = {
+    "kernel_size": 3,
+    "stem_pool": 1,
+    "position_grid": [40, 56, 40],
+    "groups": 8,
+    "dropout": 0.0,
+    "deep_supervision": False,
+    "checkpoint": False,
+}
+
+BUNDLE = Bundle(
+    name="hippocampus_mr_medical_transformer_segmentation",
+    version="0.1.0",
+    changelog={"0.1.0": "first release"},
+    recipe="segmentation",
+    title="Hippocampus segmentation in MR with Medical Transformer",
+    summary=(
+        "A 3D Medical Transformer: a shallow branch with gated axial attention over the whole patch and a deep one with "
+        "axial attention inside each of its windows, which separate the anterior from the posterior hippocampus in T1 MR "
+        "crops"
+    ),
+    network_name="Medical Transformer",
+    network={
+        "_target_": "custom_networks.nets.MedicalTransformer",
+        "features": [16, 32, 64, 128],
+        "strides": [2, 2, 1],
+        "num_units": [1, 2, 1],
+        "global_levels": 2,
+        "window_size": [20, 28, 20],
+        "branches": ["global", "local"],
+        "attention": ["global", "local"],
+        "form": "gated",
+        "local_form": "position_free",
+        **COMMON,
+    },
+    knobs={
+        **hippocampus.KNOBS,
+        "epochs": 36,
+        "val_interval": 9,
+        "batch_size": 2,
+        "learning_rate": 0.003,
+        "gate_warm_up_epochs": 4,
+    },
+    metadata={
+        **hippocampus.METADATA,
+        "references": [
+            "J. M. J. Valanarasu et al., Medical Transformer: Gated Axial-Attention for Medical Image Segmentation, "
+            "MICCAI 2021, arXiv:2102.10662",
+            "H. Wang et al., Axial-DeepLab: Stand-Alone Axial-Attention for Panoptic Segmentation, ECCV 2020, "
+            "arXiv:2003.07853",
+            *hippocampus.REFERENCES,
+        ],
+    },
+    max_shape=hippocampus.MAX_SHAPE,
+    expected=hippocampus.EXPECTED,
+    data_license=hippocampus.DATA_LICENSE,
+    folds=hippocampus.FOLDS,
+    notes=(
+        "The gates stand still for the first `gate_warm_up_epochs` epochs, at 0.1 for the positions and 1 for the "
+        "values, and are trained with everything else afterwards; the log says at the end what has become of them. The "
+        "released code frees them in epoch 10 of 400, where they hardly act: they stand before a batch norm there "
+        "(profile `released_gates`).",
+        "The local branch sees the patch as 2 x 2 x 2 windows of 20 x 28 x 20 voxels, where the released code cuts a "
+        "photograph into 4 x 4: its coarsest grid, after a stride of 2 twice, is 5 x 7 x 5. Four levels instead of five, "
+        "the widths of the paper.",
+    ),
+    profiles={
+        "identity": {"network_def#attention": []},
+        "medical_transformer": {"network_def#attention": ["global", "local"]},
+        "no_position": {"network_def#form": "position_free"},
+        "position": {"network_def#form": "ungated"},
+        "released_gates": {"network_def#form": "released"},
+        "local_only": {"network_def#branches": ["local"]},
+        "global_only": {"network_def#branches": ["global"]},
+        "logo": {"network_def#form": "ungated", "network_def#local_form": "ungated"},
+        "gated_axial_unet": {
+            "network_def": {
+                "_target_": "custom_networks.nets.AxialUnet",
+                "_requires_": "@code_path",
+                "spatial_dims": 3,
+                "in_channels": "@in_channels",
+                "out_channels": "$len(@label_names)",
+                "features": [16, 32, 64, 128],
+                "strides": [2, 2, 1],
+                "num_units": [1, 2, 1],
+                "attention": ["axial"],
+                "form": "gated",
+                **COMMON,
+            }
+        },
+        "paper_depth": {
+            "network_def#features": [16, 32, 64, 128, 256],
+            "network_def#strides": [2, 2, 1, 1],
+            "network_def#num_units": [1, 2, 4, 1],
+        },
+        "checkpoint": {"network_def#checkpoint": True},
+        "removal": {"epochs": 6, "val_interval": 6, "gate_warm_up_epochs": 1},
+        "demo": {"epochs": 100, "val_interval": 25},
+    },
+    removal_profiles=("identity", "medical_transformer"),
+    single_seed_profiles=(
+        "no_position",
+        "position",
+        "released_gates",
+        "local_only",
+        "global_only",
+        "logo",
+        "gated_axial_unet",
+    ),
+)
