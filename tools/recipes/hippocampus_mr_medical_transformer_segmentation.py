@@ -11,7 +11,7 @@ COMMON: dict[str, Any] = {
     "kernel_size": 3,
     "stem_pool": 1,
     "position_grid": [40, 56, 40],
-    "groups": 8,
+    "groups": 2,
     "dropout": 0.0,
     "deep_supervision": False,
     "checkpoint": False,
@@ -24,16 +24,16 @@ BUNDLE = Bundle(
     recipe="segmentation",
     title="Hippocampus segmentation in MR with Medical Transformer",
     summary=(
-        "A 3D Medical Transformer: a shallow branch with gated axial attention over the whole patch and a deep one with "
-        "axial attention inside each of its windows, which separate the anterior from the posterior hippocampus in T1 MR "
-        "crops"
+        "A 3D Medical Transformer: a shallow branch with gated axial attention over the whole patch and a deep one "
+        "with axial attention inside each of its windows, which separate the anterior from the posterior hippocampus "
+        "in T1 MR crops"
     ),
     network_name="Medical Transformer",
     network={
         "_target_": "custom_networks.nets.MedicalTransformer",
         "features": [16, 32, 64, 128],
         "strides": [2, 2, 1],
-        "num_units": [1, 2, 1],
+        "num_units": [1, 1, 1],
         "global_levels": 2,
         "window_size": [20, 28, 20],
         "branches": ["global", "local"],
@@ -66,12 +66,13 @@ BUNDLE = Bundle(
     folds=hippocampus.FOLDS,
     notes=(
         "The gates stand still for the first `gate_warm_up_epochs` epochs, at 0.1 for the positions and 1 for the "
-        "values, and are trained with everything else afterwards; the log says at the end what has become of them. The "
-        "released code frees them in epoch 10 of 400, where they hardly act: they stand before a batch norm there "
-        "(profile `released_gates`).",
+        "values, and are trained with everything else afterwards; `python -m tools gates` prints what has become of "
+        "them. The released code frees them in epoch 10 of 400, where they hardly act: they stand before a batch norm "
+        "there (profile `released_gates`).",
         "The local branch sees the patch as 2 x 2 x 2 windows of 20 x 28 x 20 voxels, where the released code cuts a "
-        "photograph into 4 x 4: its coarsest grid, after a stride of 2 twice, is 5 x 7 x 5. Four levels instead of five, "
-        "the widths of the paper.",
+        "photograph into 4 x 4: its coarsest grid, after a stride of 2 twice, is 5 x 7 x 5. The widths are the "
+        "paper's; there are four levels instead of five, with one block each (profile `paper_depth`), and two heads "
+        "instead of eight (profile `paper_heads`): fewer maps to compute, and queries of four features instead of one.",
     ),
     profiles={
         "identity": {"network_def#attention": []},
@@ -91,12 +92,13 @@ BUNDLE = Bundle(
                 "out_channels": "$len(@label_names)",
                 "features": [16, 32, 64, 128],
                 "strides": [2, 2, 1],
-                "num_units": [1, 2, 1],
+                "num_units": [1, 1, 1],
                 "attention": ["axial"],
                 "form": "gated",
                 **COMMON,
             }
         },
+        "paper_heads": {"network_def#groups": 8},
         "paper_depth": {
             "network_def#features": [16, 32, 64, 128, 256],
             "network_def#strides": [2, 2, 1, 1],
