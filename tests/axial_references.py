@@ -145,7 +145,7 @@ def axial_branch(
     training: bool = False,
 ) -> list[Tensor]:
     """Return the decoder's maps, coarsest first; blocks whose level has strides have them in its first one."""
-    y = unit(x, state, "reader", training, strides[0]).clamp(min=0)
+    read = y = unit(x, state, "reader", training, strides[0]).clamp(min=0)
     y = y if pool is None else max_pool(y, pool)
     for i in range(2):
         y = unit(y, state, f"stem.{i}", training).clamp(min=0)
@@ -167,6 +167,9 @@ def axial_branch(
         y = up(y, f"decoder.{i}", skip.shape[2:])
         y = y if skip is x else y + skip
         outputs.append(y)
+    if "skip.0.conv.weight" in state:
+        skip = pointwise(read, state["skip.0.conv.weight"]) + state["skip.0.conv.bias"].view(-1, *(1,) * len(x.shape[2:]))
+        outputs[-1] = outputs[-1] + resize(skip, x.shape[2:])
     return outputs
 
 

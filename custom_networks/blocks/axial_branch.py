@@ -24,10 +24,11 @@ class AxialBranch(nn.Module):
           -> blocks: x1 (f1) -> blocks, the first with strides: x2 (f2) -> ... -> x[L-1]
         d[L-1] = x[L-1] + relu(up(conv, strides, x[L-1])), or x[L-1] if not ``bottom``
         d[l] = x[l] + relu(up(conv d[l+1])) for l = L-2 to 1,   d[0] = relu(up(conv d[1])) on the grid of x
+        with ``stem_skip``, d[0] + pointwise conv of the stem's first map (f0/2), resized to the grid of x
 
     Differs from the paper: three dimensions (or two), any size, strides and kernels per axis; the widest convolution of
     the stem follows from ``features`` (128 channels in the released code, whatever the others are); pooling in the stem
-    is an option; He initialisation; the blocks' differences, see :class:`~custom_networks.blocks.axial_block`.
+    and a skip from it are options; He initialisation; the blocks' differences, see :class:`~custom_networks.blocks.axial_block`.
 
     Args:
         spatial_dims: 2 or 3.
@@ -38,6 +39,8 @@ class AxialBranch(nn.Module):
         kernel_size: kernels of the convolutions, odd; one entry per level, or one integer. The stem's first
             convolution, which reads the image, takes ``3k - 2`` (7 for 3) for the k of the first level.
         stem_pool: max pooling after the stem's first convolution: one integer, or one per axis.
+        stem_skip: whether the stem's first map, before the pooling, is added to the decoder's last one. With first
+            strides of 1, and ``stem_pool`` in their place, it is on the grid of x and brings the finest edges.
         num_units: axial blocks of each level but the first.
         attention: whether the blocks have attention.
         form: form of the attention, "gated", "released", "ungated" or "position_free".
@@ -64,7 +67,7 @@ class AxialBranch(nn.Module):
     Cost:
         With k[l] taps per kernel, r those of the first, n = ``in_channels``, s = f0/2 and an affine norm, the
         parameters are: stem ``r n s + 16 k[1] s f0 + 4s + 16 f0``; the blocks'; decoder ``k[l] f[l] f[l-1] + f[l-1]``
-        for l = 1 to L-1 and, with ``bottom``, ``k[L-1] f[L-1]^2 + f[L-1]``. The attention's maps of the finest blocks
+        for l = 1 to L-1, with ``bottom`` ``k[L-1] f[L-1]^2 + f[L-1]``, with ``stem_skip`` ``(s+1) f0``. The attention's maps of the finest blocks
         are the bulk of the memory, see
         :class:`~custom_networks.blocks.gated_axial_attention.GatedAxialAttention`.
 
@@ -81,6 +84,7 @@ class AxialBranch(nn.Module):
         strides: int | Sequence[int | Sequence[int]] = 2,
         kernel_size: int | Sequence[int | Sequence[int]] = 3,
         stem_pool: int | Sequence[int] = 1,
+        stem_skip: bool = False,
         num_units: Sequence[int] = (1, 2, 4, 1),
         attention: bool = True,
         form: str = "gated",
@@ -121,6 +125,9 @@ class AxialBranch(nn.Module):
             for width, out in ((stem, 8 * features[0]), (8 * features[0], stem))
         )
         grid = [-(-g // (s * p)) for g, s, p in zip(grid, steps[0], pool, strict=True)]
+        self.skip = nn.ModuleList(
+            Convolution(spatial_dims, stem, features[0], 1, 1, conv_only=True, bias=True) for _ in range(int(stem_skip))
+        )
         self.stages = nn.ModuleList()
         for level, units in enumerate(num_units, start=1):
             stage = nn.ModuleList()
@@ -165,7 +172,8 @@ class AxialBranch(nn.Module):
             x: image ``(B, in_channels, *S)``.
             windows: windows of every sample that are folded into the batch as its slowest index; counts for batch norm.
         """
-        y = self.pool(torch.relu(self.reader(x, windows)))
+        read = torch.relu(self.reader(x, windows))
+        y = self.pool(read)
         for unit in self.stem:
             y = torch.relu(unit(y, windows))
         maps: list[Tensor] = [x]
@@ -182,4 +190,6 @@ class AxialBranch(nn.Module):
             if level > 0:
                 y = y + maps[level]
             outputs.append(y)
+        for convolution in self.skip:
+            outputs.append(outputs.pop() + resize(convolution(read), list(x.shape[2:])))
         return outputs

@@ -50,6 +50,8 @@ class MedicalTransformer(Segmenter):
             The stems, which read the image, take ``3k - 2`` (7 for 3) for the k of the first level.
         stem_pool: further down-sampling in the stems, so that the attention runs on a coarser grid: one integer, or one
             per axis.
+        stem_skip: whether each stem's first map, before the pooling, is added to its branch's last one. With first strides
+            of 1, and ``stem_pool`` in their place, it is on the image's grid and brings the finest edges.
         num_units: axial blocks of each level but the first; the global branch takes the first of them.
         global_levels: levels of blocks of the global branch, at most ``len(features) - 1``.
         window_size: voxels of a window per axis: one integer, or one per axis. Rounded up to a multiple of the product
@@ -107,6 +109,7 @@ class MedicalTransformer(Segmenter):
         strides: int | Sequence[int | Sequence[int]] = 2,
         kernel_size: int | Sequence[int | Sequence[int]] = 3,
         stem_pool: int | Sequence[int] = 1,
+        stem_skip: bool = False,
         num_units: Sequence[int] = (1, 2, 4, 1),
         global_levels: int = 2,
         window_size: int | Sequence[int] = 32,
@@ -160,6 +163,7 @@ class MedicalTransformer(Segmenter):
                 strides=steps[:depth],
                 kernel_size=kernels[: depth + 1],
                 stem_pool=pool,
+                stem_skip=stem_skip,
                 num_units=num_units[:depth],
                 attention=name in attention,
                 form=form,

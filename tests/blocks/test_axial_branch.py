@@ -21,15 +21,17 @@ NORMS = {"batch": "batch", "instance": ("instance", {"affine": True})}
         ((7, 10, 5), {}, None),
         ((9, 6), {"bottom": False}, None),
         ((6, 9, 8), {"form": "released", "stem_pool": (1, 2, 1)}, (1, 2, 1)),
+        ((7, 10, 5), {"stem_skip": True}, None),
+        ((6, 9, 8), {"stem_skip": True, "strides": (1, 2), "stem_pool": 2}, (2, 2, 2)),
     ],
-    ids=["odd", "without bottom", "pooled and released"],
+    ids=["odd", "without bottom", "pooled and released", "skip", "skip on the image's grid"],
 )
 def test_equals_the_formula_at_any_size(size, options, pool, norm, training):
     branch = randomised(AxialBranch(len(size), 2, norm=norm, **SMALL | options), 0.3).train(training)
     state = {name: value.clone() for name, value in branch.state_dict().items()}
     x = torch.randn(2, 2, *size, dtype=torch.float64)
     released = options.get("form") == "released"
-    strides = [(2,) * len(size)] * 2
+    strides = [(step,) * len(size) for step in options.get("strides", (2, 2))]
     want = axial_references.axial_branch(x, state, strides, 2, pool=pool, released=released, training=training)
     got = branch(x)
     assert [y.shape[1] for y in got] == [8, 4]

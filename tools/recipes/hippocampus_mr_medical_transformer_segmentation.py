@@ -9,7 +9,8 @@ from tools.recipes.bundle import Bundle
 
 COMMON: dict[str, Any] = {
     "kernel_size": 3,
-    "stem_pool": 1,
+    "stem_pool": 2,
+    "stem_skip": True,
     "position_grid": [40, 56, 40],
     "groups": 2,
     "dropout": 0.0,
@@ -32,7 +33,7 @@ BUNDLE = Bundle(
     network={
         "_target_": "custom_networks.nets.MedicalTransformer",
         "features": [16, 32, 64, 128],
-        "strides": [2, 2, 1],
+        "strides": [1, 2, 1],
         "num_units": [1, 1, 1],
         "global_levels": 2,
         "window_size": [20, 28, 20],
@@ -44,8 +45,8 @@ BUNDLE = Bundle(
     },
     knobs={
         **hippocampus.KNOBS,
-        "epochs": 36,
-        "val_interval": 9,
+        "epochs": 30,
+        "val_interval": 10,
         "batch_size": 2,
         "learning_rate": 0.003,
         "gate_warm_up_epochs": 4,
@@ -69,8 +70,11 @@ BUNDLE = Bundle(
         "values, and are trained with everything else afterwards; `python -m tools gates` prints what has become of "
         "them. The released code frees them in epoch 10 of 400, where they hardly act: they stand before a batch norm "
         "there (profile `released_gates`).",
+        "The paper's stem halves the grid in its first convolution, and nothing finer reaches the decoder. Here that "
+        "convolution stays on the image's grid, its map is added to the last of each branch, and the attention runs on "
+        "its 2 x 2 x 2 maxima (profile `paper_stem` for the paper's).",
         "The local branch sees the patch as 2 x 2 x 2 windows of 20 x 28 x 20 voxels, where the released code cuts a "
-        "photograph into 4 x 4: its coarsest grid, after a stride of 2 twice, is 5 x 7 x 5. The widths are the "
+        "photograph into 4 x 4: its coarsest grid, two halvings down, is 5 x 7 x 5. The widths are the "
         "paper's; there are four levels instead of five, with one block each (profile `paper_depth`), and two heads "
         "instead of eight (profile `paper_heads`): fewer maps to compute, and queries of four features instead of one.",
     ),
@@ -91,21 +95,22 @@ BUNDLE = Bundle(
                 "in_channels": "@in_channels",
                 "out_channels": "$len(@label_names)",
                 "features": [16, 32, 64, 128],
-                "strides": [2, 2, 1],
+                "strides": [1, 2, 1],
                 "num_units": [1, 1, 1],
                 "attention": ["axial"],
                 "form": "gated",
                 **COMMON,
             }
         },
+        "paper_stem": {"network_def#strides": [2, 2, 1], "network_def#stem_pool": 1, "network_def#stem_skip": False},
         "paper_heads": {"network_def#groups": 8},
         "paper_depth": {
             "network_def#features": [16, 32, 64, 128, 256],
-            "network_def#strides": [2, 2, 1, 1],
+            "network_def#strides": [1, 2, 1, 1],
             "network_def#num_units": [1, 2, 4, 1],
         },
         "checkpoint": {"network_def#checkpoint": True},
-        "removal": {"epochs": 6, "val_interval": 6, "gate_warm_up_epochs": 1},
+        "removal": {"epochs": 4, "val_interval": 4, "gate_warm_up_epochs": 1},
         "demo": {"epochs": 100, "val_interval": 25},
     },
     removal_profiles=("identity", "medical_transformer"),
@@ -117,5 +122,6 @@ BUNDLE = Bundle(
         "global_only",
         "logo",
         "gated_axial_unet",
+        "paper_stem",
     ),
 )
