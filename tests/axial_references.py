@@ -158,18 +158,20 @@ def axial_branch(
 
     def up(y: Tensor, name: str, size: Steps, steps: Steps | None = None) -> Tensor:
         y = convolve(y, state[f"{name}.conv.weight"])[(..., *(slice(None, None, s) for s in steps or (1,) * len(size)))]
-        return resize(y + state[f"{name}.conv.bias"].view(-1, *(1,) * len(size)), size).clamp(min=0)
+        y = y + state[f"{name}.conv.bias"].view(-1, *(1,) * len(size))
+        if f"{name}.norm.norm.weight" in state:
+            y = normalise(y, state, f"{name}.norm.norm", training)
+        return resize(y, size)
 
     if "bottom.0.conv.weight" in state:
-        y = y + up(y, "bottom.0", y.shape[2:], strides[-1])
+        y = y + up(y, "bottom.0", y.shape[2:], strides[-1]).clamp(min=0)
     outputs = []
     for i, skip in enumerate(maps[-2::-1]):
-        y = up(y, f"decoder.{i}", skip.shape[2:])
+        y = up(y, f"decoder.{i}", skip.shape[2:]).clamp(min=0)
         y = y if skip is x else y + skip
         outputs.append(y)
     if "skip.0.conv.weight" in state:
-        skip = pointwise(read, state["skip.0.conv.weight"]) + state["skip.0.conv.bias"].view(-1, *(1,) * len(x.shape[2:]))
-        outputs[-1] = outputs[-1] + resize(skip, x.shape[2:])
+        outputs[-1] = outputs[-1] + up(read, "skip.0", x.shape[2:])
     return outputs
 
 
@@ -225,4 +227,6 @@ def medical_transformer(
             joined[(..., *box)] = y[(..., *(slice(b.stop - b.start) for b in box))]
         fused = fused + joined
     fused = convolve(fused, state["fuse.conv.weight"]) + state["fuse.conv.bias"].view(-1, *(1,) * len(size))
+    if "fuse.adn.N.weight" in state:
+        fused = normalise(fused, state, "fuse.adn.N", training)
     return stacked_logits([*outputs, fused.clamp(min=0)], state)

@@ -59,8 +59,8 @@ class ConvolutionUnit(nn.Module):
         return self.norm(self.conv(x), windows)
 
 
-class _Identity(nn.Module):
-    """The shortcut where the shape stays."""
+class Unchanged(nn.Module):
+    """Stands where a norm or a shortcut would, and returns its input."""
 
     def forward(self, x: Tensor, windows: int = 1) -> Tensor:
         return x
@@ -82,7 +82,8 @@ class AxialBlock(nn.Module):
 
     Differs from the paper: three axes (or two); the attention's differences, see
     :class:`~custom_networks.blocks.gated_axial_attention.GatedAxialAttention`; the unused convolution of the published
-    position-free block is left out; dropout is an addition.
+    position-free block is left out; the last norm starts with weights of zero, as in Axial-DeepLab, so that a network
+    starts with its shortcuts alone; dropout is an addition.
 
     Args:
         spatial_dims: 2 or 3.
@@ -163,12 +164,14 @@ class AxialBlock(nn.Module):
         if not attention:
             self.axes.append(MeanPool(spatial_dims, steps))
         self.expand = ConvolutionUnit(spatial_dims, inner, out_channels, norm=norm)
+        if self.expand.norm.norm.weight is not None:
+            nn.init.zeros_(self.expand.norm.norm.weight)
         self.dropout = nn.Dropout(dropout)
         changes = in_channels != out_channels or max(steps) > 1
         self.shortcut = (
             ConvolutionUnit(spatial_dims, in_channels, out_channels, strides=steps, norm=norm)
             if changes
-            else _Identity()
+            else Unchanged()
         )
 
     def forward(self, x: Tensor, windows: int = 1) -> Tensor:

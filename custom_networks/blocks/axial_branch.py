@@ -5,14 +5,57 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from monai.networks.blocks import Convolution
-from monai.networks.layers.factories import Pool
+from monai.networks.layers.factories import Conv, Pool
 from torch import Tensor, nn
 
-from custom_networks.blocks.axial_block import AxialBlock, ConvolutionUnit
+from custom_networks.blocks.axial_block import AxialBlock, ConvolutionUnit, Unchanged
 from custom_networks.blocks.resize import resize
-from custom_networks.blocks.window_norm import INSTANCE
+from custom_networks.blocks.window_norm import INSTANCE, WindowNorm
 from custom_networks.checks import check_odd, check_spatial_dims, per_axis, per_level
+
+
+class ResizingUnit(nn.Module):
+    """Convolution, norm if there is one, and resizing to a grid, for a batch that may hold windows.
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        kernel_size: odd, one integer, or one per axis.
+        strides: one integer, or one per axis.
+        norm: MONAI norm, batch with running statistics or instance without; ``None`` for none.
+
+    Example:
+        >>> ResizingUnit(3, 2, 4, kernel_size=3)(torch.zeros(1, 2, 5, 6, 7), [10, 12, 13]).shape
+        torch.Size([1, 4, 10, 12, 13])
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int,
+        in_channels: int,
+        out_channels: int,
+        *,
+        kernel_size: int | Sequence[int] = 1,
+        strides: int | Sequence[int] = 1,
+        norm: str | tuple | None = None,
+    ) -> None:
+        super().__init__()
+        kernel = per_axis(kernel_size, spatial_dims, "kernel_size")
+        steps = per_axis(strides, spatial_dims, "strides")
+        padding = tuple(k // 2 for k in kernel)
+        self.conv = Conv[Conv.CONV, spatial_dims](in_channels, out_channels, kernel, steps, padding)
+        self.norm = Unchanged() if norm is None else WindowNorm(norm, spatial_dims, out_channels)
+
+    def forward(self, x: Tensor, size: list[int], windows: int = 1) -> Tensor:
+        """Return ``resize(norm(conv(x)))``.
+
+        Args:
+            x: ``(B, in_channels, *S)``.
+            size: spatial size of the output.
+            windows: windows of every sample that are folded into the batch as its slowest index.
+        """
+        return resize(self.norm(self.conv(x), windows), size)
 
 
 class AxialBranch(nn.Module):
@@ -25,10 +68,11 @@ class AxialBranch(nn.Module):
         d[L-1] = x[L-1] + relu(up(conv, strides, x[L-1])), or x[L-1] if not ``bottom``
         d[l] = x[l] + relu(up(conv d[l+1])) for l = L-2 to 1,   d[0] = relu(up(conv d[1])) on the grid of x
         with ``stem_skip``, d[0] + pointwise conv of the stem's first map (f0/2), resized to the grid of x
+        with ``decoder_norm``, norms behind the convolutions of d[l] and of the skip
 
     Differs from the paper: three dimensions (or two), any size, strides and kernels per axis; the widest convolution of
     the stem follows from ``features`` (128 channels in the released code, whatever the others are); pooling in the stem
-    and a skip from it are options; He initialisation; the blocks' differences, see :class:`~custom_networks.blocks.axial_block`.
+    a skip from it and norms in the decoder are options; He initialisation; the blocks' differences, see :class:`~custom_networks.blocks.axial_block`.
 
     Args:
         spatial_dims: 2 or 3.
@@ -48,6 +92,8 @@ class AxialBranch(nn.Module):
             axis.
         groups: heads; where they do not divide, the largest number that divides both.
         bottom: whether the decoder starts with a convolution with the last level's strides.
+        decoder_norm: whether the decoder has norms, too, but behind the convolution of ``bottom``, whose map may be a
+            single voxel.
         norm: MONAI norm, batch with running statistics or instance without.
         dropout: probability of dropping a value of every block's branch.
         checkpoint: in training, compute the softmaxes a second time in the backward pass instead of storing them.
@@ -67,7 +113,8 @@ class AxialBranch(nn.Module):
     Cost:
         With k[l] taps per kernel, r those of the first, n = ``in_channels``, s = f0/2 and an affine norm, the
         parameters are: stem ``r n s + 16 k[1] s f0 + 4s + 16 f0``; the blocks'; decoder ``k[l] f[l] f[l-1] + f[l-1]``
-        for l = 1 to L-1, with ``bottom`` ``k[L-1] f[L-1]^2 + f[L-1]``, with ``stem_skip`` ``(s+1) f0``. The attention's maps of the finest blocks
+        for l = 1 to L-1, with ``bottom`` ``k[L-1] f[L-1]^2 + f[L-1]``, with ``stem_skip`` ``(s+1) f0``,
+        with ``decoder_norm`` ``2 (f[0] + ... + f[L-2])`` and ``2 f0`` more for the skip. The attention's maps of the finest blocks
         are the bulk of the memory, see
         :class:`~custom_networks.blocks.gated_axial_attention.GatedAxialAttention`.
 
@@ -91,6 +138,7 @@ class AxialBranch(nn.Module):
         position_grid: int | Sequence[int] = 64,
         groups: int = 8,
         bottom: bool = True,
+        decoder_norm: bool = False,
         norm: str | tuple = INSTANCE,
         dropout: float = 0.0,
         checkpoint: bool = False,
@@ -125,8 +173,9 @@ class AxialBranch(nn.Module):
             for width, out in ((stem, 8 * features[0]), (8 * features[0], stem))
         )
         grid = [-(-g // (s * p)) for g, s, p in zip(grid, steps[0], pool, strict=True)]
+        after = norm if decoder_norm else None
         self.skip = nn.ModuleList(
-            Convolution(spatial_dims, stem, features[0], 1, 1, conv_only=True, bias=True) for _ in range(int(stem_skip))
+            ResizingUnit(spatial_dims, stem, features[0], norm=after) for _ in range(int(stem_skip))
         )
         self.stages = nn.ModuleList()
         for level, units in enumerate(num_units, start=1):
@@ -153,15 +202,11 @@ class AxialBranch(nn.Module):
             self.stages.append(stage)
         last = levels - 1
         self.bottom = nn.ModuleList(
-            Convolution(
-                spatial_dims, features[last], features[last], steps[-1], kernels[last], conv_only=True, bias=True
-            )
+            ResizingUnit(spatial_dims, features[last], features[last], kernel_size=kernels[last], strides=steps[-1])
             for _ in range(int(bottom))
         )
         self.decoder = nn.ModuleList(
-            Convolution(
-                spatial_dims, features[level], features[level - 1], 1, kernels[level], conv_only=True, bias=True
-            )
+            ResizingUnit(spatial_dims, features[level], features[level - 1], kernel_size=kernels[level], norm=after)
             for level in range(last, 0, -1)
         )
 
@@ -181,15 +226,15 @@ class AxialBranch(nn.Module):
             for block in stage:  # type: ignore[attr-defined]
                 y = block(y, windows)
             maps.append(y)
-        for convolution in self.bottom:
-            y = y + torch.relu(resize(convolution(y), list(y.shape[2:])))
+        for unit in self.bottom:
+            y = y + torch.relu(unit(y, list(y.shape[2:]), windows))
         outputs: list[Tensor] = []
-        for i, convolution in enumerate(self.decoder):
+        for i, unit in enumerate(self.decoder):
             level = len(maps) - 2 - i
-            y = torch.relu(resize(convolution(y), list(maps[level].shape[2:])))
+            y = torch.relu(unit(y, list(maps[level].shape[2:]), windows))
             if level > 0:
                 y = y + maps[level]
             outputs.append(y)
-        for convolution in self.skip:
-            outputs.append(outputs.pop() + resize(convolution(read), list(x.shape[2:])))
+        for unit in self.skip:
+            outputs.append(outputs.pop() + unit(read, list(x.shape[2:]), windows))
         return outputs

@@ -50,6 +50,7 @@ class AxialUnet(Segmenter):
         position_grid: voxels per axis of the image that the tables of relative positions are made for, best the
             training patch: one integer, or one per axis.
         groups: attention heads; where they do not divide, the largest number that divides both.
+        decoder_norm: whether the decoder has norms, too; the released code has none there.
         norm: MONAI norm, batch with running statistics or instance without.
         dropout: probability of dropping a value of every block's branch.
         deep_supervision: in training, return the logits of all decoder levels, resized to the input grid.
@@ -96,6 +97,7 @@ class AxialUnet(Segmenter):
         form: str = "gated",
         position_grid: int | Sequence[int] = 64,
         groups: int = 8,
+        decoder_norm: bool = False,
         norm: str | tuple = INSTANCE,
         dropout: float = 0.0,
         deep_supervision: bool = False,
@@ -122,6 +124,7 @@ class AxialUnet(Segmenter):
             form=form,
             position_grid=position_grid,
             groups=groups,
+            decoder_norm=decoder_norm,
             norm=norm,
             dropout=dropout,
             checkpoint=checkpoint,

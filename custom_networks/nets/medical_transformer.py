@@ -67,6 +67,7 @@ class MedicalTransformer(Segmenter):
         position_grid: voxels per axis of the image that the tables of relative positions are made for, best the
             training patch: one integer, or one per axis.
         groups: attention heads; where they do not divide, the largest number that divides both.
+        decoder_norm: whether the decoders and W have norms, too; the released code has none there.
         norm: MONAI norm, batch with running statistics or instance without.
         dropout: probability of dropping a value of every block's branch.
         deep_supervision: in training, return the logits of the fused map and of the global branch's coarser levels,
@@ -120,6 +121,7 @@ class MedicalTransformer(Segmenter):
         local_form: str = "position_free",
         position_grid: int | Sequence[int] = 64,
         groups: int = 8,
+        decoder_norm: bool = False,
         norm: str | tuple = INSTANCE,
         dropout: float = 0.0,
         deep_supervision: bool = False,
@@ -170,6 +172,7 @@ class MedicalTransformer(Segmenter):
                 position_grid=positions,
                 groups=groups,
                 bottom=name == "local",
+                decoder_norm=decoder_norm,
                 norm=norm,
                 dropout=dropout,
                 checkpoint=checkpoint,
@@ -178,7 +181,14 @@ class MedicalTransformer(Segmenter):
         self.global_branch = branch("global", global_levels, form, grid)
         self.local_branch = branch("local", levels - 1, local_form, window_positions)
         self.fuse = Convolution(
-            spatial_dims, features[0], features[0], kernel_size=kernels[0], act="relu", norm=None, bias=True
+            spatial_dims,
+            features[0],
+            features[0],
+            kernel_size=kernels[0],
+            act="relu",
+            norm=norm if decoder_norm else None,
+            adn_ordering="NA",
+            bias=True,
         )
         self.add_heads(spatial_dims, features[:global_levels], out_channels)
 

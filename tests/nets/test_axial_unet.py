@@ -23,7 +23,7 @@ CASES = {
         [(2, 2, 2)] * 2 + [(1, 1, 1)],
         (2, 2, 1),
     ),
-    "skip": ((8, 8, 16), {"stem_skip": True}, [(2, 2, 2)] * 3, None),
+    "skip": ((8, 8, 16), {"stem_skip": True, "decoder_norm": True}, [(2, 2, 2)] * 3, None),
     "anisotropic": (
         (3, 16, 12),
         {"strides": [(1, 2, 2), (1, 2, 1), (1, 2, 3)], "kernel_size": [(1, 3, 3), 3, (1, 3, 5), (3, 1, 3)]},
@@ -65,7 +65,23 @@ def test_tables_have_the_lengths_of_the_grids_that_they_are_used_on():
     assert lengths == [4, 3, 9, 4, 3, 9, 2, 2, 5, 2, 2, 5]
 
 
-def count(dims, f, n, out, units, grid, *, groups=8, gates=4, positions=True, attention=True, bottom=True, skip=False, deep=0):
+def count(
+    dims,
+    f,
+    n,
+    out,
+    units,
+    grid,
+    *,
+    groups=8,
+    gates=4,
+    positions=True,
+    attention=True,
+    bottom=True,
+    skip=False,
+    norms=False,
+    deep=0,
+):
     """Return the number of parameters by the formulas of the docstrings, all strides two."""
     k, levels, s = 3**dims, len(f), f[0] // 2
     total = 7**dims * n * s + 16 * k * s * f[0] + 4 * s + 16 * f[0]
@@ -85,6 +101,7 @@ def count(dims, f, n, out, units, grid, *, groups=8, gates=4, positions=True, at
     total += sum(k * f[i] * f[i - 1] + f[i - 1] for i in range(1, levels))
     total += k * f[-1] ** 2 + f[-1] if bottom else 0
     total += (s + 1) * f[0] if skip else 0
+    total += 2 * (sum(f[:-1]) + (f[0] if skip else 0)) if norms else 0
     return total + sum((f[i] + 1) * out for i in range(1, deep + 1)) + ((f[0] + 1) * out if out else 0)
 
 
@@ -97,9 +114,10 @@ def count(dims, f, n, out, units, grid, *, groups=8, gates=4, positions=True, at
         ({"form": "position_free"}, {"positions": False}),
         ({"attention": ()}, {"attention": False}),
         ({"stem_skip": True}, {"skip": True}),
+        ({"stem_skip": True, "decoder_norm": True}, {"skip": True, "norms": True}),
         ({"deep_supervision": True}, {"deep": 2}),
     ],
-    ids=["gated", "ungated", "position-free", "identity", "skip", "deep"],
+    ids=["gated", "ungated", "position-free", "identity", "skip", "norms", "deep"],
 )
 def test_parameter_count(dims, kwargs, rest):
     net = AxialUnet(dims, 2, 5, features=(4, 8, 16, 32), num_units=(2, 1, 2), groups=4, position_grid=16, **kwargs)
