@@ -63,6 +63,12 @@ class Unchanged(nn.Module):
     """Stands where a norm or a shortcut would, and returns its input."""
 
     def forward(self, x: Tensor, windows: int = 1) -> Tensor:
+        """Return ``x``.
+
+        Args:
+            x: any tensor.
+            windows: of no account.
+        """
         return x
 
 

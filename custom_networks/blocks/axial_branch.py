@@ -71,8 +71,9 @@ class AxialBranch(nn.Module):
         with ``decoder_norm``, norms behind the convolutions of d[l] and of the skip
 
     Differs from the paper: three dimensions (or two), any size, strides and kernels per axis; the widest convolution of
-    the stem follows from ``features`` (128 channels in the released code, whatever the others are); pooling in the stem
-    a skip from it and norms in the decoder are options; He initialisation; the blocks' differences, see :class:`~custom_networks.blocks.axial_block`.
+    the stem follows from ``features`` (128 channels in the released code, whatever the others are); pooling in the
+    stem, a skip from it and norms in the decoder are options; He initialisation; the blocks' differences, see
+    :class:`~custom_networks.blocks.axial_block`.
 
     Args:
         spatial_dims: 2 or 3.
@@ -113,9 +114,9 @@ class AxialBranch(nn.Module):
     Cost:
         With k[l] taps per kernel, r those of the first, n = ``in_channels``, s = f0/2 and an affine norm, the
         parameters are: stem ``r n s + 16 k[1] s f0 + 4s + 16 f0``; the blocks'; decoder ``k[l] f[l] f[l-1] + f[l-1]``
-        for l = 1 to L-1, with ``bottom`` ``k[L-1] f[L-1]^2 + f[L-1]``, with ``stem_skip`` ``(s+1) f0``,
-        with ``decoder_norm`` ``2 (f[0] + ... + f[L-2])`` and ``2 f0`` more for the skip. The attention's maps of the finest blocks
-        are the bulk of the memory, see
+        for l = 1 to L-1, with ``bottom`` ``k[L-1] f[L-1]^2 + f[L-1]``, with ``stem_skip`` ``(s+1) f0``, with
+        ``decoder_norm`` ``2 (f[0] + ... + f[L-2])`` and ``2 f0`` for the skip. The attention's maps of the finest
+        blocks are the bulk of the memory, see
         :class:`~custom_networks.blocks.gated_axial_attention.GatedAxialAttention`.
 
     References:

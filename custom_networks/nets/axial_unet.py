@@ -42,8 +42,8 @@ class AxialUnet(Segmenter):
             The stem, which reads the image, takes ``3k - 2`` (7 for 3) for the k of the first level.
         stem_pool: further down-sampling in the stem, so that the attention runs on a coarser grid: one integer, or one
             per axis.
-        stem_skip: whether the stem's first map, before the pooling, is added to its decoder's last one. With first strides
-            of 1, and ``stem_pool`` in their place, it is on the image's grid and brings the finest edges.
+        stem_skip: whether the stem's first map, before the pooling, is added to its decoder's last one. With first
+            strides of 1, and ``stem_pool`` in their place, it is on the image's grid and brings the finest edges.
         num_units: axial blocks of each level but the first.
         attention: the attention parts to build: ``("axial",)``, or ``()`` for the identity in its place.
         form: "gated", "released" (gates as in the published code), "ungated" or "position_free".

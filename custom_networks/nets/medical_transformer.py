@@ -50,8 +50,8 @@ class MedicalTransformer(Segmenter):
             The stems, which read the image, take ``3k - 2`` (7 for 3) for the k of the first level.
         stem_pool: further down-sampling in the stems, so that the attention runs on a coarser grid: one integer, or one
             per axis.
-        stem_skip: whether each stem's first map, before the pooling, is added to its branch's last one. With first strides
-            of 1, and ``stem_pool`` in their place, it is on the image's grid and brings the finest edges.
+        stem_skip: whether each stem's first map, before the pooling, is added to its branch's last one. With first
+            strides of 1, and ``stem_pool`` in their place, it is on the image's grid and brings the finest edges.
         num_units: axial blocks of each level but the first; the global branch takes the first of them.
         global_levels: levels of blocks of the global branch, at most ``len(features) - 1``.
         window_size: voxels of a window per axis: one integer, or one per axis. Rounded up to a multiple of the product

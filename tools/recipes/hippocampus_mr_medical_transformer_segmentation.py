@@ -71,13 +71,15 @@ BUNDLE = Bundle(
         "values, and are trained with everything else afterwards; `python -m tools gates` prints what has become of "
         "them. The released code frees them in epoch 10 of 400, where they hardly act: they stand before a batch norm "
         "there (profile `released_gates`).",
-        "The paper's stem halves the grid in its first convolution, and nothing finer reaches the decoder. Here that "
-        "convolution stays on the image's grid, its map is added to the last of each branch, and the attention runs on "
-        "its 2 x 2 x 2 maxima (profile `paper_stem` for the paper's).",
+        "The paper's stem halves the grid in its first convolution, nothing finer reaches the decoder, and the decoder "
+        "has no norms. Here that convolution stays on the image's grid, its map is added to the last of each branch, "
+        "the attention runs on its 2 x 2 x 2 maxima, and the decoder has norms; profile `paper_convolutions` is the "
+        "paper's way.",
         "The local branch sees the patch as 2 x 2 x 2 windows of 20 x 28 x 20 voxels, where the released code cuts a "
         "photograph into 4 x 4: its coarsest grid, two halvings down, is 5 x 7 x 5. The widths are the "
-        "paper's; there are four levels instead of five, with one block each (profile `paper_depth`), and two heads "
-        "instead of eight (profile `paper_heads`): fewer maps to compute, and queries of four features instead of one.",
+        "paper's but for the first, 32 instead of 16; there are four levels instead of five, with one block each "
+        "(profile `paper_depth`), and two heads instead of eight (profile `paper_heads`): fewer maps to compute, and "
+        "queries of four features instead of one.",
     ),
     profiles={
         "identity": {"network_def#attention": []},
@@ -103,7 +105,13 @@ BUNDLE = Bundle(
                 **COMMON,
             }
         },
-        "paper_stem": {"network_def#strides": [2, 2, 1], "network_def#stem_pool": 1, "network_def#stem_skip": False},
+        "paper_convolutions": {
+            "network_def#features": [16, 32, 64, 128],
+            "network_def#strides": [2, 2, 1],
+            "network_def#stem_pool": 1,
+            "network_def#stem_skip": False,
+            "network_def#decoder_norm": False,
+        },
         "paper_heads": {"network_def#groups": 8},
         "paper_depth": {
             "network_def#features": [32, 32, 64, 128, 256],
@@ -123,6 +131,6 @@ BUNDLE = Bundle(
         "global_only",
         "logo",
         "gated_axial_unet",
-        "paper_stem",
+        "paper_convolutions",
     ),
 )
