@@ -69,9 +69,11 @@ def test_epistemic_scoring_sets_dropout_and_trains_mode(bundle):
     parser = read(bundle, "inference", {})
     parser["network_def"]["dropout"] = 0.2
     network = parser.get_parsed_content("network_def").train()
-    x = torch.zeros(1, 1, *config(bundle)["patch_size"])
+    x = torch.randn(1, 1, *config(bundle)["patch_size"])
     with torch.no_grad():
-        first, second = network(x + 1), network(x + 1)
+        for parameter in network.parameters():
+            parameter.add_(0.1)  # a branch whose last norm starts at zero would hide its dropout
+        first, second = network(x), network(x)
     assert first.shape[1] == len(config(bundle)["label_names"])
     assert not torch.equal(first, second)
 
