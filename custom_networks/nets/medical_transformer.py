@@ -88,11 +88,11 @@ class MedicalTransformer(Segmenter):
         torch.Size([1, 3, 8, 12, 16])
 
     Cost:
-        The parameters of the two branches, the global one without ``bottom``; ``k[0] f[0]^2 + f[0]`` for W and
-        ``(f[0]+1) out_channels`` for the head; ``(f[l]+1) out_channels`` for each auxiliary head, l = 1 to
-        ``global_levels - 1``. A training step stores one map of logits per attention with positions: for a sample of
-        64x64x64 voxels, with the default arguments, 4 MiB times 8 heads for each of the 6 global attentions on the
-        stem's grid, with ``stem_pool=2`` a sixteenth of it.
+        The parameters of the two branches, the global one without ``bottom``; ``k[0] f[0]^2 + f[0]`` for W, ``2 f[0]``
+        more with ``decoder_norm``; ``(f[0]+1) out_channels`` for the head; ``(f[l]+1) out_channels`` for each auxiliary
+        head, l = 1 to ``global_levels - 1``. A training step stores one map of logits per attention with positions:
+        for a sample of 64x64x64 voxels, with the default arguments, 4 MiB times 8 heads for each of the 6 global
+        attentions on the stem's grid, with ``stem_pool=2`` a sixteenth of it.
 
     References:
         J. M. J. Valanarasu et al., "Medical Transformer: Gated Axial-Attention for Medical Image Segmentation", MICCAI
