@@ -15,7 +15,7 @@ from custom_networks.checks import check_odd, check_spatial_dims, per_axis, per_
 
 
 class ResizingUnit(nn.Module):
-    """Convolution, norm if there is one, and resizing to a grid, for a batch that may hold windows.
+    """Convolution, norm if there is one, and resizing to a grid unless it is there, for a batch that may hold windows.
 
     Args:
         spatial_dims: 2 or 3.
@@ -24,6 +24,7 @@ class ResizingUnit(nn.Module):
         kernel_size: odd, one integer, or one per axis.
         strides: one integer, or one per axis.
         norm: MONAI norm, batch with running statistics or instance without; ``None`` for none.
+        resizes: whether the output's grid may be another than the input's.
 
     Example:
         >>> ResizingUnit(3, 2, 4, kernel_size=3)(torch.zeros(1, 2, 5, 6, 7), [10, 12, 13]).shape
@@ -39,6 +40,7 @@ class ResizingUnit(nn.Module):
         kernel_size: int | Sequence[int] = 1,
         strides: int | Sequence[int] = 1,
         norm: str | tuple | None = None,
+        resizes: bool = True,
     ) -> None:
         super().__init__()
         kernel = per_axis(kernel_size, spatial_dims, "kernel_size")
@@ -46,16 +48,18 @@ class ResizingUnit(nn.Module):
         padding = tuple(k // 2 for k in kernel)
         self.conv = Conv[Conv.CONV, spatial_dims](in_channels, out_channels, kernel, steps, padding)
         self.norm = Unchanged() if norm is None else WindowNorm(norm, spatial_dims, out_channels)
+        self.resizes = resizes
 
     def forward(self, x: Tensor, size: list[int], windows: int = 1) -> Tensor:
-        """Return ``resize(norm(conv(x)))``.
+        """Return ``resize(norm(conv(x)))``, or ``norm(conv(x))``.
 
         Args:
             x: ``(B, in_channels, *S)``.
             size: spatial size of the output.
             windows: windows of every sample that are folded into the batch as its slowest index.
         """
-        return resize(self.norm(self.conv(x), windows), size)
+        y = self.norm(self.conv(x), windows)
+        return resize(y, size) if self.resizes else y
 
 
 class AxialBranch(nn.Module):
@@ -176,7 +180,8 @@ class AxialBranch(nn.Module):
         grid = [-(-g // (s * p)) for g, s, p in zip(grid, steps[0], pool, strict=True)]
         after = norm if decoder_norm else None
         self.skip = nn.ModuleList(
-            ResizingUnit(spatial_dims, stem, features[0], norm=after) for _ in range(int(stem_skip))
+            ResizingUnit(spatial_dims, stem, features[0], norm=after, resizes=max(steps[0]) > 1)
+            for _ in range(int(stem_skip))
         )
         self.stages = nn.ModuleList()
         for level, units in enumerate(num_units, start=1):
@@ -203,11 +208,25 @@ class AxialBranch(nn.Module):
             self.stages.append(stage)
         last = levels - 1
         self.bottom = nn.ModuleList(
-            ResizingUnit(spatial_dims, features[last], features[last], kernel_size=kernels[last], strides=steps[-1])
+            ResizingUnit(
+                spatial_dims,
+                features[last],
+                features[last],
+                kernel_size=kernels[last],
+                strides=steps[-1],
+                resizes=max(steps[-1]) > 1,
+            )
             for _ in range(int(bottom))
         )
         self.decoder = nn.ModuleList(
-            ResizingUnit(spatial_dims, features[level], features[level - 1], kernel_size=kernels[level], norm=after)
+            ResizingUnit(
+                spatial_dims,
+                features[level],
+                features[level - 1],
+                kernel_size=kernels[level],
+                norm=after,
+                resizes=max(*steps[level - 1], *(pool if level == 1 else ())) > 1,
+            )
             for level in range(last, 0, -1)
         )
 
