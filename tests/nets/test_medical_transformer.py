@@ -73,13 +73,21 @@ def test_tables_of_the_branches():
 
 
 @pytest.mark.parametrize("dims", [2, 3])
-@pytest.mark.parametrize("deep", [False, True])
-def test_parameter_count(dims, deep):
+@pytest.mark.parametrize(
+    ("kwargs", "rest", "fuse"),
+    [
+        ({}, {}, 0),
+        ({"deep_supervision": True}, {"deep": 1}, 0),
+        ({"stem_skip": True, "decoder_norm": True}, {"skip": True, "norms": True}, 2 * 4),
+    ],
+    ids=["plain", "deep", "norms"],
+)
+def test_parameter_count(dims, kwargs, rest, fuse):
     f, units = (4, 8, 16, 32), (2, 1, 2)
-    net = MedicalTransformer(dims, 2, 5, features=f, num_units=units, groups=4, position_grid=16, deep_supervision=deep)
-    want = count(dims, f[:3], 2, 5, units[:2], 16, groups=4, bottom=False, deep=int(deep))
-    want += count(dims, f, 2, 0, units, 16, groups=4, positions=False)
-    assert sum(p.numel() for p in net.parameters()) == want + 3**dims * f[0] ** 2 + f[0]
+    net = MedicalTransformer(dims, 2, 5, features=f, num_units=units, groups=4, position_grid=16, **kwargs)
+    want = count(dims, f[:3], 2, 5, units[:2], 16, groups=4, bottom=False, **rest)
+    want += count(dims, f, 2, 0, units, 16, groups=4, positions=False, **{**rest, "deep": 0})
+    assert sum(p.numel() for p in net.parameters()) == want + 3**dims * f[0] ** 2 + f[0] + fuse
 
 
 @pytest.mark.parametrize(
