@@ -54,14 +54,19 @@ def shipped_size(bundle, tmp_path_factory):
         return path, x, network(x)
 
 
-def test_verify_and_export(bundle, tmp_path, command_line, place, shipped_size):
-    checkpoint, x, expected = shipped_size
+def test_verify(bundle, tmp_path, command_line, place):
     schema = tmp_path / "schema.json"
     schema.write_text(json.dumps(METADATA_SCHEMA))
     meta = ["--meta_file", f"{place[1]}/configs/metadata.json"]
     assert "verified with no error" in command_line("verify_metadata", *meta, "--filepath", str(schema))
     command_line("verify_net_in_out", "--net_id", "network_def", *meta, configs=("inference",))
 
+
+@pytest.mark.parametrize("place", ["foreign folder"], indirect=True)
+def test_export(bundle, tmp_path, command_line, place, shipped_size):
+    """From the place where no package is found by chance; a graph of the shipped size takes up to a minute."""
+    checkpoint, x, expected = shipped_size
+    meta = ["--meta_file", f"{place[1]}/configs/metadata.json"]
     weights = ["--net_id", "network_def", "--ckpt_file", str(checkpoint), *meta]
     command_line("ckpt_export", *weights, "--filepath", str(tmp_path / "model.ts"), configs=("inference",))
     extra = {"inference.json": "", "metadata.json": ""}
