@@ -36,7 +36,7 @@ demo: $(INSTALLED)
 	$(BIN)/python -m tools demo
 
 test: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder --ignore=tests/cli \
+	OMP_NUM_THREADS=1 TORCH_FAKE_TENSOR_DISPATCH_CACHE=0 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --ignore=tests/cli \
 		--cov=custom_networks --cov-report=term --cov-fail-under=95
 
 lint: $(INSTALLED)

@@ -42,18 +42,22 @@ def _attention_case(name: str, spatial_dims: int) -> Case:
     return Case.of(f"{name}-{spatial_dims}d", build, kind, shape, out_channels=ATTENTION_CHANNELS)
 
 
-def small_arguments(kind: type[nn.Module]) -> dict[str, object]:
+def small_arguments(kind: type[nn.Module], axial_levels: int = 2) -> dict[str, object]:
     """Return a quarter of a network's default widths, two steps of down-sampling, and few layers.
 
-    The axial networks have three levels: every block is three attentions, whose graphs take seconds each to export.
+    The axial networks have fewer levels: every block is three attentions, whose graphs take seconds each to export.
     Their stems have half of the first width, and two channels are easily both negative everywhere.
+
+    Args:
+        kind: the class.
+        axial_levels: levels of an axial network; deep supervision needs three.
     """
     parameters = inspect.signature(kind).parameters
     features = tuple(max(4, width // 4) for width in parameters["features"].default)
     strides = (2, 2, *(1,) * (len(features) - 3))
     if "form" in parameters:
-        features, strides = (8, *features[1:3]), (2, 1)
-    few = {"strides": strides, "num_layers": 2, "window_size": 4}
+        features, strides = (8, *features[1:axial_levels]), (2, 1)[: axial_levels - 1]
+    few = {"strides": strides, "num_layers": 2, "window_size": 4, "global_levels": axial_levels - 1}
     if "num_units" in parameters:
         few["num_units"] = (1,) * min(len(parameters["num_units"].default), len(features) - 1)
     return {"features": features} | {name: value for name, value in few.items() if name in parameters}
@@ -275,7 +279,8 @@ def check_refusals(case: Case) -> None:
 
 
 def check_deep_supervision(case: Case) -> None:
-    deep, plain, inputs = case.module(deep_supervision=True), case.module(), case.inputs()
+    arguments = small_arguments(NETS[case.name.split("-")[0]], axial_levels=3)
+    deep, plain, inputs = case.module(deep_supervision=True, **arguments), case.module(**arguments), case.inputs()
     logits = deep(*inputs)
     assert logits.shape == plain(*inputs).shape, f"eval returns {tuple(logits.shape)} with deep supervision"
     stacked = deep.train()(*inputs)

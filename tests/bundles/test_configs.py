@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import warnings
 
 import monai.bundle
-import numpy as np
 import pytest
 import torch
 
@@ -169,40 +167,20 @@ def test_network_matches_the_metadata(bundle):
     monai.bundle.verify_net_in_out("network_def", bundle_root=str(bundle), **arguments)
 
 
-@pytest.fixture
-def exporting(bundle, trained):
-    """Return the arguments of both exports, an input, and what PyTorch makes of it."""
+def test_torchscript_export_equals_pytorch(bundle, trained, tmp_path):
     tiny = {**tiny_network(bundle), "in_channels": 1, "label_names": kind(bundle).label_names}
     network = workflow(bundle, "inference", "infer", {**tiny, "load_pretrain": False}).network_def.eval()
     network.load_state_dict(weights(trained / "model.pt"))
     x = torch.randn(1, 1, 16, 24, 16)
-    arguments = {
-        "net_id": "network_def",
-        "ckpt_file": str(trained / "model.pt"),
-        "meta_file": meta_path(bundle),
-        "config_file": paths(bundle, "inference")[0],
-        "input_shape": list(x.shape),
-        "bundle_root": str(bundle),
+    monai.bundle.ckpt_export(
+        net_id="network_def",
+        ckpt_file=str(trained / "model.pt"),
+        meta_file=meta_path(bundle),
+        config_file=paths(bundle, "inference")[0],
+        input_shape=list(x.shape),
+        bundle_root=str(bundle),
+        filepath=str(tmp_path / "model.ts"),
         **tiny,
-    }
+    )
     with torch.no_grad():
-        return arguments, x, network(x)
-
-
-def test_torchscript_export_equals_pytorch(exporting, tmp_path):
-    arguments, x, expected = exporting
-    monai.bundle.ckpt_export(filepath=str(tmp_path / "model.ts"), **arguments)
-    with torch.no_grad():
-        torch.testing.assert_close(torch.jit.load(tmp_path / "model.ts")(x), expected, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.no_cover
-def test_onnx_export_equals_pytorch(exporting, tmp_path):
-    onnxruntime = pytest.importorskip("onnxruntime")
-    arguments, x, expected = exporting
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's own deprecations, which differ from version to version
-        monai.bundle.onnx_export(filepath=str(tmp_path / "model.onnx"), **arguments)
-    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
-    (result,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
-    np.testing.assert_allclose(result, expected.numpy(), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(torch.jit.load(tmp_path / "model.ts")(x), network(x), rtol=1e-4, atol=1e-5)
