@@ -31,6 +31,7 @@ COMMANDS: dict[str, str | dict[str, str]] = {
     "reference": "tools.attention_reference:reference",
     "ablate": {"": "tools.ablate:ablate", "cost": "tools.ablate_cost:ablate_cost"},
     "adapt": "tools.adapt:adapt",
+    "export": "tools.export:export",
     "lint": "tools.lint:lint",
     "pack": "tools.pack:pack",
     "verify": "tools.verify:verify",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,7 @@ from tools.lint_configs import (
     read,
     walk,
 )
+from tools.recipes.exports import RECORD as EXPORTS
 from tools.runs import find_bundle
 from tools.verify import SCHEMA
 
@@ -96,6 +98,7 @@ def bundle_problems(folder: Path) -> list[Problem]:
         wrong = _patch(runs["train"], folder, {}, "configs/train.json")
         # A profile's network is not looked at where the network that it changes is already wrong.
         problems += wrong + _profiles(folder, None if wrong else runs["train"])
+        problems += _exports(folder)
         if METADATA not in missing:
             problems += _metadata(folder, runs["train"])
     return sorted(set(problems))
@@ -237,6 +240,16 @@ def _profiles(folder: Path, train: Mapping[str, Any] | None) -> list[Problem]:
             found = _patch(train, folder, profile, file)
         problems += found
     return problems
+
+
+def _exports(folder: Path) -> list[Problem]:
+    """Check that the table of exports is that of the weights."""
+    record, weights = folder / EXPORTS, folder / "models" / "model.pt"
+    if not record.is_file() or not weights.is_file():
+        return []
+    if read(record).get("weights_sha256") == hashlib.sha256(weights.read_bytes()).hexdigest():
+        return []
+    return [Problem(EXPORTS, "weights_sha256", f"is of other weights; run python -m tools export {folder.name}")]
 
 
 def _metadata(folder: Path, train: Mapping[str, Any]) -> list[Problem]:

@@ -214,8 +214,9 @@ def check_components(config: Mapping[str, Any], file: str) -> list[Problem]:
             call = target(str(value["_target_"]))
             texts = [call] if isinstance(call, str) else arguments(value, call)
             problems += [Problem(file, where, text) for text in texts]
-            if str(value["_target_"]).startswith("custom_networks.") and value.get("_requires_") != "@code_path":
-                problems.append(Problem(file, where, 'lacks "_requires_": "@code_path", without which it is not found'))
+            first = "@code_path#0" if where.startswith("code_path#") else "@code_path"
+            if str(value["_target_"]).startswith("custom_networks.") and value.get("_requires_") != first:
+                problems.append(Problem(file, where, f'lacks "_requires_": "{first}", without which it is not found'))
     return problems
 
 

@@ -61,8 +61,8 @@ def pack(bundle: str | None = None, out: str = "dist", base_url: str = "", all: 
         }
         if name in known and known[name]["sha256"] != info[name]["sha256"]:
             raise ValueError(
-                f"{name} was packed before with other contents ({info_file}); raise the version in "
-                f"tools/recipes/{folder.name}.py and render the bundles"
+                f"{name} was packed before with other contents ({info_file}); add a version to the "
+                f"changelog in tools/recipes/{folder.name}.py and render the bundles"
             )
     target = Path(out)
     target.mkdir(parents=True, exist_ok=True)

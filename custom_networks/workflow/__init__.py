@@ -15,6 +15,7 @@ from custom_networks.workflow.patch_checks import check_patches, class_weights
 from custom_networks.workflow.processes import end_processes, start_processes
 from custom_networks.workflow.spacing import MonaiLabelSpacingd
 from custom_networks.workflow.training import LastEpochValidation, NonFiniteLossHandler, ReseedHandler, TrainingProgress
+from custom_networks.workflow.version import require_version
 
 __all__ = [
     "AutocastInferer",
@@ -41,6 +42,7 @@ __all__ = [
     "inference_data_list",
     "load_weights",
     "report_errors",
+    "require_version",
     "segmentation_data_list",
     "start_processes",
 ]

@@ -197,6 +197,15 @@ def test_missing_and_surplus_files(folder):
     ]
 
 
+def test_exports_of_other_weights(folder):
+    (folder / "docs" / "runs").mkdir()
+    (folder / "docs" / "runs" / "exports.json").write_text(json.dumps({"weights_sha256": "0" * 64}))
+    (problem,) = bundle_problems(folder)
+    assert str(problem) == (
+        f"docs/runs/exports.json: weights_sha256: is of other weights; run python -m tools export {folder.name}"
+    )
+
+
 @pytest.mark.parametrize("name", ["hippocampus_mr_net", "hippocampus_vnet_segmentation", "Hippocampus_segmentation"])
 def test_names_that_monai_would_misread(folder, name):
     moved = folder.rename(folder.with_name(name))

@@ -104,7 +104,7 @@ def test_a_version_that_was_packed_is_final(root, tmp_path):
     assert list(json.loads(listed.read_text())) == sorted([NAME, *other])
     listed.write_text(json.dumps({NAME: {"checksum": "c", "sha256": "s", "source": "u"}}))
     with pytest.raises(
-        ValueError, match=rf"{NAME} was packed before with other contents .*; raise the version in tools"
+        ValueError, match=rf"{NAME} was packed before with other contents .*; add a version to the changelog in tools"
     ):
         pack(str(SOURCE), out=str(tmp_path / "other"))
     assert not (tmp_path / "other").exists()
@@ -112,7 +112,7 @@ def test_a_version_that_was_packed_is_final(root, tmp_path):
 
 def test_what_lint_refuses_is_not_packed(root, tmp_path):
     broken = tmp_path / SOURCE.name
-    shutil.copytree(SOURCE, broken)
+    shutil.copytree(SOURCE, broken, ignore=shutil.ignore_patterns("runs"))
     (broken / "LICENSE").unlink()
     with pytest.raises(ValueError, match=f"{SOURCE.name} is not packed, 1 problem: LICENSE: is missing"):
         pack(str(broken), out=str(tmp_path / "dist"))

@@ -19,7 +19,6 @@ MODULES = (
 
 BUNDLE = Bundle(
     name="adrenal_ct_attention_classification",
-    version="0.1.0",
     changelog={"0.1.0": "first release"},
     recipe="classification",
     title="Adrenal gland classification in CT with a plug-in attention module",

@@ -13,8 +13,7 @@ class Bundle:
 
     Args:
         name: folder name.
-        version: version of the bundle, every component at most 9.
-        changelog: version to what changed.
+        changelog: version to what changed, the oldest first; every component of a version is at most 9.
         recipe: package under ``tools/recipes`` that it is rendered from.
         title: heading of its README.
         summary: one sentence about the network, for README and metadata.
@@ -33,7 +32,6 @@ class Bundle:
     """
 
     name: str
-    version: str
     changelog: Mapping[str, str]
     recipe: str
     title: str
@@ -50,3 +48,8 @@ class Bundle:
     notes: tuple[str, ...] = ()
     folds: tuple[tuple[str, ...], ...] | None = None
     single_seed_profiles: tuple[str, ...] = ()
+
+    @property
+    def version(self) -> str:
+        """The version of the bundle: the last in its changelog."""
+        return list(self.changelog)[-1]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tools.recipes.bundle import Bundle
-from tools.recipes.shared import CODE_PATH, IMPORTS, knobs, network_def, ours
+from tools.recipes.shared import BOOTSTRAP, IMPORTS, knobs, network_def, ours
 
 
 def _dataset(part: str, data: dict[str, Any]) -> dict[str, Any]:
@@ -167,7 +167,7 @@ def train_config(
         "imports": IMPORTS,
         "bundle_root": ".",
         **knobs(bundle, names),
-        "code_path": CODE_PATH,
+        "code_path": BOOTSTRAP,
         "rank": 0,
         "is_not_rank0": "$@rank > 0",
         "network_def": network_def(bundle),
@@ -240,7 +240,7 @@ def inference_config(
         "ckpt_path": "$@ckpt_dir + '/model.pt'",
         "load_pretrain": True,
         "displayable_configs": displayable,
-        "code_path": CODE_PATH,
+        "code_path": BOOTSTRAP,
         "network_def": definition,
         "network": "$@network_def.to(@device)",
         "preprocessing": {"_target_": "Compose", "transforms": preprocessing},

@@ -7,7 +7,6 @@ from tools.recipes.bundle import Bundle
 
 BUNDLE = Bundle(
     name="hippocampus_mr_attention_unet_segmentation",
-    version="0.1.0",
     changelog={"0.1.0": "first release"},
     recipe="segmentation",
     title="Hippocampus segmentation in MR with Attention U-Net",

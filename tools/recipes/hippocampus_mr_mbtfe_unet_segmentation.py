@@ -11,7 +11,6 @@ PARAMETERS = "$@network.parameters()"
 
 BUNDLE = Bundle(
     name="hippocampus_mr_mbtfe_unet_segmentation",
-    version="0.1.0",
     changelog={"0.1.0": "first release"},
     recipe="segmentation",
     title="Hippocampus segmentation in MR with nnU-Net's U-Net, MBTFE and edge aggregation",

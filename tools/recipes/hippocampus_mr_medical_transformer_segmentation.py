@@ -21,7 +21,6 @@ COMMON: dict[str, Any] = {
 
 BUNDLE = Bundle(
     name="hippocampus_mr_medical_transformer_segmentation",
-    version="0.1.0",
     changelog={"0.1.0": "first release"},
     recipe="segmentation",
     title="Hippocampus segmentation in MR with Medical Transformer",

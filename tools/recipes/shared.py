@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import custom_networks
 from tools.recipes.bundle import Bundle
 
 CODE_PATH = (
@@ -12,6 +13,15 @@ CODE_PATH = (
     "os.path.abspath(os.path.join(@bundle_root, '..', '..'))) "
     "if os.path.isdir(os.path.join(p, 'custom_networks'))), os.path.abspath(@bundle_root)))"
 )
+BOOTSTRAP = [
+    CODE_PATH,
+    {
+        "_target_": "custom_networks.workflow.require_version",
+        "_requires_": "@code_path#0",
+        "minimum": custom_networks.__version__,
+    },
+]
+"""Makes the package importable and refuses one that is too old; whatever is ours requires both."""
 IMPORTS = ["$import os", "$import sys", "$import numpy"]
 DEVICE = "$torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')"
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from custom_networks.workflow.classification_report import interval_text
 from tools.recipes.bundle import Bundle
+from tools.recipes.exports import exports
 from tools.recipes.removal import (
     Record,
     Runs,
@@ -210,6 +211,7 @@ def readme(bundle: Bundle, folder: Path) -> str:
     single = read_runs(folder, bundle.single_seed_profiles)
     fields = {
         **common_fields(bundle, records[0] if records else None),
+        "exports": exports(bundle, folder),
         "verdict": verdict(runs, SCORE),
         "mirror": bundle.knobs.get("mirror_axes") or "none",
         "range": " to ".join(f"{value:g}" for value in bundle.knobs["intensity_range"]),

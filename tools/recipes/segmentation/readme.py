@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tools.recipes.bundle import Bundle
+from tools.recipes.exports import exports
 from tools.recipes.removal import (
     Record,
     Score,
@@ -107,6 +108,7 @@ def readme(bundle: Bundle, folder: Path) -> str:
     costs = read_costs(folder)
     fields = {
         **common_fields(bundle, record),
+        "exports": exports(bundle, folder),
         "verdict": verdict(runs, SCORE),
         "mirror": bundle.knobs.get("mirror_axes") or "none (chirality matters)",
         "notes": "".join(f"\n- {note}" for note in bundle.notes),

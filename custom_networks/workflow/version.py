@@ -1,0 +1,32 @@
+"""The version of this package that a bundle needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from monai.utils import version_geq
+
+import custom_networks
+from custom_networks.workflow.errors import report_errors
+
+
+def require_version(minimum: str) -> None:
+    """Refuse to run a bundle with an older ``custom_networks`` than it was packed with.
+
+    Python keeps the first package of a name that a process has imported: a bundle may find that of another bundle, or
+    an installed one, in place of its own. Called by every config before anything else of this package.
+
+    Args:
+        minimum: version of the package that the bundle was packed with.
+
+    Raises:
+        ValueError: if the imported package is older.
+    """
+    if version_geq(custom_networks.__version__, minimum):
+        return
+    report_errors()
+    folder = Path(custom_networks.__file__).parent
+    raise ValueError(
+        f"this bundle needs custom_networks {minimum} or newer, but {custom_networks.__version__} was imported from "
+        f"{folder}; update that package, or use this bundle in a process of its own if another one brought it"
+    )
