@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from monai.utils import version_geq
 
-import custom_networks
 from custom_networks.workflow.errors import report_errors
 
 
@@ -22,11 +22,12 @@ def require_version(minimum: str) -> None:
     Raises:
         ValueError: if the imported package is older.
     """
-    if version_geq(custom_networks.__version__, minimum):
+    package = sys.modules[__name__.partition(".")[0]]  # not imported by name: it imports the networks
+    if version_geq(package.__version__, minimum):
         return
     report_errors()
-    folder = Path(custom_networks.__file__).parent
+    folder = Path(str(package.__file__)).parent
     raise ValueError(
-        f"this bundle needs custom_networks {minimum} or newer, but {custom_networks.__version__} was imported from "
+        f"this bundle needs custom_networks {minimum} or newer, but {package.__version__} was imported from "
         f"{folder}; update that package, or use this bundle in a process of its own if another one brought it"
     )
