@@ -7,8 +7,11 @@ from itertools import chain, combinations
 from typing import Any
 
 import torch
+from monai.data import MetaTensor
 from monai.inferers import Inferer, SlidingWindowInferer
 from torch import Tensor
+
+from custom_networks.workflow.slab_windows import label_map
 
 
 def has_bfloat16(device: torch.device) -> bool:
@@ -143,7 +146,10 @@ class MirrorSlidingWindowInferer(SlidingWindowInferer):
         roi_size: window in voxels, one entry per spatial axis.
         mirror_axes: spatial axes to flip; the mean runs over all 2^n combinations. Leave empty where chirality matters.
         amp: whether to use bfloat16 where the device has it.
-        **kwargs: passed to :class:`monai.inferers.SlidingWindowInferer`.
+        low_memory: whether to hold the logits of one slab at a time (:mod:`custom_networks.workflow.slab_windows`) and
+            return a map of class indices instead of logits.
+        **kwargs: passed to :class:`monai.inferers.SlidingWindowInferer`; with ``low_memory``, those after
+            ``sw_batch_size``, ``overlap`` and ``mode`` keep their defaults.
 
     Cost:
         2^n forward passes per window for n mirrored axes.
@@ -155,14 +161,21 @@ class MirrorSlidingWindowInferer(SlidingWindowInferer):
     """
 
     def __init__(
-        self, roi_size: Sequence[int], *, mirror_axes: Sequence[int] = (), amp: bool = True, **kwargs: Any
+        self,
+        roi_size: Sequence[int],
+        *,
+        mirror_axes: Sequence[int] = (),
+        amp: bool = True,
+        low_memory: bool = False,
+        **kwargs: Any,
     ) -> None:
         super().__init__(roi_size, **kwargs)
         self.amp = amp
+        self.low_memory = low_memory
         self.flips = flips(mirror_axes, len(roi_size))
 
     def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Return the logits ``(B, K, *spatial)`` in float32.
+        """Return the logits ``(B, K, *spatial)`` in float32, with ``low_memory`` the classes ``(B, 1, *spatial)``.
 
         Args:
             inputs: ``(B, C, *spatial)``, any size; smaller axes are padded to the window and cropped again.
@@ -177,4 +190,14 @@ class MirrorSlidingWindowInferer(SlidingWindowInferer):
                 logits = logits + autocast_forward(network, window.flip(flip), self.amp, *args, **kwargs).flip(flip)
             return logits / len(self.flips)
 
-        return super().__call__(inputs, predict, *args, **kwargs)
+        if not self.low_memory:
+            return super().__call__(inputs, predict, *args, **kwargs)
+        labels = label_map(
+            inputs,
+            lambda windows: predict(windows, *args, **kwargs),
+            roi_size=self.roi_size,
+            sw_batch_size=self.sw_batch_size,
+            overlap=self.overlap,
+            mode=self.mode,
+        )
+        return MetaTensor(labels).copy_meta_from(inputs, copy_attr=False) if isinstance(inputs, MetaTensor) else labels

@@ -126,3 +126,24 @@ def test_mirror_axes_make_the_result_symmetric(segment, tmp_path):
         differing[bool(axes)] = int((one != other[::-1]).sum())
     assert differing[False] > 10
     assert differing[True] <= 2  # the sum over the flips has another order
+
+
+def test_low_memory_gives_the_same_mask(segment, tmp_path):
+    path = write_nifti(volume(47, shape=(40, 30, 34))[0], tmp_path / "image.nii.gz")
+    knobs = {"patch_size": [16, 16, 16], "mirror_axes": [0]}
+    masks = [np.asarray(segment(path, name=f"low_{low}", low_memory=low, **knobs).dataobj) for low in (False, True)]
+    assert len(np.unique(masks[0])) > 1
+    np.testing.assert_array_equal(*masks)
+
+
+def test_low_memory_resamples_the_classes(segment, tmp_path):
+    affine = np.diag([0.8, 1.25, 1.0, 1.0])
+    path = write_nifti(volume(48, shape=(44, 32, 34))[0], tmp_path / "image.nii.gz", affine)
+    normal, low = (np.asarray(segment(path, name=f"low_{low}", low_memory=low).dataobj) for low in (False, True))
+    assert normal.shape == low.shape == (44, 32, 34)
+    assert 0 < (normal != low).mean() < 0.1
+
+
+def test_low_memory_evaluates_alike(evaluate):
+    normal, low = (read_rows(evaluate(f"low_{low}", low_memory=low) / "metrics.csv") for low in (False, True))
+    assert normal == low

@@ -63,6 +63,7 @@ def knobs(bundle: Bundle, names: Sequence[str]) -> dict[str, Any]:
         "fold": 0,
         "mirror_axes": [],
         "largest_component": False,
+        "low_memory": False,
         "csv_file": "labels.csv",
         "evaluation_split": "test",
         "image_glob": None,
@@ -102,14 +103,15 @@ def loading(keys: list[str]) -> list[dict[str, Any]]:
     return [{"_target_": "LoadImaged", "keys": keys}, {"_target_": "EnsureChannelFirstd", "keys": keys}]
 
 
-def geometry(keys: list[str]) -> list[dict[str, Any]]:
+def geometry(keys: list[str], **spacing: Any) -> list[dict[str, Any]]:
     """Return the deterministic transforms after loading: orientation and spacing.
 
     Args:
         keys: "image", or "image" and "label".
+        **spacing: further arguments of the resampling.
     """
     modes = {"image": "bilinear", "label": "nearest"}
     return [
         {"_target_": "Orientationd", "keys": keys, "axcodes": "RAS", "labels": None},
-        ours("MonaiLabelSpacingd", keys=keys, pixdim="@spacing", mode=[modes[key] for key in keys]),
+        ours("MonaiLabelSpacingd", keys=keys, pixdim="@spacing", mode=[modes[key] for key in keys], **spacing),
     ]

@@ -33,6 +33,7 @@ def configs(bundle: Bundle) -> dict[str, dict[str, Any]]:
             ),
         ),
         "inference.json": inference(bundle),
+        "profiles/low_memory.json": {"low_memory": True},
         "multi_gpu_train.json": multi_gpu_train(),
         "multi_gpu_evaluate.json": multi_gpu_evaluate(),
         "metadata.json": metadata(

@@ -11,7 +11,7 @@ from tools.recipes.shared import ours
 
 KNOBS = (
     "dataset_dir output_dir ckpt_dir in_channels label_names spacing patch_size amp seed num_workers mirror_axes "
-    "largest_component device"
+    "largest_component low_memory device"
 ).split()
 
 
@@ -32,7 +32,7 @@ def inference(bundle: Bundle) -> dict[str, Any]:
         inferer=inferer(),
         postprocessing=[
             *to_original_grid("@preprocessing"),
-            {"_target_": "AsDiscreted", "keys": "pred", "argmax": True},
+            {"_target_": "AsDiscreted", "_disabled_": "@low_memory", "keys": "pred", "argmax": True},
             largest_component(),
             {
                 "_target_": "SaveImaged",

@@ -15,7 +15,9 @@ def preprocessing(loaded: list[str], resampled: list[str]) -> list[dict[str, Any
         resampled: those of them that are brought to the network's orientation and spacing.
     """
     normalise = {"_target_": "NormalizeIntensityd", "keys": "image", "channel_wise": True}
-    return [*loading(loaded), *geometry(resampled), normalise]
+    # the grid of positions takes three numbers per voxel, the most of all where an image is resampled
+    precision = "$torch.float32 if @low_memory else torch.float64"
+    return [*loading(loaded), *geometry(resampled, dtype=precision), normalise]
 
 
 def inferer() -> dict[str, Any]:
@@ -25,6 +27,7 @@ def inferer() -> dict[str, Any]:
         roi_size="@patch_size",
         mirror_axes="@mirror_axes",
         amp="@amp",
+        low_memory="@low_memory",
         sw_batch_size=1,
         overlap=0.5,
         mode="gaussian",
@@ -34,17 +37,19 @@ def inferer() -> dict[str, Any]:
 def to_original_grid(preprocessing: str) -> list[dict[str, Any]]:
     """Return the postprocessing from logits to probabilities on the grid of the image file.
 
+    With ``low_memory`` the inferer has returned classes already, which are brought there by their nearest neighbours.
+
     Args:
         preprocessing: reference to the transform to invert.
     """
     return [
-        {"_target_": "Activationsd", "keys": "pred", "softmax": True},
+        {"_target_": "Activationsd", "_disabled_": "@low_memory", "keys": "pred", "softmax": True},
         {
             "_target_": "Invertd",
             "keys": "pred",
             "transform": preprocessing,
             "orig_keys": "image",
-            "nearest_interp": False,
+            "nearest_interp": "@low_memory",
             "to_tensor": True,
         },
     ]

@@ -12,8 +12,8 @@ from tools.recipes.shared import ours
 BOTH = ["image", "label"]
 KNOBS = (
     "dataset_dir output_dir ckpt_dir in_channels label_names spacing patch_size epochs val_interval batch_size "
-    "learning_rate amp seed num_workers cache_rate fold mirror_axes largest_component image_glob label_glob folds_file "
-    "device resume_ckpt finetune_ckpt gate_warm_up_epochs"
+    "learning_rate amp seed num_workers cache_rate fold mirror_axes largest_component low_memory image_glob label_glob "
+    "folds_file device resume_ckpt finetune_ckpt gate_warm_up_epochs"
 ).split()
 
 
@@ -106,7 +106,7 @@ def train(bundle: Bundle) -> dict[str, Any]:
     as_one_hot = {
         "_target_": "AsDiscreted",
         "keys": ["pred", "label"],
-        "argmax": [True, False],
+        "argmax": ["$not @low_memory", False],
         "to_onehot": "$len(@label_names)",
     }
     return train_config(
