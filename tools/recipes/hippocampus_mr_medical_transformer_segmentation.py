@@ -86,7 +86,7 @@ BUNDLE = Bundle(
         "no_position": {"network_def#form": "position_free"},
         "position": {"network_def#form": "ungated"},
         "released_gates": {"network_def#form": "released"},
-        "local_only": {"network_def#branches": ["local"]},
+        "local_only": {"network_def#branches": ["local"], "network_def#deep_supervision": False},
         "global_only": {"network_def#branches": ["global"]},
         "logo": {"network_def#form": "ungated", "network_def#local_form": "ungated"},
         "gated_axial_unet": {
@@ -118,7 +118,12 @@ BUNDLE = Bundle(
             "network_def#num_units": [1, 2, 4, 1],
         },
         "checkpoint": {"network_def#checkpoint": True},
-        "removal": {"epochs": 4, "val_interval": 4, "gate_warm_up_epochs": 1},
+        "removal": {
+            "epochs": 4,
+            "val_interval": 4,
+            "gate_warm_up_epochs": 1,
+            "network_def#deep_supervision": True,
+        },
         "demo": {"epochs": 100, "val_interval": 25},
     },
     removal_profiles=("identity", "medical_transformer"),
