@@ -5,6 +5,9 @@ JOBS ?= 2
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+LABEL_BIN := .venv-label/bin
+LABEL_INSTALLED := .venv-label/.installed
+LABEL_APP := tools/label_app
 BENCH := $(BIN)/python -m tools bench --shape 1,1,96,96,96 --markdown docs/benchmarks.md
 ATTENTION_UNET := bundles/hippocampus_mr_attention_unet_segmentation
 MONAI_ATTENTION_UNET := {"_target_": "monai.networks.nets.AttentionUnet", "spatial_dims": 3, "in_channels": 1, \
@@ -15,15 +18,16 @@ MONAI_UNETR := {"_target_": "monai.networks.nets.UNETR", "in_channels": 1, "out_
 	"feature_size": 8, "hidden_size": 132, "mlp_dim": 528, "num_heads": 12}
 MONAI_SWIN_UNETR := {"_target_": "monai.networks.nets.SwinUNETR", "in_channels": 1, "out_channels": 3, "feature_size": 12}
 
-.PHONY: help demo test lint docs bench clean
+.PHONY: help demo test test-label venv-label lint docs bench clean
 
 help:
 	@echo "make demo    train, evaluate and look at a segmentation of real MR: a few minutes on a CPU"
 	@echo "make test    every test, with the coverage of custom_networks"
+	@echo "make test-label    the tests of the live MONAI Label server, in an environment of its own, .venv-label"
 	@echo "make lint    style, types, import contracts, spelling, rendered configs and pages"
 	@echo "make docs    the documentation as a site in site/"
 	@echo "make bench   time and memory of the networks, into docs/benchmarks.md, and of every attention module, into docs/reference"
-	@echo "make clean   remove what these commands wrote, except .venv, data and runs (trainings that go on where they stopped)"
+	@echo "make clean   remove what these commands wrote, except .venv, .venv-label, data and runs (trainings that go on where they stopped)"
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: constraints.txt needs Python 3.11 or newer; \
@@ -36,8 +40,20 @@ demo: $(INSTALLED)
 	$(BIN)/python -m tools demo
 
 test: $(INSTALLED)
-	OMP_NUM_THREADS=1 TORCH_FAKE_TENSOR_DISPATCH_CACHE=0 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --ignore=tests/cli \
+	OMP_NUM_THREADS=1 TORCH_FAKE_TENSOR_DISPATCH_CACHE=0 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --ignore=tests/cli --ignore=tests/label \
 		--cov=custom_networks --cov-report=term --cov-fail-under=95
+
+$(LABEL_INSTALLED): $(LABEL_APP)/requirements.txt $(LABEL_APP)/requirements-nodeps.txt
+	$(PYTHON) -m venv .venv-label
+	$(LABEL_BIN)/python -m pip install --disable-pip-version-check -r $(LABEL_APP)/requirements.txt
+	$(LABEL_BIN)/python -m pip install --disable-pip-version-check --no-deps -r $(LABEL_APP)/requirements-nodeps.txt
+	@touch $@
+
+venv-label: $(LABEL_INSTALLED)
+
+test-label: $(LABEL_INSTALLED)
+	$(LABEL_BIN)/python -m pip install --disable-pip-version-check --quiet $(shell grep -E '^pytest(-timeout)?==' constraints.txt)
+	OMP_NUM_THREADS=$(JOBS) $(LABEL_BIN)/python -m pytest -p no:cacheprovider tests/label
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -60,4 +76,4 @@ bench: $(INSTALLED)
 clean:
 	rm -rf build dist demo_output eval site htmlcov .cache .coverage .coverage.* .hypothesis .import_linter_cache \
 		.mypy_cache .pytest_cache .ruff_cache
-	find . -path ./.venv -prune -o -type d -name __pycache__ -exec rm -rf {} +
+	find . -path './.venv*' -prune -o -type d -name __pycache__ -exec rm -rf {} +

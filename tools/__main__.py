@@ -32,6 +32,7 @@ COMMANDS: dict[str, str | dict[str, str]] = {
     "ablate": {"": "tools.ablate:ablate", "cost": "tools.ablate_cost:ablate_cost"},
     "adapt": "tools.adapt:adapt",
     "export": "tools.export:export",
+    "label": {"serve": "tools.label:serve"},
     "lint": "tools.lint:lint",
     "pack": "tools.pack:pack",
     "verify": "tools.verify:verify",

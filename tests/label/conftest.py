@@ -1,0 +1,165 @@
+"""A live MONAI Label server with all bundles, started by ``python -m tools label serve``; and the stock app."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import requests
+
+from tests.conftest import SHARED
+from tests.synthetic import BUNDLES, ROOT, SEGMENTATION, write_dataset
+from tools.label import prepare, start_command
+
+SCORED = next(bundle.name for bundle in SEGMENTATION if "attention_unet" in bundle.name)
+ROLLED = "rolled_mr_attention_unet_segmentation"
+PATCH = """
+
+_forward = AttentionUnet.forward
+AttentionUnet.forward = lambda self, x: _forward(self, x).roll(1, dims=1)
+"""
+
+
+@dataclass
+class Server:
+    """What a test needs of a running server."""
+
+    url: str
+    studies: Path
+    labels: Path
+    app: Path
+    log: Path
+
+    def get(self, path: str, **params) -> requests.Response:
+        return requests.get(self.url + path, params=params, timeout=60)
+
+    def infer(self, model: str, image: str, output: str = "image", **params) -> requests.Response:
+        """Ask as 3D Slicer does."""
+        data = {"params": json.dumps({"device": "cpu", "result_dtype": "uint8", **params})}
+        query = {"image": image, "output": output}
+        return requests.post(f"{self.url}/infer/{model}", params=query, data=data, timeout=240)
+
+    def mask(self, model: str, image: str, **params) -> nib.Nifti1Image:
+        answer = self.infer(model, image, **params)
+        assert answer.status_code == 200, answer.text
+        content = answer.content
+        return nib.Nifti1Image.from_bytes(gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content)
+
+    def image(self, name: str) -> nib.Nifti1Image:
+        return nib.load(self.studies / f"{name}.nii.gz")
+
+    def wait(self, path: str) -> dict:
+        """Wait for a task in the background."""
+        for _ in range(480):
+            answer = self.get(path)
+            state = answer.json() if answer.status_code == 200 else {}
+            if state.get("status") in ("DONE", "ERROR", "STOPPED"):
+                return state
+            time.sleep(0.5)
+        raise TimeoutError(path)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def started(command: list[str], environment: dict[str, str], url: str, log: Path) -> subprocess.Popen:
+    """Start a server and wait until it answers."""
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            command, env=environment, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    for _ in range(240):
+        assert process.poll() is None, log.read_text()[-4000:]
+        try:
+            if requests.get(f"{url}/info/", timeout=5).ok:
+                return process
+        except requests.RequestException:
+            time.sleep(0.5)
+    raise TimeoutError(log.read_text()[-4000:])
+
+
+def stopped(process: subprocess.Popen) -> None:
+    os.killpg(process.pid, signal.SIGINT)
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def write_studies(folder: Path) -> tuple[Path, Path]:
+    """Write four images, named a to d, and their labels: real ones where there are some."""
+    real = SHARED / "data" / "Task04_Hippocampus"
+    source = real if real.is_dir() else write_dataset(folder / "source", cases=4)
+    images, labels = folder / "studies", folder / "labels"
+    images.mkdir()
+    labels.mkdir()
+    for name, path in zip("abcd", sorted((source / "imagesTr").glob("*.nii.gz")), strict=False):
+        shutil.copyfile(path, images / f"{name}.nii.gz")
+        shutil.copyfile(source / "labelsTr" / path.name, labels / f"{name}.nii.gz")
+    return images, labels
+
+
+@pytest.fixture(scope="session")
+def rolled(tmp_path_factory) -> Path:
+    """Return a bundle with code of its own under the same names: its classes are one further."""
+    folder = tmp_path_factory.mktemp("rolled") / ROLLED
+    shutil.copytree(ROOT / "bundles" / SCORED, folder, ignore=shutil.ignore_patterns("runs", "eval"))
+    shutil.copytree(ROOT / "custom_networks", folder / "custom_networks", ignore=shutil.ignore_patterns("__pycache__"))
+    with (folder / "custom_networks" / "nets" / "attention_unet.py").open("a") as file:
+        file.write(PATCH)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def server(rolled, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("server")
+    images, labels = write_studies(folder)
+    port, app, log = free_port(), folder / "app", folder / "server.log"
+    command = [sys.executable, "-m", "tools", "label", "serve", *(bundle.name for bundle in BUNDLES), str(rolled)]
+    command += ["--studies", str(images), "--epistemic", SCORED, "--app", str(app), "--port", str(port)]
+    environment = {**os.environ, "MONAI_LABEL_AUTO_UPDATE_SCORING": "false", "PYTHONDONTWRITEBYTECODE": "1"}
+    url = f"http://127.0.0.1:{port}"
+    process = started([*command, "--python", sys.executable], environment, url, log)
+    yield Server(url, images, labels, app, log)
+    stopped(process)
+
+
+@pytest.fixture(scope="session")
+def stock(tmp_path_factory):
+    """The app ``monaibundle`` that comes with MONAI Label, with the segmentation bundles."""
+    folder = tmp_path_factory.mktemp("stock")
+    images, labels = write_studies(folder)
+    source = Path(sys.prefix) / "monailabel" / "sample-apps" / "monaibundle"
+    shutil.copytree(source, folder / "app", ignore=shutil.ignore_patterns("__pycache__"))
+    names = [bundle.name for bundle in SEGMENTATION]
+    port, app = free_port(), prepare(folder / "app", names)
+    command, environment = start_command(Path(sys.executable), app, images, names, None, "127.0.0.1", port)
+    url, log = f"http://127.0.0.1:{port}", folder / "server.log"
+    process = started(command, environment, url, log)
+    yield Server(url, images, labels, app, log)
+    stopped(process)
+
+
+def flipped(image: nib.Nifti1Image, path: Path) -> Path:
+    """Write the same image with its voxels stored in reverse order along the last axis."""
+    affine = image.affine.copy()
+    affine[:3, 3] += affine[:3, 2] * (image.shape[2] - 1)
+    affine[:3, 2] *= -1
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj)[:, :, ::-1], affine), path)
+    return path
