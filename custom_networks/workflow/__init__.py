@@ -10,6 +10,7 @@ from custom_networks.workflow.deep_supervision import StackedDeepSupervisionLoss
 from custom_networks.workflow.errors import report_errors
 from custom_networks.workflow.evaluation import SegmentationReport
 from custom_networks.workflow.gate_warm_up import GateWarmUp
+from custom_networks.workflow.memory_report import report_memory
 from custom_networks.workflow.optimizers import adan
 from custom_networks.workflow.patch_checks import check_patches, class_weights
 from custom_networks.workflow.processes import end_processes, start_processes
@@ -42,6 +43,7 @@ __all__ = [
     "inference_data_list",
     "load_weights",
     "report_errors",
+    "report_memory",
     "require_version",
     "segmentation_data_list",
     "start_processes",

@@ -146,7 +146,7 @@ MISTAKES = {
         (INFERENCE, "inferer", DELETE),
         ("inferer", "does not exist, but monai.bundle or MONAI Label reads it"),
         ("evaluator#inferer", "refers to @inferer, which does not exist"),
-        *((knob, "is used by no entry of any config") for knob in ("amp", "mirror_axes", "patch_size")),
+        ("mirror_axes", "is used by no entry of any config"),
     ),
     "attribute of the device": (
         (INFERENCE, "network", "$@network_def.to(@device.type)"),

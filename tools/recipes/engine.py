@@ -152,6 +152,7 @@ def train_config(
     train: dict[str, Any],
     validate: dict[str, Any],
     check: dict[str, Any],
+    bill: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
     """Return train.json.
 
@@ -162,6 +163,7 @@ def train_config(
         train: section "train".
         validate: section "validate".
         check: the component that looks at the data before anything starts.
+        bill: the component that then says how much memory is needed, if any.
     """
     return {
         "imports": IMPORTS,
@@ -198,6 +200,7 @@ def train_config(
         "initialize": [ours("report_errors"), "$monai.utils.set_determinism(seed=@seed)"],
         "run": [
             check,
+            *bill,
             {
                 **ours("load_weights", network="@network", path="@finetune_ckpt", strict=False),
                 "_disabled_": "$not @finetune_ckpt",
@@ -217,6 +220,7 @@ def inference_config(
     postprocessing: list[dict[str, Any]],
     check: dict[str, Any],
     handlers: list[dict[str, Any]] | None = None,
+    bill: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
     """Return inference.json, complete in itself because MONAI Label reads no other file.
 
@@ -229,6 +233,7 @@ def inference_config(
         postprocessing: transforms after the network.
         check: the component that looks at the images before anything starts.
         handlers: handlers of the evaluator.
+        bill: the component that says how much memory is needed, if any.
     """
     definition = network_def(bundle)
     if "deep_supervision" in definition:
@@ -267,5 +272,5 @@ def inference_config(
             "$monai.utils.set_determinism(seed=@seed)",
             {**ours("load_weights", network="@network", path="@ckpt_path"), "_disabled_": "$not @load_pretrain"},
         ],
-        "run": [check, "$@evaluator.run()"],
+        "run": [check, *bill, "$@evaluator.run()"],
     }

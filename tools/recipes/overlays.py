@@ -30,12 +30,13 @@ DISTRIBUTED: dict[str, Any] = {
 FINALIZE = [ours("end_processes", network="@network")]
 
 
-def evaluate(report: dict[str, Any], check: dict[str, Any], **overrides: Any) -> dict[str, Any]:
+def evaluate(report: dict[str, Any], check: dict[str, Any], *bill: dict[str, Any], **overrides: Any) -> dict[str, Any]:
     """Return evaluate.json, laid over train.json.
 
     Args:
         report: the handler that writes the metrics.
         check: the component that looks at the data before anything starts.
+        *bill: the component that then says how much memory is needed, if any.
         **overrides: what else evaluation changes, by config path.
     """
     return {
@@ -45,6 +46,7 @@ def evaluate(report: dict[str, Any], check: dict[str, Any], **overrides: Any) ->
         "run": [
             ours("load_weights", network="@network", path="@ckpt_path"),
             check,
+            *bill,
             "$@validate#evaluator.run()",
         ],
     }

@@ -6,7 +6,7 @@ from typing import Any
 
 from tools.recipes.bundle import Bundle
 from tools.recipes.engine import inference_config
-from tools.recipes.segmentation.shared import inferer, largest_component, preprocessing, to_original_grid
+from tools.recipes.segmentation.shared import inferer, largest_component, memory_bill, preprocessing, to_original_grid
 from tools.recipes.shared import ours
 
 KNOBS = (
@@ -46,4 +46,5 @@ def inference(bundle: Bundle) -> dict[str, Any]:
             },
         ],
         check=ours("check_data", in_channels="@in_channels", inference="@dataset#data"),
+        bill=memory_bill(inference="@dataset#data"),
     )

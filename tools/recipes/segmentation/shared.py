@@ -68,3 +68,25 @@ def largest_component(**arguments: Any) -> dict[str, Any]:
         "applied_labels": "$list(range(1, len(@label_names)))",
         **arguments,
     }
+
+
+def memory_bill(**cases: Any) -> list[dict[str, Any]]:
+    """Return the component that logs the expected peak of memory.
+
+    Args:
+        **cases: "training", "validation" or "inference", and what only a training has.
+    """
+    return [
+        ours(
+            "report_memory",
+            network="@network",
+            device="@device",
+            in_channels="@in_channels",
+            out_channels="$len(@label_names)",
+            spacing="@spacing",
+            patch_size="@patch_size",
+            amp="@amp",
+            low_memory="@low_memory",
+            **cases,
+        )
+    ]

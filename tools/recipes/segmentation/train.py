@@ -6,7 +6,7 @@ from typing import Any
 
 from tools.recipes.bundle import Bundle
 from tools.recipes.engine import train_config, training, validation
-from tools.recipes.segmentation.shared import inferer, largest_component, preprocessing, to_original_grid
+from tools.recipes.segmentation.shared import inferer, largest_component, memory_bill, preprocessing, to_original_grid
 from tools.recipes.shared import ours
 
 BOTH = ["image", "label"]
@@ -133,6 +133,12 @@ def train(bundle: Bundle) -> dict[str, Any]:
             "check_data",
             in_channels="@in_channels",
             label_names="@label_names",
+            training="@train#dataset#data",
+            validation="@validate#dataset#data",
+        ),
+        bill=memory_bill(
+            batch_size="@batch_size",
+            cache_rate="@cache_rate",
             training="@train#dataset#data",
             validation="@validate#dataset#data",
         ),
