@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from ignite.engine import Engine, Events
 from torch import Tensor, nn
 
 logger = logging.getLogger(__name__)
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 def bare(network: nn.Module) -> nn.Module:
@@ -66,13 +67,50 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     return dict(checkpoint)
 
 
+def _with_channels(network: nn.Module, state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the weights of the convolutions that read the image, spread over the channels that the network has.
+
+    The first convolution says how many channels the checkpoint and the network have; others with the same two numbers
+    read the image, too (a local branch, a skip).
+    """
+    changes = {}
+    for name, module in network.named_modules():
+        key = f"{name}.weight".lstrip(".")
+        old, new = state.get(key), getattr(module, "weight", None)
+        if isinstance(module, TRANSPOSED) or getattr(module, "groups", 1) != 1 or not isinstance(old, Tensor):
+            continue
+        if isinstance(new, Tensor) and old.ndim == new.ndim > 2:
+            changes[key] = (old, new.shape, (old.shape[1], new.shape[1]))
+    first = next(iter(changes.values()))[2] if changes else (1, 1)
+    return {
+        key: weight.mean(dim=1, keepdim=True).expand(shape) * (first[0] / first[1])
+        for key, (weight, shape, channels) in changes.items()
+        if first[0] != first[1] and channels == first and weight[:, 0].shape == (shape[0], *shape[2:])
+    }
+
+
+def _layers(tensors: Sequence[str], current: Iterable[str]) -> str:
+    """Return names of tensors, where all of a layer are among them the layer's name."""
+    names = []
+    for key in tensors:
+        layer = key.rpartition(".")[0]
+        whole = layer and all(other in tensors for other in current if other.rpartition(".")[0] == layer)
+        names.append(layer if whole else key)
+    return ", ".join(dict.fromkeys(names))
+
+
 def load_weights(network: nn.Module, path: str | Path, *, strict: bool = True) -> None:
     """Load a state dict, or the "model" entry of a resumable checkpoint, into a network.
+
+    Fine-tuning (``strict=False``) loads what fits by name and shape and logs in one line which layers it does not.
+    Where images have another number of channels, each channel of the first convolution gets the mean of the old ones
+    times old / new number: ``w'[:, j] = (C / C') * mean_i w[:, i]``, so that equal channels give the response they gave
+    before (where a convolution standardises its weights, a multiple of it, which the norm behind divides out).
 
     Args:
         network: the network, wrapped for distributed training or not.
         path: the checkpoint.
-        strict: refuse any difference; otherwise load what fits by name and shape and log what does not (fine-tuning).
+        strict: refuse any difference.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -91,9 +129,20 @@ def load_weights(network: nn.Module, path: str | Path, *, strict: bool = True) -
             f"in name or shape, the first is {(misfits or ['none'])[0]!r}; use the checkpoint of this network and the "
             "profile it was trained with"
         )
-    network.load_state_dict(fitting, strict=False)
+    spread = {} if strict else _with_channels(network, known)
+    network.load_state_dict({**fitting, **spread}, strict=False)
+    fresh = [key for key in current if key not in fitting and key not in spread]
+    unused = sorted(set(known) - set(current))
+    notes = {
+        "averaged over the old channels and spread over the new ones": ", ".join(
+            key.rpartition(".")[0] for key in spread
+        ),
+        "re-initialised": _layers(fresh, current),
+        "not used": _layers(unused, known),
+    }
     if misfits:
-        logger.warning("%s: %d tensors loaded, these keep their values: %s", path, len(fitting), ", ".join(misfits))
+        told = "; ".join(f"{what}: {names}" for what, names in notes.items() if names)
+        logger.warning("%s: %d of %d tensors loaded; %s", path, len(fitting) + len(spread), len(current), told)
 
 
 class BestCheckpoint:

@@ -96,7 +96,9 @@ def test_strict_refuses_any_difference_and_finetuning_takes_what_fits(tmp_path, 
     fits = isinstance(bias, torch.Tensor) and bias.shape == before["head.bias"].shape
     assert torch.equal(target.head.bias, bias if fits else before["head.bias"])
     assert [r.levelno for r in caplog.records] == [logging.WARNING]
-    assert f"{3 + fits} tensors loaded" in caplog.text
+    assert (
+        f"{3 + fits} of 4 tensors loaded; {'not used: extra' if fits else 're-initialised: head.bias'}" in caplog.text
+    )
 
 
 def test_the_checkpoint_of_another_network_is_refused_in_both_modes(tmp_path):
@@ -110,7 +112,47 @@ def test_wider_network_shares_no_shape_but_one(tmp_path, caplog):
     source, target = network(8).state_dict(), network(4)
     load_weights(target, saved(tmp_path / "a.pt", source), strict=False)
     assert torch.equal(target.head.bias, source["head.bias"])
-    assert "1 tensors loaded, these keep their values: body.bias, body.weight, head.weight" in caplog.text
+    assert "1 of 4 tensors loaded; re-initialised: body, head.weight" in caplog.text
+
+
+@pytest.mark.parametrize(("old", "new"), [(1, 2), (1, 4), (4, 1), (3, 2)])
+def test_another_number_of_channels_keeps_the_response_to_equal_channels(tmp_path, caplog, old, new):
+    def build(channels: int, classes: int) -> nn.Sequential:
+        net = nn.Sequential()
+        net.add_module("body", nn.Conv3d(channels, 4, 3))
+        net.add_module("second", nn.Conv3d(channels, 4, 1))
+        net.add_module("up", nn.ConvTranspose3d(4, channels, 2))
+        net.add_module("head", nn.Conv3d(4, classes, 1))
+        return net
+
+    source, target = build(old, 2), build(new, 4)
+    before = {key: value.clone() for key, value in target.state_dict().items()}
+    path = saved(tmp_path / "a.pt", source.state_dict())
+    with pytest.raises(ValueError, match="does not fit Sequential"):
+        load_weights(target, path)
+    load_weights(target, path, strict=False)
+    image = torch.randn(1, 1, 5, 5, 5)
+    for name in ("body", "second"):
+        one, other = getattr(source, name), getattr(target, name)
+        torch.testing.assert_close(
+            one(image.expand(-1, old, -1, -1, -1)), other(image.expand(-1, new, -1, -1, -1)), rtol=1e-5, atol=1e-5
+        )
+    for key in ("up.weight", "head.weight", "head.bias"):
+        assert torch.equal(target.state_dict()[key], before[key])
+    assert [r.levelno for r in caplog.records] == [logging.WARNING]
+    assert "averaged over the old channels and spread over the new ones: body, second; " in caplog.text
+    assert "re-initialised: up, head" in caplog.text
+    assert "\n" not in caplog.records[0].getMessage()
+
+
+def test_only_the_first_convolution_is_spread_over_other_channels(tmp_path, caplog):
+    def build(width: int) -> nn.Sequential:
+        return nn.Sequential(nn.Conv3d(1, width, 3), nn.Conv3d(width, 4, 3), nn.Conv3d(4, 2, 1))
+
+    target = build(6)
+    load_weights(target, saved(tmp_path / "a.pt", build(8).state_dict()), strict=False)
+    assert "spread" not in caplog.text
+    assert "re-initialised: 0, 1.weight" in caplog.text
 
 
 def test_unreadable_checkpoints(tmp_path, monkeypatch):

@@ -22,6 +22,7 @@ BOOTSTRAP = [
     },
 ]
 """Makes the package importable and refuses one that is too old; whatever is ours requires both."""
+LEARNING_RATE = 0.003
 IMPORTS = ["$import os", "$import sys", "$import numpy"]
 DEVICE = "$torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')"
 
@@ -55,7 +56,7 @@ def knobs(bundle: Bundle, names: Sequence[str]) -> dict[str, Any]:
         "epochs": 100,
         "val_interval": 5,
         "batch_size": 2,
-        "learning_rate": 0.003,
+        "learning_rate": LEARNING_RATE,
         "amp": True,
         "seed": 0,
         "num_workers": 0,

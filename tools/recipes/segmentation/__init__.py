@@ -10,7 +10,7 @@ from tools.recipes.overlays import evaluate, multi_gpu_evaluate, multi_gpu_train
 from tools.recipes.segmentation.inference import inference
 from tools.recipes.segmentation.readme import SCORE, headline, readme
 from tools.recipes.segmentation.shared import memory_bill
-from tools.recipes.segmentation.train import train
+from tools.recipes.segmentation.train import finetuning, train
 from tools.recipes.shared import ours
 
 __all__ = ["SCORE", "configs", "headline", "readme"]
@@ -36,6 +36,7 @@ def configs(bundle: Bundle) -> dict[str, dict[str, Any]]:
         ),
         "inference.json": inference(bundle),
         "profiles/low_memory.json": {"low_memory": True},
+        "profiles/finetune.json": finetuning(bundle),
         "multi_gpu_train.json": multi_gpu_train(),
         "multi_gpu_evaluate.json": multi_gpu_evaluate(),
         "metadata.json": metadata(

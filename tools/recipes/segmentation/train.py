@@ -7,7 +7,7 @@ from typing import Any
 from tools.recipes.bundle import Bundle
 from tools.recipes.engine import train_config, training, validation
 from tools.recipes.segmentation.shared import inferer, largest_component, memory_bill, preprocessing, to_original_grid
-from tools.recipes.shared import ours
+from tools.recipes.shared import LEARNING_RATE, ours
 
 BOTH = ["image", "label"]
 KNOBS = (
@@ -94,6 +94,22 @@ def gate_warm_up(bundle: Bundle) -> list[dict[str, Any]]:
     if "gate_warm_up_epochs" not in bundle.knobs:
         return []
     return [ours("GateWarmUp", network="@network", epochs="@gate_warm_up_epochs")]
+
+
+def finetuning(bundle: Bundle) -> dict[str, Any]:
+    """Return the profile that starts from the shipped weights: a tenth of the learning rate, half of the epochs.
+
+    The result goes to a folder of its own, so that the shipped weights stay what they are.
+
+    Args:
+        bundle: the specification.
+    """
+    return {
+        "finetune_ckpt": "$@bundle_root + '/models/model.pt'",
+        "ckpt_dir": "$@output_dir + '/finetuned'",
+        "learning_rate": round(bundle.knobs.get("learning_rate", LEARNING_RATE) / 10, 9),
+        "epochs": bundle.knobs["epochs"] // 2,
+    }
 
 
 def train(bundle: Bundle) -> dict[str, Any]:
