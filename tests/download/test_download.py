@@ -1,0 +1,99 @@
+"""What a user does with a bundle on another machine: download, verify, train, infer, use it from Python."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import torch
+
+from tests.cli.conftest import flags
+from tests.download.conftest import download, last_json, packed, version
+from tests.synthetic import BUNDLES, CLASSIFICATION, IMAGES, SEGMENTATION, config, kind, task, tiny_knobs, tiny_training
+
+LOAD = """
+import json, sys
+import monai.bundle, torch
+name, folder, size = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+network = monai.bundle.load(name, bundle_dir=folder, source="github", repo="none/none/none", version=sys.argv[4],
+                            args_file={"bundle_root": f"{folder}/{name}"}, workflow_name=None)
+root = f"{folder}/{name}"
+made = monai.bundle.create_workflow(config_file=f"{root}/configs/inference.json", bundle_root=root, logging_file=False,
+                                    dataset_dir="absent", workflow_type="inference")
+found = {"source": sys.modules["custom_networks"].__file__}
+x = torch.randn(1, 1, *size, generator=torch.Generator().manual_seed(0))
+with torch.no_grad():
+    one, other = network.eval()(x), made.network_def.eval()(x)
+found |= {"shape": list(one.shape), "equal": torch.equal(one, other), "sum": float(one.sum())}
+print(json.dumps(found))
+"""
+TWO = """
+import json, sys
+import monai.bundle, torch
+found = {}
+for root in sys.argv[1:]:
+    config = f"{root}/configs/inference.json"
+    made = monai.bundle.create_workflow(config_file=config, bundle_root=root, logging_file=False, dataset_dir="absent",
+                                        workflow_type="inference")
+    patch = made.parser.get_parsed_content("patch_size")
+    with torch.no_grad():
+        found[root] = list(made.network_def.eval()(torch.zeros(1, 1, *patch)).shape)
+print(json.dumps(found))
+"""
+
+
+def test_the_environment_does_not_know_the_repository(python, tmp_path):
+    assert (
+        "No module named 'custom_networks'" in python("-c", "import custom_networks", cwd=tmp_path, fails=True).stderr
+    )
+
+
+def test_packing_twice_gives_equal_bytes(dist, tmp_path):
+    again = packed(tmp_path)
+    names = sorted(path.name for path in dist.iterdir())
+    assert sorted(path.name for path in again.iterdir()) == names
+    assert len([name for name in names if name.endswith(".zip")]) == len(BUNDLES)
+    assert [name for name in names if (dist / name).read_bytes() != (again / name).read_bytes()] == []
+
+
+def test_verify(bundle, downloaded, dist, site, python, tmp_path):
+    """The stand-alone file of the web server: the zip by its address, then the folder against it."""
+    url = f"{site}/{bundle.name}_v{version(bundle)}.zip"
+    python(str(dist / "verify.py"), url, cwd=tmp_path)
+    python(str(dist / "verify.py"), str(downloaded), "--against", url, cwd=tmp_path)
+
+
+def test_load_and_create_workflow(bundle, downloaded, python, tmp_path):
+    size = config(bundle)["patch_size"]
+    script = tmp_path / "load.py"
+    script.write_text(LOAD)
+    arguments = [bundle.name, str(downloaded.parent), json.dumps(size), version(bundle)]
+    found = last_json(python("-B", str(script), *arguments, cwd=tmp_path))
+    assert found["source"] == str(downloaded / "custom_networks" / "__init__.py")
+    assert found["equal"]
+    grid = size if task(bundle) == "segmentation" else []
+    assert found["shape"] == [1, len(config(bundle)["label_names"]), *grid]
+    assert found["sum"] != 0
+
+
+def test_train_and_infer(bundle, downloaded, dataset, python, tmp_path):
+    weights = hashlib.sha256((downloaded / "models" / "model.pt").read_bytes()).digest()
+    files = {name: str(downloaded / "configs" / f"{name}.json") for name in ("train", "inference")}
+    root = ["--bundle_root", str(downloaded)]
+    overrides = {**tiny_training(bundle, dataset, tmp_path / "out"), "epochs": 1}
+    python("-m", "monai.bundle", "run", "--config_file", files["train"], *root, *flags(overrides), cwd=tmp_path)
+    assert torch.load(tmp_path / "out" / "model.pt", weights_only=True)
+    image = sorted((dataset / IMAGES).iterdir())[0]
+    knobs = {"dataset_dir": str(image), "output_dir": str(tmp_path / "results"), "ckpt_dir": str(tmp_path / "out")}
+    overrides = {**tiny_knobs(bundle), **knobs}
+    python("-m", "monai.bundle", "run", "--config_file", files["inference"], *root, *flags(overrides), cwd=tmp_path)
+    assert [path.name for path in (tmp_path / "results").iterdir()] == kind(bundle).results[:1]
+    assert hashlib.sha256((downloaded / "models" / "model.pt").read_bytes()).digest() == weights
+
+
+def test_two_bundles_in_one_process(site, python, downloads, tmp_path):
+    pair = [download(bundle, site, python, downloads) for bundle in (SEGMENTATION[0], CLASSIFICATION[0])]
+    script = tmp_path / "two.py"
+    script.write_text(TWO)
+    found = last_json(python("-B", str(script), *map(str, pair), cwd=tmp_path))
+    assert [len(shape) for shape in found.values()] == [5, 2]
