@@ -31,6 +31,7 @@ COMMANDS: dict[str, str | dict[str, str]] = {
     "reference": "tools.attention_reference:reference",
     "ablate": {"": "tools.ablate:ablate", "cost": "tools.ablate_cost:ablate_cost"},
     "adapt": "tools.adapt:adapt",
+    "check": "tools.check:check",
     "export": "tools.export:export",
     "label": {"serve": "tools.label:serve"},
     "lint": "tools.lint:lint",

@@ -1,0 +1,83 @@
+"""One broken file in a folder: ``check`` finds it by its name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from tools.__main__ import main
+
+
+def _save(path: Path, voxels: np.ndarray, affine: np.ndarray | None = None) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4) if affine is None else affine), path)
+
+
+def _image(seed: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape or (6, 7, 8)).astype(np.float32)
+
+
+def _label(value: float = 1, shape: tuple[int, ...] = (6, 7, 8)) -> np.ndarray:
+    voxels = np.zeros(shape, np.float32)
+    voxels[2:4, 2:4, 2:4] = value
+    return voxels
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    root = tmp_path / "my däta #1"
+    for number in range(4):
+        _save(root / f"imagesTr/case{number}.nii.gz", _image(number))
+        _save(root / f"labelsTr/case{number}.nii.gz", _label())
+    return root
+
+
+def _with(voxel: float) -> np.ndarray:
+    voxels = _image(2)
+    voxels[1, 1, 1] = voxel
+    return voxels
+
+
+IMAGE, LABEL = "imagesTr/case2.nii.gz", "labelsTr/case2.nii.gz"
+BROKEN: dict[str, Callable[[Path], object]] = {
+    "image without label": lambda root: (root / LABEL).unlink(),
+    "label without image": lambda root: (root / IMAGE).unlink(),
+    "cannot be read": lambda root: (root / IMAGE).write_bytes((root / IMAGE).read_bytes()[:200]),
+    "has shape": lambda root: _save(root / LABEL, _label(shape=(6, 7, 9))),
+    "another affine": lambda root: _save(root / LABEL, _label(), np.diag([1, 1, 2, 1])),
+    "2 channels": lambda root: _save(root / IMAGE, _image(2, 6, 7, 8, 2)),
+    "NaN or infinite": lambda root: _save(root / IMAGE, _with(np.nan)),
+    "constant image": lambda root: _save(root / IMAGE, np.ones((6, 7, 8), np.float32)),
+    "empty label": lambda root: _save(root / LABEL, _label(0)),
+    "label value 7": lambda root: _save(root / LABEL, _label(7)),
+    "no integers": lambda root: _save(root / LABEL, _label(0.5)),
+    "same voxels as case0": lambda root: _save(root / IMAGE, _image(0)),
+    "voxels of type complex64": lambda root: _save(root / IMAGE, _image(2).astype(np.complex64)),
+    "has spacing": lambda root: _save(root / IMAGE, _image(2), np.diag([1, 1, 9, 1])),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_finds_the_broken_file(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str) -> None:
+    profile = tmp_path / "mine.json"
+    profile.write_text(json.dumps({"in_channels": 1, "label_names": ["background", "organ"]}))
+    BROKEN[what](folder)
+    assert main(["check", str(folder), "--profile", str(profile)]) == 1
+    assert any("case2" in line and what in line for line in capsys.readouterr().out.splitlines())
+
+
+def test_a_sound_folder_is_ready(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(folder)]) == 0
+    assert "4 cases: ready" in capsys.readouterr().out
+
+
+def test_names_files_that_dataset_json_lists_but_are_absent(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    entries = [{"image": f"imagesTr/case{n}.nii.gz", "label": f"labelsTr/case{n}.nii.gz"} for n in (1, 9)]
+    (folder / "dataset.json").write_text(json.dumps({"training": entries}))
+    assert main(["check", str(folder)]) == 1
+    assert "imagesTr/case9.nii.gz  listed in dataset.json but absent" in capsys.readouterr().out
