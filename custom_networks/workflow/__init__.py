@@ -12,6 +12,7 @@ from custom_networks.workflow.evaluation import SegmentationReport
 from custom_networks.workflow.gate_warm_up import GateWarmUp
 from custom_networks.workflow.memory_report import report_memory
 from custom_networks.workflow.optimizers import adan
+from custom_networks.workflow.overrides import check_overrides
 from custom_networks.workflow.patch_checks import check_patches, class_weights
 from custom_networks.workflow.processes import end_processes, start_processes
 from custom_networks.workflow.spacing import MonaiLabelSpacingd
@@ -36,6 +37,7 @@ __all__ = [
     "WarnLargeInputd",
     "adan",
     "check_data",
+    "check_overrides",
     "check_patches",
     "class_weights",
     "classification_data_list",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tools.recipes.bundle import Bundle
-from tools.recipes.shared import BOOTSTRAP, IMPORTS, knobs, network_def, ours
+from tools.recipes.shared import BOOTSTRAP, IMPORTS, first_of_all, knobs, network_def, ours
 
 
 def _dataset(part: str, data: dict[str, Any]) -> dict[str, Any]:
@@ -197,7 +197,7 @@ def train_config(
             },
             resume_ckpt="@resume_ckpt",
         ),
-        "initialize": [ours("report_errors"), "$monai.utils.set_determinism(seed=@seed)"],
+        "initialize": [*first_of_all(), "$monai.utils.set_determinism(seed=@seed)"],
         "run": [
             check,
             *bill,
@@ -268,7 +268,7 @@ def inference_config(
             **({"val_handlers": "@handlers"} if handlers else {}),
         },
         "initialize": [
-            ours("report_errors"),
+            *first_of_all(),
             "$monai.utils.set_determinism(seed=@seed)",
             {**ours("load_weights", network="@network", path="@ckpt_path"), "_disabled_": "$not @load_pretrain"},
         ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tools.recipes.shared import ours
+from tools.recipes.shared import first_of_all, ours
 
 DISTRIBUTED: dict[str, Any] = {
     "rank": "$int(os.environ['RANK'])",
@@ -22,7 +22,7 @@ DISTRIBUTED: dict[str, Any] = {
     },
     "validate#dataloader#sampler": "@validate#sampler",
     "initialize": [
-        ours("report_errors"),
+        *first_of_all(),
         ours("start_processes", device="@device"),
         "$monai.utils.set_determinism(seed=@seed)",
     ],

@@ -37,6 +37,11 @@ def ours(name: str, **arguments: Any) -> dict[str, Any]:
     return {"_target_": f"custom_networks.workflow.{name}", "_requires_": "@code_path", **arguments}
 
 
+def first_of_all() -> list[dict[str, Any]]:
+    """Return what every run begins with: errors as sentences, and the guard against misspelt overrides."""
+    return [ours("report_errors"), ours("check_overrides", bundle_root="@bundle_root")]
+
+
 def knobs(bundle: Bundle, names: Sequence[str]) -> dict[str, Any]:
     """Return the named knobs in their fixed order.
 

@@ -1,0 +1,113 @@
+"""A guard against misspelt overrides, which MONAI takes in silence."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from ast import literal_eval
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import monai.bundle
+from monai.bundle import ConfigParser
+
+FLAG = re.compile(r"-{1,2}([A-Za-z_][^=]*)(?:=(.*))?", re.DOTALL)
+FILES = ("args_file", "config_file")
+NO_CONFIGS = ("metadata.json", "folds.json")
+
+
+def check_overrides(bundle_root: str, argv: Sequence[str] | None = None) -> None:
+    """End a run of ``python -m monai.bundle`` whose overrides change nothing that exists.
+
+    ``--epoch 1`` adds an entry ``epoch`` that nothing reads, and the run takes the epochs of the config. Looked at are
+    the command line and the files given with it: profiles and config files that are not the bundle's own. Accepted is
+    every entry of any config of the bundle, since one profile serves training, evaluation and inference; the arguments
+    of a component, whose class checks them itself; and a new entry that another override refers to with ``@``. Calls
+    from Python and MONAI Label are not looked at.
+
+    Args:
+        bundle_root: the bundle's folder.
+        argv: the command line; that of the process if None, and then only if it runs ``monai.bundle``.
+
+    Raises:
+        ValueError: if an override changes nothing, with the nearest name that exists.
+    """
+    if argv is None:
+        main = getattr(sys.modules.get("__main__"), "__spec__", None)
+        if main is None or not main.name.startswith("monai.bundle"):
+            return
+        argv = sys.argv[1:]
+    given = {**dict(_flags(argv))}
+    own = Path(bundle_root).resolve() / "configs"
+    parameters = inspect.signature(monai.bundle.run).parameters
+    overrides = {name: ("the command line", value) for name, value in given.items() if name not in parameters}
+    for path in [path for name in FILES for path in _paths(given.get(name, ""))]:
+        if path.resolve().parent != own and path.is_file():
+            content = ConfigParser.load_config_file(path)
+            overrides |= {name: (str(path), value) for name, value in content.items() if name not in parameters}
+    known = _known(own)
+    texts = [str(value) for _, value in overrides.values()]
+    for name, (source, _) in overrides.items():
+        unknown = _unknown(name.replace("::", "#").split("#"), known)
+        if unknown is None or any(re.search(rf"[@%]{re.escape(unknown[0])}\b", text) for text in texts):
+            continue
+        wrong, names = unknown
+        near = get_close_matches(wrong, names, n=1, cutoff=0.6)
+        raise ValueError(
+            f"{source} sets {name}, but nothing in the configs of {own.parent.name} is called {wrong}; "
+            + (f"did you mean {near[0]}?" if near else "see the knobs at the top of configs/train.json")
+        )
+
+
+def _flags(argv: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Return name and value of every ``--name value`` and ``--name=value``, the names as Python spells them."""
+    for number, text in enumerate(argv):
+        match = FLAG.fullmatch(text)
+        if match:
+            after = argv[number + 1] if number + 1 < len(argv) else ""
+            yield match[1].replace("-", "_"), match[2] if match[2] is not None else after
+
+
+def _paths(text: str) -> list[Path]:
+    """Return the files of an argument that is one path or the text of a list of paths."""
+    try:
+        value = literal_eval(text)
+    except (SyntaxError, ValueError):
+        value = text
+    return [Path(path) for path in (value if isinstance(value, list | tuple) else [text]) if path]
+
+
+def _known(configs: Path) -> dict[str, Any]:
+    """Return the entries of all configs, those that are given by an id path in their place."""
+    known: dict[str, Any] = {}
+    contents = [
+        ConfigParser.load_config_file(path) for path in sorted(configs.glob("*.json")) if path.name not in NO_CONFIGS
+    ]
+    for content in contents:
+        for name, value in content.items():
+            node = known
+            *parents, last = name.split("#")
+            for parent in parents:
+                node = node.setdefault(parent, {})
+            if isinstance(value, Mapping) and isinstance(node.get(last), Mapping):
+                node[last] = {**node[last], **value}
+            else:
+                node[last] = value
+    return known
+
+
+def _unknown(parts: Sequence[str], node: Any) -> tuple[str, Iterable[str]] | None:
+    """Return the first part of an id path that leads nowhere, and what is there instead; ``None`` if all is well.
+
+    A component takes what its class takes, and an item of a list or an expression is not followed.
+    """
+    for part in parts:
+        if not isinstance(node, Mapping) or "_target_" in node:
+            return None
+        if part not in node:
+            return part, [str(name) for name in node]
+        node = node[part]
+    return None
