@@ -39,7 +39,7 @@ WRONG = {
     "with an equals sign": (["--batchsize=1"], "sets batchsize, .* called batchsize; did you mean batch_size?"),
     "one dash": (["-epoch", "1"], "sets epoch, .* did you mean epochs?"),
     "in a section": (["--train#dataset_", "1"], "sets train#dataset_, .* called dataset_; did you mean dataset?"),
-    "double colons": (["--trian::trainer", "1"], "sets trian::trainer, .* called trian; did you mean train?"),
+    "double colons": (["--trainn::trainer", "1"], "sets trainn::trainer, .* called trainn; did you mean train?"),
     "an entry of the metadata": (["--intended_use", "1"], "called intended_use; see the knobs"),
     "like nothing": (["--zzz", "1"], "called zzz; see the knobs at the top of configs/train.json"),
     "named by itself only": (["--epoch", "1", "--seed", "epoch"], "sets epoch,"),
