@@ -15,6 +15,12 @@ from tests.synthetic import BUNDLES, EPOCHS, KINDS, Kind, kind, run, tiny_knobs,
 ORIENTATIONS = ("RAS", "LPS", "PSR")
 
 
+@pytest.fixture(autouse=True)
+def _no_bill(monkeypatch):
+    """Leave out what takes seconds per run: tests/workflow tests the bill of memory, and tests/cli runs it."""
+    monkeypatch.setattr("custom_networks.workflow.report_memory", lambda *_, **__: None)
+
+
 @pytest.fixture(params=BUNDLES, ids=lambda path: path.name)
 def bundle(request) -> Path:
     return request.param
