@@ -2,6 +2,7 @@
 
 from custom_networks.workflow.autocast import AutocastInferer, MirrorInferer, MirrorSlidingWindowInferer
 from custom_networks.workflow.checkpoint import BestCheckpoint, ResumableCheckpoint, load_weights
+from custom_networks.workflow.class_labels import ClassLabelsd, FileLabelsd, label_dtype
 from custom_networks.workflow.classification_list import classification_data_list
 from custom_networks.workflow.classification_report import ClassificationReport
 from custom_networks.workflow.data_checks import WarnLargeInputd, check_data
@@ -10,6 +11,7 @@ from custom_networks.workflow.deep_supervision import StackedDeepSupervisionLoss
 from custom_networks.workflow.errors import report_errors
 from custom_networks.workflow.evaluation import SegmentationReport
 from custom_networks.workflow.gate_warm_up import GateWarmUp
+from custom_networks.workflow.intensity import NormalizeChannelsd
 from custom_networks.workflow.memory_report import report_memory
 from custom_networks.workflow.optimizers import adan
 from custom_networks.workflow.overrides import check_overrides
@@ -22,13 +24,16 @@ from custom_networks.workflow.version import require_version
 __all__ = [
     "AutocastInferer",
     "BestCheckpoint",
+    "ClassLabelsd",
     "ClassificationReport",
+    "FileLabelsd",
     "GateWarmUp",
     "LastEpochValidation",
     "MirrorInferer",
     "MirrorSlidingWindowInferer",
     "MonaiLabelSpacingd",
     "NonFiniteLossHandler",
+    "NormalizeChannelsd",
     "ReseedHandler",
     "ResumableCheckpoint",
     "SegmentationReport",
@@ -43,6 +48,7 @@ __all__ = [
     "classification_data_list",
     "end_processes",
     "inference_data_list",
+    "label_dtype",
     "load_weights",
     "report_errors",
     "report_memory",

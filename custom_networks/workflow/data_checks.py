@@ -11,6 +11,8 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import EnsureChannelFirst, LoadImage, MapTransform
 
+from custom_networks.workflow.class_labels import LabelValues, class_values
+
 logger = logging.getLogger(__name__)
 
 
@@ -68,7 +70,14 @@ def check_image(image: MetaTensor, path: str, in_channels: int) -> None:
         )
 
 
-def _check_label(label: MetaTensor, path: str, image: MetaTensor, image_path: str, label_names: Sequence[str]) -> bool:
+def _check_label(
+    label: MetaTensor,
+    path: str,
+    image: MetaTensor,
+    image_path: str,
+    label_names: Sequence[str],
+    label_values: LabelValues = None,
+) -> bool:
     """Refuse a label that does not belong to the image or the classes; return whether it has any foreground."""
     if label.shape[0] != 1:
         raise ValueError(f"{path} has {label.shape[0]} channels where one of class indices is expected; merge them")
@@ -82,14 +91,20 @@ def _check_label(label: MetaTensor, path: str, image: MetaTensor, image_path: st
             f"the geometry (affine) of {path} differs from {image_path} by up to {difference:.3g} mm; "
             "resample the label to the image or copy the right header"
         )
-    values = torch.unique(label.as_tensor())
-    wrong = [float(v) for v in values if not 0 <= float(v) < len(label_names) or float(v) != round(float(v))]
+    values = {float(value) for value in torch.unique(label.as_tensor())}
+    background, *classes = class_values(label_names, label_values)
+    wrong = sorted(values - {float(value) for entry in (background, *classes) for value in entry})
+    if wrong and label_values is not None:
+        raise ValueError(
+            f"{path} holds the label value {wrong[0]:g}, which no entry of label_values names ({list(label_values)} "
+            f"for {', '.join(label_names)}); correct the label or set label_values"
+        )
     if wrong:
         raise ValueError(
             f"{path} holds the label value {wrong[0]:g} but there are {len(label_names)} classes (0 to "
             f"{len(label_names) - 1}: {', '.join(label_names)}); correct the label or set label_names"
         )
-    return bool((values > 0).any())
+    return bool(values - set(map(float, background)))
 
 
 def check_data(
@@ -98,6 +113,7 @@ def check_data(
     training: Sequence[Mapping[str, str]] = (),
     validation: Sequence[Mapping[str, str]] = (),
     inference: Sequence[Mapping[str, str]] = (),
+    label_values: LabelValues = None,
 ) -> None:
     """Read every image and label once and refuse the first that cannot be used.
 
@@ -107,6 +123,7 @@ def check_data(
         training: cases to train on.
         validation: cases to validate on.
         inference: images to segment.
+        label_values: label values of the classes, see :func:`custom_networks.workflow.class_labels.class_values`.
 
     Raises:
         FileNotFoundError: if a file is missing.
@@ -119,7 +136,7 @@ def check_data(
         check_image(image, case["image"], in_channels)
         if "label" in case:
             label = load_image(case["label"], reader)
-            if not _check_label(label, case["label"], image, case["image"], label_names or ()):
+            if not _check_label(label, case["label"], image, case["image"], label_names or (), label_values):
                 empty.append(case["label"])
                 logger.warning("%s is all background", case["label"])
     if training and {case["label"] for case in training} <= set(empty):

@@ -105,6 +105,15 @@ def test_truncated_file(tmp_path, which, keep):
     refused([bad[which], "cannot be read as an image", "replace it"], training=[bad])
 
 
+def test_label_values_that_are_named(tmp_path):
+    good = case(tmp_path, "good", mask=label(500, np.int16))
+    check_data(1, NAMES, training=[good], label_values=[0, 500, 7])
+    with pytest.raises(
+        ValueError, match=r"holds the label value 500, which no entry of label_values names \(\[0, 1, 7\]"
+    ):
+        check_data(1, NAMES, training=[good], label_values=[0, 1, 7])
+
+
 @pytest.mark.parametrize("value", [3, 255])
 def test_label_value_outside_the_classes(tmp_path, value):
     bad = case(tmp_path, "bad", mask=label(value))

@@ -9,7 +9,7 @@ from tools.recipes.metadata import metadata
 from tools.recipes.overlays import evaluate, multi_gpu_evaluate, multi_gpu_train
 from tools.recipes.segmentation.inference import inference
 from tools.recipes.segmentation.readme import SCORE, headline, readme
-from tools.recipes.segmentation.shared import memory_bill
+from tools.recipes.segmentation.shared import CLASSES, memory_bill
 from tools.recipes.segmentation.train import finetuning, train
 from tools.recipes.shared import ours
 
@@ -29,7 +29,7 @@ def configs(bundle: Bundle) -> dict[str, dict[str, Any]]:
             ours(
                 "check_data",
                 in_channels="@in_channels",
-                label_names="@label_names",
+                **CLASSES,
                 validation="@validate#dataset#data",
             ),
             *memory_bill(cache_rate="@cache_rate", validation="@validate#dataset#data"),

@@ -6,12 +6,19 @@ from typing import Any
 
 from tools.recipes.bundle import Bundle
 from tools.recipes.engine import inference_config
-from tools.recipes.segmentation.shared import inferer, largest_component, memory_bill, preprocessing, to_original_grid
+from tools.recipes.segmentation.shared import (
+    CLASSES,
+    inferer,
+    largest_component,
+    memory_bill,
+    preprocessing,
+    to_original_grid,
+)
 from tools.recipes.shared import ours
 
 KNOBS = (
-    "dataset_dir output_dir ckpt_dir in_channels label_names spacing patch_size amp seed num_workers mirror_axes "
-    "largest_component low_memory device"
+    "dataset_dir output_dir ckpt_dir in_channels label_names label_values spacing intensity patch_size amp seed "
+    "num_workers mirror_axes largest_component low_memory device"
 ).split()
 
 
@@ -34,12 +41,13 @@ def inference(bundle: Bundle) -> dict[str, Any]:
             *to_original_grid("@preprocessing"),
             {"_target_": "AsDiscreted", "_disabled_": "@low_memory", "keys": "pred", "argmax": True},
             largest_component(),
+            ours("FileLabelsd", keys="pred", **CLASSES),
             {
                 "_target_": "SaveImaged",
                 "keys": "pred",
                 "output_dir": "@output_dir",
                 "output_ext": ".nii.gz",
-                "output_dtype": "$numpy.uint8",
+                "output_dtype": ours("label_dtype", **CLASSES),
                 "output_postfix": "seg",
                 "separate_folder": False,
                 "resample": False,

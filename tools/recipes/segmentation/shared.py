@@ -6,18 +6,22 @@ from typing import Any
 
 from tools.recipes.shared import geometry, loading, ours
 
+CLASSES = {"label_names": "@label_names", "label_values": "@label_values"}
+"""What the components take that know the classes of a data set and their values."""
+
 
 def preprocessing(loaded: list[str], resampled: list[str]) -> list[dict[str, Any]]:
-    """Return the deterministic transforms: load, orient, resample, normalise the image.
+    """Return the deterministic transforms: load, name the classes, orient, resample, normalise.
 
     Args:
         loaded: the keys to read.
         resampled: those of them that are brought to the network's orientation and spacing.
     """
-    normalise = {"_target_": "NormalizeIntensityd", "keys": "image", "channel_wise": True}
+    classes = [ours("ClassLabelsd", keys="label", **CLASSES)] if "label" in loaded else []
+    normalise = ours("NormalizeChannelsd", keys="image", schemes="@intensity")
     # the grid of positions takes three numbers per voxel, the most of all where an image is resampled
     precision = "$torch.float32 if @low_memory else torch.float64"
-    return [*loading(loaded), *geometry(resampled, dtype=precision), normalise]
+    return [*loading(loaded), *classes, *geometry(resampled, dtype=precision), normalise]
 
 
 def inferer() -> dict[str, Any]:

@@ -6,14 +6,21 @@ from typing import Any
 
 from tools.recipes.bundle import Bundle
 from tools.recipes.engine import train_config, training, validation
-from tools.recipes.segmentation.shared import inferer, largest_component, memory_bill, preprocessing, to_original_grid
+from tools.recipes.segmentation.shared import (
+    CLASSES,
+    inferer,
+    largest_component,
+    memory_bill,
+    preprocessing,
+    to_original_grid,
+)
 from tools.recipes.shared import LEARNING_RATE, ours
 
 BOTH = ["image", "label"]
 KNOBS = (
-    "dataset_dir output_dir ckpt_dir in_channels label_names spacing patch_size epochs val_interval batch_size "
-    "learning_rate amp seed num_workers cache_rate fold mirror_axes largest_component low_memory image_glob label_glob "
-    "folds_file device resume_ckpt finetune_ckpt gate_warm_up_epochs"
+    "dataset_dir output_dir ckpt_dir in_channels label_names label_values spacing intensity patch_size "
+    "foreground_ratio epochs val_interval batch_size learning_rate amp seed num_workers cache_rate fold mirror_axes "
+    "largest_component low_memory image_glob label_glob folds_file device resume_ckpt finetune_ckpt gate_warm_up_epochs"
 ).split()
 
 
@@ -42,8 +49,8 @@ def augmentation() -> list[dict[str, Any]]:
             "keys": BOTH,
             "label_key": "label",
             "spatial_size": "@patch_size",
-            "pos": 1,
-            "neg": 1,
+            "pos": "@foreground_ratio",
+            "neg": "$1 - @foreground_ratio",
             "num_samples": 1,
         },
         {
@@ -148,7 +155,7 @@ def train(bundle: Bundle) -> dict[str, Any]:
         check=ours(
             "check_data",
             in_channels="@in_channels",
-            label_names="@label_names",
+            **CLASSES,
             training="@train#dataset#data",
             validation="@validate#dataset#data",
         ),

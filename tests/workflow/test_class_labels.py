@@ -1,0 +1,78 @@
+"""Label values of a file become class indices, and class indices label values again."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+
+from custom_networks.workflow import ClassLabelsd, FileLabelsd, label_dtype
+
+NAMES = ["background", "heart", "vessels"]
+VALUES = [0, 500, [421, 205]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int16, torch.int64])
+def test_values_become_indices_and_indices_values(dtype):
+    affine = torch.diag(torch.tensor([2.0, 1, 1, 1], dtype=torch.float64))
+    label = MetaTensor(torch.tensor([[[[0, 500, 205], [421, 0, 500]]]], dtype=dtype), affine=affine)
+    classes = ClassLabelsd("label", NAMES, VALUES)({"label": label, "other": 1})
+    assert classes["label"].tolist() == [[[[0, 1, 2], [2, 0, 1]]]]
+    assert classes["label"].dtype == dtype
+    assert torch.equal(classes["label"].affine, affine)
+    assert classes["other"] == 1
+    back = FileLabelsd("label", NAMES, VALUES)(classes)["label"]
+    assert back.tolist() == [[[[0, 500, 421], [421, 0, 500]]]]  # the first of several values
+    assert torch.equal(back.affine, affine)
+    assert label.max() == 500
+
+
+def test_small_integers_do_not_wrap_around():
+    label = torch.tensor([[255, 7]], dtype=torch.uint8)
+    assert ClassLabelsd("label", NAMES[:2], [255, 7])({"label": label})["label"].tolist() == [[0, 1]]
+
+
+@pytest.mark.parametrize("transform", [ClassLabelsd, FileLabelsd])
+def test_without_values_nothing_is_touched(transform):
+    case = {"label": torch.tensor([[0, 9]])}
+    assert transform("label", NAMES)(case)["label"] is case["label"]
+
+
+def test_a_value_without_a_class():
+    with pytest.raises(ValueError, match="a label holds the value 7, which no entry of label_values names"):
+        ClassLabelsd("label", NAMES, VALUES)({"label": torch.tensor([[0.0, 7.0]])})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([0, 1], "label_values has 2 entries for the 3 classes background, heart, vessels"),
+        ([0, [], 1], "label_values of heart are"),
+        ([0, 1.5, 2], "not iterable|label_values of heart"),
+        ([0, [1, 2], [2, 3]], "gives the value 2 to heart and to vessels"),
+        ([0, True, 2], "label_values of heart are"),
+    ],
+)
+def test_values_that_do_not_fit(values, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        ClassLabelsd("label", NAMES, values)
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [
+        (None, np.uint8),
+        ([0, 255, 1], np.uint8),
+        ([0, 256, 1], np.int16),
+        ([-1, 1, 2], np.int16),
+        ([0, 1, [2, 40000]], np.int32),
+    ],
+)
+def test_the_smallest_type_is_written(values, dtype):
+    assert label_dtype(NAMES, values) == dtype
+
+
+def test_more_than_32_bits():
+    with pytest.raises(ValueError, match="more than 32 bits hold"):
+        label_dtype(NAMES, [0, 1, 2**40])
