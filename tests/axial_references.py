@@ -145,8 +145,10 @@ def axial_branch(
     training: bool = False,
 ) -> list[Tensor]:
     """Return the decoder's maps, coarsest first; blocks whose level has strides have them in its first one."""
-    read = y = unit(x, state, "reader", training, strides[0]).clamp(min=0)
-    y = y if pool is None else max_pool(y, pool)
+    read = x
+    for i in range(len(numbered(state, "reader"))):
+        read = unit(read, state, f"reader.{i}", training, None if i else strides[0]).clamp(min=0)
+    y = read if pool is None else max_pool(read, pool)
     for i in range(2):
         y = unit(y, state, f"stem.{i}", training).clamp(min=0)
     maps = [x]

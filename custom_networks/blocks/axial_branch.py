@@ -67,16 +67,17 @@ class AxialBranch(nn.Module):
 
     With f = ``features`` and L levels::
 
-        x -> conv, norm, relu (f0/2) -> max pool -> conv, norm, relu (8 f0) -> conv, norm, relu (f0/2)
+        x -> ``stem_convolutions`` times conv, norm, relu (f0/2)
+          -> max pool -> conv, norm, relu (8 f0) -> conv, norm, relu (f0/2)
           -> blocks: x1 (f1) -> blocks, the first with strides: x2 (f2) -> ... -> x[L-1]
         d[L-1] = x[L-1] + relu(up(conv, strides, x[L-1])), or x[L-1] if not ``bottom``
         d[l] = x[l] + relu(up(conv d[l+1])) for l = L-2 to 1,   d[0] = relu(up(conv d[1])) on the grid of x
-        with ``stem_skip``, d[0] + pointwise conv of the stem's first map (f0/2), resized to the grid of x
+        with ``stem_skip``, d[0] + pointwise conv of the map before the max pool (f0/2), resized to the grid of x
         with ``decoder_norm``, norms behind the convolutions of d[l] and of the skip
 
     Differs from the paper: three dimensions (or two), any size, strides and kernels per axis; the widest convolution of
-    the stem follows from ``features`` (128 channels in the released code, whatever the others are); pooling in the
-    stem, a skip from it and norms in the decoder are options; He initialisation; the blocks' differences, see
+    the stem follows from ``features`` (128 channels in the released code, whatever the others are); pooling and several
+    convolutions before it in the stem, a skip from it and norms in the decoder are options; He initialisation; the blocks' differences, see
     :class:`~custom_networks.blocks.axial_block`.
 
     Args:
@@ -85,11 +86,13 @@ class AxialBranch(nn.Module):
         features: channels per level, finest first, at least two: the first even, the others multiples of 4.
         strides: down-sampling between levels, one entry for each level but the first (an integer, or one per axis), or
             one integer; the first is the stem's.
-        kernel_size: kernels of the convolutions, odd; one entry per level, or one integer. The stem's first
-            convolution, which reads the image, takes ``3k - 2`` (7 for 3) for the k of the first level.
-        stem_pool: max pooling after the stem's first convolution: one integer, or one per axis.
-        stem_skip: whether the stem's first map, before the pooling, is added to the decoder's last one. With first
-            strides of 1, and ``stem_pool`` in their place, it is on the grid of x and brings the finest edges.
+        kernel_size: kernels of the convolutions, odd; one entry per level, or one integer. A single stem convolution
+            before the pooling takes ``3k - 2`` (7 for 3) for the k of the first level.
+        stem_convolutions: convolutions before the pooling, 1 as in the paper; more have the kernel k each, and the
+            first of them the strides.
+        stem_pool: max pooling after them: one integer, or one per axis.
+        stem_skip: whether the stem's map before the pooling is added to the decoder's last one. With first strides of
+            1, and ``stem_pool`` in their place, it is on the grid of x and brings the finest edges.
         num_units: axial blocks of each level but the first.
         attention: whether the blocks have attention.
         form: form of the attention, "gated", "released", "ungated" or "position_free".
@@ -117,7 +120,8 @@ class AxialBranch(nn.Module):
 
     Cost:
         With k[l] taps per kernel, r those of the first, n = ``in_channels``, s = f0/2 and an affine norm, the
-        parameters are: stem ``r n s + 16 k[1] s f0 + 4s + 16 f0``; the blocks'; decoder ``k[l] f[l] f[l-1] + f[l-1]``
+        parameters are: stem ``r n s + 16 k[1] s f0 + 4s + 16 f0``, with m > 1 convolutions before the pooling
+        ``k[0] s (n + (m-1) s) + 2 (m-1) s`` for ``r n s``; the blocks'; decoder ``k[l] f[l] f[l-1] + f[l-1]``
         for l = 1 to L-1, with ``bottom`` ``k[L-1] f[L-1]^2 + f[L-1]``, with ``stem_skip`` ``(s+1) f0``, with
         ``decoder_norm`` ``2 (f[0] + ... + f[L-2])`` and ``2 f0`` for the skip. The attention's maps of the finest
         blocks are the bulk of the memory, see
@@ -135,6 +139,7 @@ class AxialBranch(nn.Module):
         features: Sequence[int] = (16, 32, 64, 128, 256),
         strides: int | Sequence[int | Sequence[int]] = 2,
         kernel_size: int | Sequence[int | Sequence[int]] = 3,
+        stem_convolutions: int = 1,
         stem_pool: int | Sequence[int] = 1,
         stem_skip: bool = False,
         num_units: Sequence[int] = (1, 2, 4, 1),
@@ -169,9 +174,23 @@ class AxialBranch(nn.Module):
                 f"num_units must be {levels - 1} positive integers for these features, got {tuple(num_units)}; "
                 "give one for each level of units"
             )
+        if stem_convolutions < 1:
+            raise ValueError(
+                f"stem_convolutions must be at least 1, got {stem_convolutions}; use 1 for the paper's stem"
+            )
         stem = features[0] // 2
-        first = [3 * k - 2 for k in kernels[0]]
-        self.reader = ConvolutionUnit(spatial_dims, in_channels, stem, kernel_size=first, strides=steps[0], norm=norm)
+        first = kernels[0] if stem_convolutions > 1 else [3 * k - 2 for k in kernels[0]]
+        self.reader = nn.ModuleList(
+            ConvolutionUnit(
+                spatial_dims,
+                stem if i else in_channels,
+                stem,
+                kernel_size=first,
+                strides=1 if i else steps[0],
+                norm=norm,
+            )
+            for i in range(stem_convolutions)
+        )
         self.pool = Pool[Pool.MAX, spatial_dims](pool, pool)
         self.stem = nn.ModuleList(
             ConvolutionUnit(spatial_dims, width, out, kernel_size=kernels[1], norm=norm)
@@ -237,7 +256,9 @@ class AxialBranch(nn.Module):
             x: image ``(B, in_channels, *S)``.
             windows: windows of every sample that are folded into the batch as its slowest index; counts for batch norm.
         """
-        read = torch.relu(self.reader(x, windows))
+        read = x
+        for unit in self.reader:
+            read = torch.relu(unit(read, windows))
         y = self.pool(read)
         for unit in self.stem:
             y = torch.relu(unit(y, windows))

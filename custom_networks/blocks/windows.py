@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from custom_networks.blocks.resize import crop
+
 
 def _reshaped(x: Tensor, shape: list[int]) -> Tensor:
     """Return the values in another shape.
@@ -72,7 +74,4 @@ def unfold_windows(windows: Tensor, counts: list[int], size: list[int]) -> Tenso
         y = y.permute(2, 3, 0, 4, 1, 5).flatten(4, 5).flatten(2, 3)
     else:
         y = y.permute(3, 4, 0, 5, 1, 6, 2, 7).flatten(6, 7).flatten(4, 5).flatten(2, 3)
-    for axis, length in enumerate(size):
-        # Not a slice: an exported graph would ask whether it is one, and take the answer as given.
-        y = y.index_select(2 + axis, torch.arange(length, device=y.device))
-    return y
+    return crop(y, size)

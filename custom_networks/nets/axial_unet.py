@@ -39,10 +39,11 @@ class AxialUnet(Segmenter):
         strides: down-sampling between levels, one entry for each level but the first (an integer, or one integer per
             axis for anisotropic volumes), or one integer for all of them; the first is the stem's.
         kernel_size: kernel of the convolutions, odd; one integer for all, or one entry per level as for ``strides``.
-            The stem, which reads the image, takes ``3k - 2`` (7 for 3) for the k of the first level.
+            A single convolution before the stem's pooling takes ``3k - 2`` (7 for 3) for the k of the first level.
+        stem_convolutions: convolutions before the stem's pooling, 1 as in the paper; more have the kernel k each.
         stem_pool: further down-sampling in the stem, so that the attention runs on a coarser grid: one integer, or one
             per axis.
-        stem_skip: whether the stem's first map, before the pooling, is added to its decoder's last one. With first
+        stem_skip: whether the stem's map before the pooling is added to its decoder's last one. With first
             strides of 1, and ``stem_pool`` in their place, it is on the image's grid and brings the finest edges.
         num_units: axial blocks of each level but the first.
         attention: the attention parts to build: ``("axial",)``, or ``()`` for the identity in its place.
@@ -90,6 +91,7 @@ class AxialUnet(Segmenter):
         features: Sequence[int] = (16, 32, 64, 128, 256),
         strides: int | Sequence[int | Sequence[int]] = 2,
         kernel_size: int | Sequence[int | Sequence[int]] = 3,
+        stem_convolutions: int = 1,
         stem_pool: int | Sequence[int] = 1,
         stem_skip: bool = False,
         num_units: Sequence[int] = (1, 2, 4, 1),
@@ -117,6 +119,7 @@ class AxialUnet(Segmenter):
             features=features,
             strides=steps,
             kernel_size=kernel_size,
+            stem_convolutions=stem_convolutions,
             stem_pool=stem_pool,
             stem_skip=stem_skip,
             num_units=num_units,

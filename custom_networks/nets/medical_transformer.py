@@ -47,10 +47,11 @@ class MedicalTransformer(Segmenter):
         strides: down-sampling between levels, one entry for each level but the first (an integer, or one integer per
             axis for anisotropic volumes), or one integer for all of them; the first is the stems'.
         kernel_size: kernel of the convolutions, odd; one integer for all, or one entry per level as for ``strides``.
-            The stems, which read the image, take ``3k - 2`` (7 for 3) for the k of the first level.
+            A single convolution before a stem's pooling takes ``3k - 2`` (7 for 3) for the k of the first level.
+        stem_convolutions: convolutions before a stem's pooling, 1 as in the paper; more have the kernel k each.
         stem_pool: further down-sampling in the stems, so that the attention runs on a coarser grid: one integer, or one
             per axis.
-        stem_skip: whether each stem's first map, before the pooling, is added to its branch's last one. With first
+        stem_skip: whether each stem's map before the pooling is added to its branch's last one. With first
             strides of 1, and ``stem_pool`` in their place, it is on the image's grid and brings the finest edges.
         num_units: axial blocks of each level but the first; the global branch takes the first of them.
         global_levels: levels of blocks of the global branch, at most ``len(features) - 1``.
@@ -109,6 +110,7 @@ class MedicalTransformer(Segmenter):
         features: Sequence[int] = (16, 32, 64, 128, 256),
         strides: int | Sequence[int | Sequence[int]] = 2,
         kernel_size: int | Sequence[int | Sequence[int]] = 3,
+        stem_convolutions: int = 1,
         stem_pool: int | Sequence[int] = 1,
         stem_skip: bool = False,
         num_units: Sequence[int] = (1, 2, 4, 1),
@@ -164,6 +166,7 @@ class MedicalTransformer(Segmenter):
                 features=features[: depth + 1],
                 strides=steps[:depth],
                 kernel_size=kernels[: depth + 1],
+                stem_convolutions=stem_convolutions,
                 stem_pool=pool,
                 stem_skip=stem_skip,
                 num_units=num_units[:depth],

@@ -23,9 +23,10 @@ NORMS = {"batch": "batch", "instance": ("instance", {"affine": True})}
         ((6, 9, 8), {"form": "released", "stem_pool": (1, 2, 1)}, (1, 2, 1)),
         ((7, 10, 5), {"stem_skip": True}, None),
         ((7, 10, 5), {"decoder_norm": True}, None),
+        ((9, 10, 5), {"stem_convolutions": 3, "stem_skip": True}, None),
         ((6, 9, 8), {"stem_skip": True, "decoder_norm": True, "strides": (1, 2), "stem_pool": 2}, (2, 2, 2)),
     ],
-    ids=["odd", "without bottom", "pooled and released", "skip", "normalised", "skip on the image's grid"],
+    ids=["odd", "without bottom", "pooled and released", "skip", "normalised", "three convolutions", "skip on the image's grid"],
 )
 def test_equals_the_formula_at_any_size(size, options, pool, norm, training):
     branch = randomised(AxialBranch(len(size), 2, norm=norm, **SMALL | options), 0.3).train(training)

@@ -80,11 +80,13 @@ def count(
     bottom=True,
     skip=False,
     norms=False,
+    readers=1,
     deep=0,
 ):
     """Return the number of parameters by the formulas of the docstrings, all strides two."""
     k, levels, s = 3**dims, len(f), f[0] // 2
-    total = 7**dims * n * s + 16 * k * s * f[0] + 4 * s + 16 * f[0]
+    total = 16 * k * s * f[0] + 4 * s + 16 * f[0]
+    total += 7**dims * n * s if readers == 1 else k * s * (n + (readers - 1) * s) + 2 * (readers - 1) * s
     length = grid // 2
     for level in range(1, levels):
         c, i = s if level == 1 else f[level - 1], f[level] // 2
@@ -115,9 +117,10 @@ def count(
         ({"attention": ()}, {"attention": False}),
         ({"stem_skip": True}, {"skip": True}),
         ({"stem_skip": True, "decoder_norm": True}, {"skip": True, "norms": True}),
+        ({"stem_convolutions": 3}, {"readers": 3}),
         ({"deep_supervision": True}, {"deep": 2}),
     ],
-    ids=["gated", "ungated", "position-free", "identity", "skip", "norms", "deep"],
+    ids=["gated", "ungated", "position-free", "identity", "skip", "norms", "convolutions", "deep"],
 )
 def test_parameter_count(dims, kwargs, rest):
     net = AxialUnet(dims, 2, 5, features=(4, 8, 16, 32), num_units=(2, 1, 2), groups=4, position_grid=16, **kwargs)
@@ -152,6 +155,7 @@ BAD = {
     "kernel-even": ({"kernel_size": 2}, "kernel_size must be odd and positive, got"),
     "units": ({"num_units": (1, 1)}, r"num_units must be 3 positive integers .* got \(1, 1\); give one for each"),
     "no-units": ({"num_units": (1, 0, 1)}, r"num_units must be 3 positive integers .* got \(1, 0, 1\)"),
+    "convolutions": ({"stem_convolutions": 0}, "stem_convolutions must be at least 1, got 0; use 1 for the paper's"),
     "pool": ({"stem_pool": (2, 2)}, r"stem_pool must be a positive integer or 3 .* got \(2, 2\)"),
     "form": ({"form": "post"}, r"form must be one of \('gated', .* got 'post'; choose one"),
 }

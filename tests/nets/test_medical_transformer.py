@@ -27,7 +27,7 @@ CASES = {
     "local": ((8, 8, 16), {"branches": ("local",), "window_size": 8}, STEPS, (8, 8, 8)),
     "skips": (
         (8, 8, 16),  # wider: two channels are easily both negative everywhere, and a norm makes noise of that
-        {"window_size": 8, "stem_skip": True, "decoder_norm": True, "features": (8, 8, 12, 16)},
+        {"window_size": 8, "stem_convolutions": 2, "stem_skip": True, "decoder_norm": True, "features": (8, 8, 12, 16)},
         STEPS,
         (8, 8, 8),
     ),
@@ -79,8 +79,9 @@ def test_tables_of_the_branches():
         ({}, {}, 0),
         ({"deep_supervision": True}, {"deep": 1}, 0),
         ({"stem_skip": True, "decoder_norm": True}, {"skip": True, "norms": True}, 2 * 4),
+        ({"stem_convolutions": 3}, {"readers": 3}, 0),
     ],
-    ids=["plain", "deep", "norms"],
+    ids=["plain", "deep", "norms", "convolutions"],
 )
 def test_parameter_count(dims, kwargs, rest, fuse):
     f, units = (4, 8, 16, 32), (2, 1, 2)

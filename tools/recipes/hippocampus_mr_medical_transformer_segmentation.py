@@ -9,13 +9,14 @@ from tools.recipes.bundle import Bundle
 
 COMMON: dict[str, Any] = {
     "kernel_size": 3,
+    "stem_convolutions": 2,
     "stem_pool": 2,
     "stem_skip": True,
     "decoder_norm": True,
     "position_grid": [40, 56, 40],
     "groups": 2,
     "dropout": 0.0,
-    "deep_supervision": False,
+    "deep_supervision": True,
     "checkpoint": False,
 }
 
@@ -45,8 +46,8 @@ BUNDLE = Bundle(
     },
     knobs={
         **hippocampus.KNOBS,
-        "epochs": 26,
-        "val_interval": 13,
+        "epochs": 28,
+        "val_interval": 7,
         "batch_size": 2,
         "learning_rate": 0.003,
         "gate_warm_up_epochs": 4,
@@ -70,10 +71,11 @@ BUNDLE = Bundle(
         "values, and are trained with everything else afterwards; `python -m tools gates` prints what has become of "
         "them. The released code frees them in epoch 10 of 400, where they hardly act: they stand before a batch norm "
         "there (profile `released_gates`).",
-        "The paper's stem halves the grid in its first convolution, nothing finer reaches the decoder, and the decoder "
-        "has no norms. Here that convolution stays on the image's grid, its map is added to the last of each branch, "
-        "the attention runs on its 2 x 2 x 2 maxima, and the decoder has norms; profile `paper_convolutions` is the "
-        "paper's way.",
+        "The paper's stem halves the grid in its first convolution, of 7 voxels, nothing finer reaches the decoder, and "
+        "the decoder has no norms. Here two convolutions of 3 voxels stay on the image's grid, their map is added to the "
+        "last of each branch, the attention runs on its 2 x 2 x 2 maxima, and the decoder has norms; profile "
+        "`paper_convolutions` is the paper's way. The loss also sees the global branch's coarser level (deep "
+        "supervision).",
         "The local branch sees the patch as 2 x 2 x 2 windows of 20 x 28 x 20 voxels, where the released code cuts a "
         "photograph into 4 x 4: its coarsest grid, two halvings down, is 5 x 7 x 5. The widths are the "
         "paper's but for the first, 32 instead of 16; there are four levels instead of five, with one block each "
@@ -107,6 +109,7 @@ BUNDLE = Bundle(
         "paper_convolutions": {
             "network_def#features": [16, 32, 64, 128],
             "network_def#strides": [2, 2, 1],
+            "network_def#stem_convolutions": 1,
             "network_def#stem_pool": 1,
             "network_def#stem_skip": False,
             "network_def#decoder_norm": False,
@@ -122,7 +125,6 @@ BUNDLE = Bundle(
             "epochs": 4,
             "val_interval": 4,
             "gate_warm_up_epochs": 1,
-            "network_def#deep_supervision": True,
         },
         "demo": {"epochs": 100, "val_interval": 25},
     },
