@@ -26,7 +26,15 @@ NORMS = {"batch": "batch", "instance": ("instance", {"affine": True})}
         ((9, 10, 5), {"stem_convolutions": 3, "stem_skip": True}, None),
         ((6, 9, 8), {"stem_skip": True, "decoder_norm": True, "strides": (1, 2), "stem_pool": 2}, (2, 2, 2)),
     ],
-    ids=["odd", "without bottom", "pooled and released", "skip", "normalised", "three convolutions", "skip on the image's grid"],
+    ids=[
+        "odd",
+        "no bottom",
+        "pooled and released",
+        "skip",
+        "normalised",
+        "three convolutions",
+        "skip on the image's grid",
+    ],
 )
 def test_equals_the_formula_at_any_size(size, options, pool, norm, training):
     branch = randomised(AxialBranch(len(size), 2, norm=norm, **SMALL | options), 0.3).train(training)

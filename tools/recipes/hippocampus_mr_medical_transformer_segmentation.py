@@ -71,9 +71,9 @@ BUNDLE = Bundle(
         "values, and are trained with everything else afterwards; `python -m tools gates` prints what has become of "
         "them. The released code frees them in epoch 10 of 400, where they hardly act: they stand before a batch norm "
         "there (profile `released_gates`).",
-        "The paper's stem halves the grid in its first convolution, of 7 voxels, nothing finer reaches the decoder, and "
-        "the decoder has no norms. Here two convolutions of 3 voxels stay on the image's grid, their map is added to the "
-        "last of each branch, the attention runs on its 2 x 2 x 2 maxima, and the decoder has norms; profile "
+        "The paper's stem halves the grid in its first convolution, of 7 voxels, nothing finer reaches the decoder, "
+        "and the decoder has no norms. Here two convolutions of 3 voxels stay on the image's grid, their map is added "
+        "to the last of each branch, the attention runs on its 2 x 2 x 2 maxima, and the decoder has norms; profile "
         "`paper_convolutions` is the paper's way. The loss also sees the global branch's coarser level (deep "
         "supervision).",
         "The local branch sees the patch as 2 x 2 x 2 windows of 20 x 28 x 20 voxels, where the released code cuts a "
