@@ -23,13 +23,25 @@ def dataset(bundle, tmp_path_factory) -> Path:
     return kind(bundle).write(tmp_path_factory.mktemp("synthetic"))
 
 
-@pytest.fixture(scope="session", params=["bundle folder", "repository root", "foreign folder"])
+FOREIGN = "foreign folder"
+# The bundles of one recipe differ in their networks alone, so the first stands for how they are found.
+FIRST = {kind(bundle): bundle for bundle in reversed(BUNDLES)}.values()
+PLACES = [
+    pytest.param(bundle, place, id=f"{bundle.name}-{place}")
+    for bundle in BUNDLES
+    for place in ("bundle folder", "repository root", FOREIGN)
+    if bundle in FIRST or place == FOREIGN
+]
+from_places = pytest.mark.parametrize(("bundle", "place"), PLACES, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session", params=[FOREIGN])
 def place(request, bundle, tmp_path_factory) -> tuple[Path, str]:
     """Return a working directory and what is ``bundle_root`` from there."""
     return {
         "bundle folder": (bundle, "."),
         "repository root": (ROOT, str(bundle.relative_to(ROOT))),
-        "foreign folder": (tmp_path_factory.mktemp("foreign"), str(bundle)),
+        FOREIGN: (tmp_path_factory.mktemp("foreign"), str(bundle)),
     }[request.param]
 
 

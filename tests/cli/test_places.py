@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 import torch
 
-from tests.cli.conftest import flags, isolated
+from tests.cli.conftest import flags, from_places, isolated
 from tests.synthetic import IMAGES, ROOT, config, kind, paths, tiny_knobs, tiny_training, workflow
 from tools.verify import SCHEMA as METADATA_SCHEMA
 
@@ -25,6 +25,7 @@ def test_isolation_hides_the_package(tmp_path, variables):
     assert "No module named 'custom_networks'" in result.stderr
 
 
+@from_places
 def test_train_evaluate_and_infer(bundle, place, dataset, tmp_path, command_line):
     overrides = tiny_training(bundle, dataset, tmp_path)
     command_line("run", *flags(overrides), configs=("train",))
@@ -54,7 +55,8 @@ def shipped_size(bundle, tmp_path_factory):
         return path, x, network(x)
 
 
-def test_verify(bundle, tmp_path, command_line, place):
+@from_places
+def test_verify(bundle, place, tmp_path, command_line):
     schema = tmp_path / "schema.json"
     schema.write_text(json.dumps(METADATA_SCHEMA))
     meta = ["--meta_file", f"{place[1]}/configs/metadata.json"]
@@ -62,11 +64,10 @@ def test_verify(bundle, tmp_path, command_line, place):
     command_line("verify_net_in_out", "--net_id", "network_def", *meta, configs=("inference",))
 
 
-@pytest.mark.parametrize("place", ["foreign folder"], indirect=True)
-def test_export(bundle, tmp_path, command_line, place, shipped_size):
+def test_export(bundle, tmp_path, command_line, shipped_size):
     """From the place where no package is found by chance; a graph of the shipped size takes up to a minute."""
     checkpoint, x, expected = shipped_size
-    meta = ["--meta_file", f"{place[1]}/configs/metadata.json"]
+    meta = ["--meta_file", str(bundle / "configs" / "metadata.json")]
     weights = ["--net_id", "network_def", "--ckpt_file", str(checkpoint), *meta]
     command_line("ckpt_export", *weights, "--filepath", str(tmp_path / "model.ts"), configs=("inference",))
     extra = {"inference.json": "", "metadata.json": ""}
