@@ -17,6 +17,7 @@ TRANSUNET := bundles/hippocampus_mr_transunet_segmentation
 MONAI_UNETR := {"_target_": "monai.networks.nets.UNETR", "in_channels": 1, "out_channels": 3, "img_size": 96, \
 	"feature_size": 8, "hidden_size": 132, "mlp_dim": 528, "num_heads": 12}
 MONAI_SWIN_UNETR := {"_target_": "monai.networks.nets.SwinUNETR", "in_channels": 1, "out_channels": 3, "feature_size": 12}
+MEDICAL_TRANSFORMER := bundles/hippocampus_mr_medical_transformer_segmentation
 
 .PHONY: help demo test test-label venv-label lint docs bench clean
 
@@ -70,6 +71,7 @@ docs: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BENCH) --section attention_unet --output docs/benchmarks/attention_unet.json $(ATTENTION_UNET) '$(MONAI_ATTENTION_UNET)'
 	$(BENCH) --section transunet --output docs/benchmarks/transunet.json $(TRANSUNET) '$(MONAI_UNETR)' '$(MONAI_SWIN_UNETR)'
+	$(BENCH) --section medical_transformer --output docs/benchmarks/medical_transformer.json $(MEDICAL_TRANSFORMER)
 	$(BIN)/python -m tools bench attention
 	$(BIN)/python -m tools bench axial
 

@@ -7,6 +7,9 @@ import torch
 
 from custom_networks.nets import AxialUnet
 from tools.__main__ import main
+from tools.recipes.hippocampus_mr_attention_unet_segmentation import BUNDLE as ungated
+from tools.recipes.hippocampus_mr_medical_transformer_segmentation import BUNDLE as gated
+from tools.recipes.segmentation.readme import trained_gates
 
 SMALL = {"features": (4, 8, 8), "num_units": (1, 1)}
 
@@ -40,3 +43,13 @@ def test_weights_of_a_bundle_are_looked_for_in_its_folder(tmp_path, capsys):
     assert "absent" in capsys.readouterr().err
     assert main(["gates", str(tmp_path / "absent.pt")]) == 1
     assert "there is no checkpoint" in capsys.readouterr().err
+
+
+def test_the_readme_shows_the_gates_of_the_shipped_weights(tmp_path):
+    assert trained_gates(gated, tmp_path) == ""
+    (tmp_path / "models").mkdir()
+    torch.save(AxialUnet(**SMALL).state_dict(), tmp_path / "models" / "model.pt")
+    text = trained_gates(gated, tmp_path)
+    assert "| `branch.stages.0.0.axes.0` | 0.100 (+0.000) |" in text
+    assert f"python -m tools gates {gated.name}" in text
+    assert trained_gates(ungated, tmp_path) == ""

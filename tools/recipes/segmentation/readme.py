@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from custom_networks.workflow.checkpoint import read_checkpoint
+from tools.gates import table
 from tools.recipes.bundle import Bundle
 from tools.recipes.exports import exports
 from tools.recipes.removal import (
@@ -94,6 +96,29 @@ def performance(record: Record | None, bundle: Bundle) -> str:
     )
 
 
+def trained_gates(bundle: Bundle, folder: Path) -> str:
+    """Return what training has made of the gates of the shipped weights, or nothing for a network without gates.
+
+    Args:
+        bundle: the specification.
+        folder: the bundle's folder, whose ``models/model.pt`` is read.
+    """
+    weights = folder / "models" / "model.pt"
+    if bundle.network.get("form") not in ("gated", "released") or not weights.is_file():
+        return ""
+    return "\n".join(
+        [
+            "The gates of the shipped weights, in brackets the change from where they started:",
+            "",
+            table(read_checkpoint(weights), str(weights)),
+            "",
+            "```bash",
+            f"python -m tools gates {bundle.name}",
+            "```",
+        ]
+    )
+
+
 def readme(bundle: Bundle, folder: Path) -> str:
     """Return docs/README.md.
 
@@ -114,7 +139,9 @@ def readme(bundle: Bundle, folder: Path) -> str:
         "notes": "".join(f"\n- {note}" for note in bundle.notes),
         "performance": performance(record, bundle),
         "removal": paragraphs(
-            removal_table(bundle, runs, SCORE, costs), single_seed_table(bundle, runs, single, SCORE, costs)
+            removal_table(bundle, runs, SCORE, costs),
+            single_seed_table(bundle, runs, single, SCORE, costs),
+            trained_gates(bundle, folder),
         ),
     }
     return fill(Path(__file__).with_name("readme.md"), fields)
