@@ -122,8 +122,8 @@ BUNDLE = Bundle(
         },
         "checkpoint": {"network_def#checkpoint": True},
         "removal": {
-            "epochs": 4,
-            "val_interval": 4,
+            "epochs": 3,
+            "val_interval": 3,
             "gate_warm_up_epochs": 1,
         },
         "demo": {"epochs": 100, "val_interval": 25},
