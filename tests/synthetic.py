@@ -26,6 +26,8 @@ def _bundles(task: str) -> list[Path]:
 
 SEGMENTATION, CLASSIFICATION = _bundles("segmentation"), _bundles("classification")
 BUNDLES = [*SEGMENTATION, *CLASSIFICATION]
+# The bundles of a recipe differ in networks and knobs alone: where neither is looked at, one stands for all of them.
+ONE_PER_RECIPE = [SEGMENTATION[0], CLASSIFICATION[0]]
 SHAPE = (24, 28, 22)
 CASES = 7
 PATCH_SHAPE = (19, 20, 18)

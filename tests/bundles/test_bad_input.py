@@ -1,11 +1,24 @@
-"""Bad input of any bundle ends with one sentence and leaves nothing half-written."""
+"""Bad input of any recipe ends with one sentence and leaves nothing half-written."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from tests.synthetic import EPOCHS, IMAGES, change, config, kind, tiny_knobs, tiny_training, write_nifti
+from tests.synthetic import (
+    EPOCHS,
+    IMAGES,
+    ONE_PER_RECIPE,
+    change,
+    config,
+    each,
+    kind,
+    tiny_knobs,
+    tiny_training,
+    write_nifti,
+)
+
+pytestmark = each(ONE_PER_RECIPE)
 
 SECOND = "case_01.nii.gz"
 

@@ -10,7 +10,7 @@ from scipy import ndimage
 from tests.bundles.conftest import ORIENTATIONS
 from tests.synthetic import SEGMENTATION, config, each, read_rows, volume, write_nifti, write_nrrd, write_oriented
 
-pytestmark = each(SEGMENTATION)
+every_bundle, one_bundle = each(SEGMENTATION), each(SEGMENTATION[:1])
 
 # bright voxels are the first class, whatever the network says
 BRIGHT = "$lambda inputs, network, *args, **kwargs: torch.cat([inputs * 0 + 1, 2.0 * (inputs > 1), inputs * 0], 1)"
@@ -34,6 +34,7 @@ def two_blobs():
     return image
 
 
+@every_bundle
 def test_three_orientations_give_one_mask_in_world_space(segment, tmp_path):
     path = write_nifti(volume(41)[0], tmp_path / "image.nii.gz")
     masks = {}
@@ -51,6 +52,7 @@ def test_three_orientations_give_one_mask_in_world_space(segment, tmp_path):
         np.testing.assert_allclose(mask.affine, nib.load(path).affine, atol=1e-5)
 
 
+@one_bundle
 def test_nrrd_gives_the_mask_of_the_same_nifti(segment, tmp_path):
     path = write_nifti(volume(42)[0], tmp_path / "image.nii.gz")
     other = write_nrrd(path, tmp_path / "image.nrrd")
@@ -59,6 +61,7 @@ def test_nrrd_gives_the_mask_of_the_same_nifti(segment, tmp_path):
     np.testing.assert_allclose(first.affine, second.affine, atol=1e-5)
 
 
+@one_bundle
 def test_dicom_series_gives_a_mask_on_its_grid(segment, series):
     pydicom = pytest.importorskip("pydicom")
     mask = segment(series)
@@ -74,12 +77,14 @@ def test_dicom_series_gives_a_mask_on_its_grid(segment, series):
     assert (indices.round() < mask.shape).all()
 
 
+@every_bundle
 def test_a_volume_smaller_than_the_patch_works(segment, tmp_path):
     image, _ = volume(43, shape=(10, 12, 9))
     mask = segment(write_nifti(image, tmp_path / "small.nii.gz"))
     assert mask.shape == (10, 12, 9)
 
 
+@one_bundle
 def test_a_much_larger_input_gives_a_warning(bundle, segment, tmp_path, caplog):
     transforms = config(bundle, "inference")["preprocessing"]["transforms"]
     (warner,) = [t for t in transforms if t["_target_"].endswith("WarnLargeInputd")]
@@ -91,6 +96,7 @@ def test_a_much_larger_input_gives_a_warning(bundle, segment, tmp_path, caplog):
         assert (warner["expected"] in caplog.text) is warns
 
 
+@one_bundle
 @pytest.mark.parametrize("largest", [False, True])
 def test_largest_component_in_inference(segment, tmp_path, largest):
     path = write_nifti(two_blobs(), tmp_path / "blobs.nii.gz")
@@ -99,6 +105,7 @@ def test_largest_component_in_inference(segment, tmp_path, largest):
     assert (mask == 1).sum() == (512 if largest else 576)
 
 
+@one_bundle
 @pytest.mark.parametrize("largest", [False, True])
 def test_largest_component_in_evaluation(evaluate, tmp_path, largest):
     data = tmp_path / "data"
@@ -113,6 +120,7 @@ def test_largest_component_in_evaluation(evaluate, tmp_path, largest):
 ENTRY = '{"image": "imagesTr/a.nii.gz", "label": "labelsTr/a.nii.gz"}'
 
 
+@one_bundle
 def test_mirror_axes_make_the_result_symmetric(segment, tmp_path):
     image = volume(45, shape=(16, 16, 16))[0]
     image += np.random.default_rng(0).normal(0, 1, image.shape).astype(np.float32)
@@ -128,6 +136,7 @@ def test_mirror_axes_make_the_result_symmetric(segment, tmp_path):
     assert differing[True] <= 2  # the sum over the flips has another order
 
 
+@every_bundle
 def test_low_memory_gives_the_same_mask(segment, tmp_path):
     path = write_nifti(volume(47, shape=(40, 30, 34))[0], tmp_path / "image.nii.gz")
     knobs = {"patch_size": [16, 16, 16], "mirror_axes": [0]}
@@ -136,6 +145,7 @@ def test_low_memory_gives_the_same_mask(segment, tmp_path):
     np.testing.assert_array_equal(*masks)
 
 
+@one_bundle
 def test_low_memory_resamples_the_classes(segment, tmp_path):
     affine = np.diag([0.8, 1.25, 1.0, 1.0])
     path = write_nifti(volume(48, shape=(44, 32, 34))[0], tmp_path / "image.nii.gz", affine)
@@ -144,6 +154,7 @@ def test_low_memory_resamples_the_classes(segment, tmp_path):
     assert 0 < (normal != low).mean() < 0.1
 
 
+@one_bundle
 def test_low_memory_evaluates_alike(evaluate):
     normal, low = (read_rows(evaluate(f"low_{low}", low_memory=low) / "metrics.csv") for low in (False, True))
     assert normal == low

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.synthetic import BUNDLES, assert_equal_weights, config, read_rows, run, tiny_training
+from tests.synthetic import BUNDLES, ONE_PER_RECIPE, assert_equal_weights, config, each, read_rows, run, tiny_training
 
 pytestmark = pytest.mark.no_cover  # the measuring doubles the time, and other tests run the same lines
 
@@ -43,6 +43,7 @@ def test_three_and_three_epochs_equal_six(bundle, dataset, tmp_path):
     assert len(curves[0]) == 6
 
 
+@each(ONE_PER_RECIPE)
 def test_another_seed_gives_other_weights(bundle, dataset, tmp_path):
     for seed in (0, 1):
         run(bundle, "train", tiny_training(bundle, dataset, tmp_path / str(seed), seed=seed, epochs=1))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.synthetic import BUNDLES, ROOT, kind
+from tests.synthetic import BUNDLES, ONE_PER_RECIPE, ROOT, kind
 
 
 @pytest.fixture(scope="session", params=BUNDLES, ids=lambda path: path.name)
@@ -24,13 +24,11 @@ def dataset(bundle, tmp_path_factory) -> Path:
 
 
 FOREIGN = "foreign folder"
-# The bundles of one recipe differ in their networks alone, so the first stands for how they are found.
-FIRST = {kind(bundle): bundle for bundle in reversed(BUNDLES)}.values()
 PLACES = [
     pytest.param(bundle, place, id=f"{bundle.name}-{place}")
     for bundle in BUNDLES
     for place in ("bundle folder", "repository root", FOREIGN)
-    if bundle in FIRST or place == FOREIGN
+    if bundle in ONE_PER_RECIPE or place == FOREIGN
 ]
 from_places = pytest.mark.parametrize(("bundle", "place"), PLACES, indirect=True, scope="session")
 
