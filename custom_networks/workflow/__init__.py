@@ -17,6 +17,8 @@ from custom_networks.workflow.optimizers import adan
 from custom_networks.workflow.overrides import check_overrides
 from custom_networks.workflow.patch_checks import check_patches, class_weights
 from custom_networks.workflow.processes import end_processes, start_processes
+from custom_networks.workflow.region_transforms import LargestRegionsd, RegionClassesd, RegionMasksd
+from custom_networks.workflow.segmentation_loss import SegmentationLoss
 from custom_networks.workflow.spacing import MonaiLabelSpacingd
 from custom_networks.workflow.training import LastEpochValidation, NonFiniteLossHandler, ReseedHandler, TrainingProgress
 from custom_networks.workflow.version import require_version
@@ -28,14 +30,18 @@ __all__ = [
     "ClassificationReport",
     "FileLabelsd",
     "GateWarmUp",
+    "LargestRegionsd",
     "LastEpochValidation",
     "MirrorInferer",
     "MirrorSlidingWindowInferer",
     "MonaiLabelSpacingd",
     "NonFiniteLossHandler",
     "NormalizeChannelsd",
+    "RegionClassesd",
+    "RegionMasksd",
     "ReseedHandler",
     "ResumableCheckpoint",
+    "SegmentationLoss",
     "SegmentationReport",
     "StackedDeepSupervisionLoss",
     "TrainingProgress",

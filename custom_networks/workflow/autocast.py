@@ -11,7 +11,8 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer, SlidingWindowInferer
 from torch import Tensor
 
-from custom_networks.workflow.slab_windows import label_map
+from custom_networks.workflow.regions import Regions, innermost
+from custom_networks.workflow.slab_windows import label_map, largest
 
 
 def has_bfloat16(device: torch.device) -> bool:
@@ -148,6 +149,7 @@ class MirrorSlidingWindowInferer(SlidingWindowInferer):
         amp: whether to use bfloat16 where the device has it.
         low_memory: whether to hold the logits of one slab at a time (:mod:`custom_networks.workflow.slab_windows`) and
             return a map of class indices instead of logits.
+        regions: the knob of that name: with it and ``low_memory``, the class is the innermost region.
         **kwargs: passed to :class:`monai.inferers.SlidingWindowInferer`; with ``low_memory``, those after
             ``sw_batch_size``, ``overlap`` and ``mode`` keep their defaults.
 
@@ -167,11 +169,13 @@ class MirrorSlidingWindowInferer(SlidingWindowInferer):
         mirror_axes: Sequence[int] = (),
         amp: bool = True,
         low_memory: bool = False,
+        regions: Regions = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(roi_size, **kwargs)
         self.amp = amp
         self.low_memory = low_memory
+        self.to_classes = largest if regions is None else lambda logits: innermost(logits.sigmoid())
         self.flips = flips(mirror_axes, len(roi_size))
 
     def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -199,5 +203,6 @@ class MirrorSlidingWindowInferer(SlidingWindowInferer):
             sw_batch_size=self.sw_batch_size,
             overlap=self.overlap,
             mode=self.mode,
+            to_classes=self.to_classes,
         )
         return MetaTensor(labels).copy_meta_from(inputs, copy_attr=False) if isinstance(inputs, MetaTensor) else labels

@@ -12,6 +12,7 @@ from monai.data import MetaTensor
 from monai.transforms import EnsureChannelFirst, LoadImage, MapTransform
 
 from custom_networks.workflow.class_labels import LabelValues, class_values
+from custom_networks.workflow.regions import Regions
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +78,7 @@ def _check_label(
     image_path: str,
     label_names: Sequence[str],
     label_values: LabelValues = None,
+    regions: Regions = None,
 ) -> bool:
     """Refuse a label that does not belong to the image or the classes; return whether it has any foreground."""
     if label.shape[0] != 1:
@@ -92,8 +94,16 @@ def _check_label(
             "resample the label to the image or copy the right header"
         )
     values = {float(value) for value in torch.unique(label.as_tensor())}
-    background, *classes = class_values(label_names, label_values)
-    wrong = sorted(values - {float(value) for entry in (background, *classes) for value in entry})
+    background, *classes = class_values(label_names, label_values, regions)
+    foreground = {float(value) for entry in classes for value in entry}
+    wrong = sorted(values - foreground - set(map(float, background)))
+    if regions is not None:
+        broken = [value for value in wrong if not value.is_integer()]
+        if broken:
+            raise ValueError(f"{path} holds the label value {broken[0]:g}, which is no integer; correct the label")
+        if wrong:
+            logger.info("%s holds label values of no region, which are background: %s", path, list(map(int, wrong)))
+        return bool(values & foreground)
     if wrong and label_values is not None:
         raise ValueError(
             f"{path} holds the label value {wrong[0]:g}, which no entry of label_values names ({list(label_values)} "
@@ -104,7 +114,7 @@ def _check_label(
             f"{path} holds the label value {wrong[0]:g} but there are {len(label_names)} classes (0 to "
             f"{len(label_names) - 1}: {', '.join(label_names)}); correct the label or set label_names"
         )
-    return bool(values - set(map(float, background)))
+    return bool(values & foreground)
 
 
 def check_data(
@@ -114,6 +124,7 @@ def check_data(
     validation: Sequence[Mapping[str, str]] = (),
     inference: Sequence[Mapping[str, str]] = (),
     label_values: LabelValues = None,
+    regions: Regions = None,
 ) -> None:
     """Read every image and label once and refuse the first that cannot be used.
 
@@ -124,6 +135,8 @@ def check_data(
         validation: cases to validate on.
         inference: images to segment.
         label_values: label values of the classes, see :func:`custom_networks.workflow.class_labels.class_values`.
+        regions: label values of the regions, see :func:`custom_networks.workflow.regions.region_values`; a value that
+            none of them holds is background.
 
     Raises:
         FileNotFoundError: if a file is missing.
@@ -136,7 +149,8 @@ def check_data(
         check_image(image, case["image"], in_channels)
         if "label" in case:
             label = load_image(case["label"], reader)
-            if not _check_label(label, case["label"], image, case["image"], label_names or (), label_values):
+            named = (label_names or (), label_values, regions)
+            if not _check_label(label, case["label"], image, case["image"], *named):
                 empty.append(case["label"])
                 logger.warning("%s is all background", case["label"])
     if training and {case["label"] for case in training} <= set(empty):

@@ -26,6 +26,15 @@ def slab_axis(image_size: Sequence[int], roi_size: Sequence[int]) -> int:
     return min(range(len(image_size)), key=lambda axis: roi_size[axis] / image_size[axis])
 
 
+def largest(logits: Tensor) -> Tensor:
+    """Return the class of the largest logit.
+
+    Args:
+        logits: ``(K, *S)``.
+    """
+    return logits.softmax(0).argmax(0)
+
+
 def label_map(
     inputs: Tensor,
     predict: Callable[[Tensor], Tensor],
@@ -34,8 +43,9 @@ def label_map(
     sw_batch_size: int,
     overlap: float,
     mode: str,
+    to_classes: Callable[[Tensor], Tensor] = largest,
 ) -> Tensor:
-    """Return the class of the largest weighted mean of the windows' logits, a slab of the volume at a time.
+    """Return the classes that follow from the weighted mean of the windows' logits, a slab of the volume at a time.
 
     Windows, weights and padding are those of :func:`monai.inferers.sliding_window_inference`. The windows are run in
     the order of one axis, so the logits of a plane are complete once they start behind it; it is then reduced to class
@@ -49,6 +59,7 @@ def label_map(
         sw_batch_size: windows per forward pass.
         overlap: share of a window that the next one covers, 0 to less than 1.
         mode: "constant" or "gaussian" weights within a window.
+        to_classes: from the logits ``(K, *S)`` of a plane to its classes ``(*S)``.
 
     Shape:
         ``(B, 1, *S)``, uint8.
@@ -72,7 +83,8 @@ def label_map(
         tuple(roi_size), mode=BlendMode(mode), sigma_scale=0.125, device=inputs.device, dtype=inputs.dtype
     )
     labels = [
-        _labels_of_one(image, predict, windows, axis, weights, sw_batch_size) for image in inputs.as_subclass(Tensor)
+        _labels_of_one(image, predict, windows, axis, weights, sw_batch_size, to_classes)
+        for image in inputs.as_subclass(Tensor)
     ]
     inner = tuple(slice(b, b + n) for b, n in zip(before, size, strict=True))
     return torch.stack([one[inner] for one in labels])[:, None]
@@ -85,6 +97,7 @@ def _labels_of_one(
     axis: int,
     weights: Tensor,
     sw_batch_size: int,
+    to_classes: Callable[[Tensor], Tensor],
 ) -> Tensor:
     """Run the windows of one image ``(C, *S)`` in the order of their start along an axis."""
     size, depth = image.shape[1:], weights.shape[axis]
@@ -100,7 +113,7 @@ def _labels_of_one(
         for plane in range(first, stop):
             weighted = logits.select(axis + 1, plane % depth)
             weight = total.select(axis, plane % depth)
-            planes[plane] = (weighted / weight).softmax(0).argmax(0)
+            planes[plane] = to_classes(weighted / weight)
             weighted.zero_()
             weight.zero_()
 

@@ -1,4 +1,4 @@
-"""A data set of one's own by overrides alone: other label values, two channels of different kinds."""
+"""A data set of one's own by overrides alone: other label values, two channels of different kinds, nested labels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,19 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from tests.synthetic import SEGMENTATION, change, config, each, run, tiny_knobs, tiny_training, write_dataset
+from tests.synthetic import (
+    CASES,
+    IMAGES,
+    SEGMENTATION,
+    change,
+    config,
+    each,
+    read_rows,
+    run,
+    tiny_knobs,
+    tiny_training,
+    write_dataset,
+)
 
 pytestmark = each(SEGMENTATION)
 VALUES = np.array([0, 500, 420])
@@ -26,6 +38,80 @@ def data(tmp_path_factory):
     for path in (folder / "labelsTr").iterdir():
         change(path, lambda label: VALUES[label.astype(int)].astype(np.int16))
     return folder
+
+
+NESTED = {
+    "label_names": ["background", "whole", "core", "apart"],
+    "regions": [[50, 300, 301], [300, 301], [7]],
+    "batch_size": 2,
+    "learning_rate": 0.03,
+    "epochs": 8,
+    "val_interval": 8,
+}
+WRITTEN = {"whole": [50, 300], "core": [300], "apart": [7]}
+
+
+def nest(label):
+    """Return a ball of two values in a ball of another, one apart, and a corner of a value that no region holds."""
+    grid = np.stack(np.meshgrid(*(np.arange(n) for n in label.shape), indexing="ij"), -1)
+    distance = ((grid - np.argwhere(label == 2).mean(0)) ** 2).sum(-1)
+    nested = np.where(label == 2, np.where(distance < 16, np.where(grid[..., 0] % 2, 300, 301), 50), 7 * label)
+    nested[-2:, -2:, -2:] = 99
+    return nested.astype(np.int16)
+
+
+@pytest.fixture(scope="session")
+def nested(tmp_path_factory):
+    folder = write_dataset(tmp_path_factory.mktemp("nested"))
+    for path in (folder / "labelsTr").iterdir():
+        change(path, nest)
+        shown = nib.load(path).get_fdata()
+        # the intensity tells the regions
+        change(folder / IMAGES / path.name, lambda image, shown=shown: image + 2 * (shown >= 300).astype(image.dtype))
+    return folder
+
+
+def test_one_profile_of_nested_labels(bundle, nested, tmp_path):
+    profile, out = tmp_path / "mine.json", tmp_path / "out"
+    profile.write_text(json.dumps({**tiny_training(bundle, nested, out), **NESTED}))
+    run(bundle, "train", {}, args_file=str(profile))
+    for name, more in (("plain", {}), ("low", {"low_memory": True, "largest_component": True})):
+        report, masks = ({**more, "output_dir": str(tmp_path / name / what)} for what in ("report", "masks"))
+        run(bundle, ["train", "evaluate"], report, args_file=str(profile))
+        run(bundle, "inference", {**masks, "dataset_dir": str(nested / IMAGES)}, args_file=str(profile))
+        check_masks(nested / "labelsTr", tmp_path / name)
+
+
+def check_masks(labels, folder):
+    """Compare the report with the masks, by the label values of the regions."""
+    summary = json.loads((folder / "report" / "metrics.json").read_text())
+    assert list(summary["classes"]) == list(WRITTEN)
+    assert summary["classes"]["whole"]["dice"]["mean"] > 0.5
+    written = {path.name.removesuffix("_seg.nii.gz"): nib.load(path) for path in (folder / "masks").iterdir()}
+    assert len(written) == CASES
+    assert {mask.get_data_dtype() for mask in written.values()} == {np.dtype(np.int16)}
+    assert {0, 50, 300} <= {value for mask in written.values() for value in np.unique(mask.dataobj)} <= {0, 50, 300, 7}
+    rows = read_rows(folder / "report" / "metrics.csv")
+    assert [row["class"] for row in rows] == list(WRITTEN) * 2
+    for row in rows:
+        reference = nib.load(labels / f"{row['case']}.nii.gz").get_fdata()
+        values = dict(zip(WRITTEN, NESTED["regions"], strict=True))[row["class"]]
+        assert float(row["reference_volume"]) == np.isin(reference, values).sum()
+        mask = written[row["case"]].get_fdata()
+        assert float(row["prediction_volume"]) == np.isin(mask, WRITTEN[row["class"]]).sum()
+
+
+def test_regions_that_cannot_be_used(bundle, nested, tmp_path, refused):
+    knobs = {**tiny_training(bundle, nested, tmp_path / "out"), **NESTED}
+    for overrides, sentence in (
+        ({"regions": [[50, 300], [300, 301], [7]]}, "the regions whole and core share the label value 300, but core"),
+        ({"regions": [[50, 300], [300]]}, "regions has 2 entries for the 3 names after background in label_names"),
+        ({"label_values": [0, 50, 300, 7]}, "label_values and regions both say what a label value means"),
+    ):
+        assert sentence in refused(bundle, "train", {**knobs, **overrides})
+        images = {"dataset_dir": str(nested / IMAGES), "load_pretrain": False}
+        assert sentence in refused(bundle, "inference", {**knobs, **overrides, **images})
+    assert not (tmp_path / "out").exists()
 
 
 def test_train_evaluate_and_infer(bundle, data, tmp_path):

@@ -22,6 +22,8 @@ BOOTSTRAP = [
     },
 ]
 """Makes the package importable and refuses one that is too old; whatever is ours requires both."""
+OUT_CHANNELS = {"segmentation": "$len(@regions or @label_names)", "classification": "$len(@label_names)"}
+"""The outputs of a network by recipe: regions come without background."""
 LEARNING_RATE = 0.003
 IMPORTS = ["$import os", "$import sys", "$import numpy"]
 DEVICE = "$torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')"
@@ -56,6 +58,7 @@ def knobs(bundle: Bundle, names: Sequence[str]) -> dict[str, Any]:
         "in_channels": 1,
         "label_names": ["background", "foreground"],
         "label_values": None,
+        "regions": None,
         "spacing": [1.0, 1.0, 1.0],
         "intensity": None,
         "intensity_range": [-160, 240],
@@ -98,7 +101,7 @@ def network_def(bundle: Bundle) -> dict[str, Any]:
         "_requires_": "@code_path",
         "spatial_dims": 3,
         "in_channels": "@in_channels",
-        "out_channels": "$len(@label_names)",
+        "out_channels": OUT_CHANNELS[bundle.recipe],
         **dict(arguments),
     }
 

@@ -12,13 +12,14 @@ from tools.recipes.segmentation.shared import (
     largest_component,
     memory_bill,
     preprocessing,
+    regions_to_classes,
     to_original_grid,
 )
 from tools.recipes.shared import ours
 
 KNOBS = (
-    "dataset_dir output_dir ckpt_dir in_channels label_names label_values spacing intensity patch_size amp seed "
-    "num_workers mirror_axes largest_component low_memory device"
+    "dataset_dir output_dir ckpt_dir in_channels label_names label_values regions spacing intensity patch_size amp "
+    "seed num_workers mirror_axes largest_component low_memory device"
 ).split()
 
 
@@ -39,7 +40,13 @@ def inference(bundle: Bundle) -> dict[str, Any]:
         inferer=inferer(),
         postprocessing=[
             *to_original_grid("@preprocessing"),
-            {"_target_": "AsDiscreted", "_disabled_": "@low_memory", "keys": "pred", "argmax": True},
+            *regions_to_classes(),
+            {
+                "_target_": "AsDiscreted",
+                "_disabled_": "$@low_memory or @regions is not None",
+                "keys": "pred",
+                "argmax": True,
+            },
             largest_component(),
             ours("FileLabelsd", keys="pred", **CLASSES),
             {

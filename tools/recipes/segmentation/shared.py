@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from tools.recipes.shared import geometry, loading, ours
+from tools.recipes.shared import OUT_CHANNELS, geometry, loading, ours
 
-CLASSES = {"label_names": "@label_names", "label_values": "@label_values"}
+CLASSES = {"label_names": "@label_names", "label_values": "@label_values", "regions": "@regions"}
 """What the components take that know the classes of a data set and their values."""
+REGIONS = {"label_names": "@label_names", "regions": "@regions"}
+"""What the components take that know the regions of a data set; they do nothing where there are none."""
 
 
 def preprocessing(loaded: list[str], resampled: list[str]) -> list[dict[str, Any]]:
@@ -32,6 +34,7 @@ def inferer() -> dict[str, Any]:
         mirror_axes="@mirror_axes",
         amp="@amp",
         low_memory="@low_memory",
+        regions="@regions",
         sw_batch_size=1,
         overlap=0.5,
         mode="gaussian",
@@ -39,7 +42,7 @@ def inferer() -> dict[str, Any]:
 
 
 def to_original_grid(preprocessing: str) -> list[dict[str, Any]]:
-    """Return the postprocessing from logits to probabilities on the grid of the image file.
+    """Return the postprocessing from logits to probabilities, of classes or of regions, on the grid of the image file.
 
     With ``low_memory`` the inferer has returned classes already, which are brought there by their nearest neighbours.
 
@@ -47,7 +50,13 @@ def to_original_grid(preprocessing: str) -> list[dict[str, Any]]:
         preprocessing: reference to the transform to invert.
     """
     return [
-        {"_target_": "Activationsd", "_disabled_": "@low_memory", "keys": "pred", "softmax": True},
+        {
+            "_target_": "Activationsd",
+            "_disabled_": "@low_memory",
+            "keys": "pred",
+            "softmax": "$@regions is None",
+            "sigmoid": "$@regions is not None",
+        },
         {
             "_target_": "Invertd",
             "keys": "pred",
@@ -59,15 +68,25 @@ def to_original_grid(preprocessing: str) -> list[dict[str, Any]]:
     ]
 
 
+def regions_to_classes() -> list[dict[str, Any]]:
+    """Return the postprocessing from probabilities of regions to classes, which does nothing without regions."""
+    return [
+        {**ours("RegionClassesd", keys="pred", **REGIONS), "_disabled_": "@low_memory"},
+        {**ours("LargestRegionsd", keys="pred", **REGIONS), "_disabled_": "$not @largest_component"},
+    ]
+
+
 def largest_component(**arguments: Any) -> dict[str, Any]:
     """Return the transform that keeps the largest connected component of each class, off by default.
+
+    Regions have one of their own, :func:`regions_to_classes`.
 
     Args:
         **arguments: further arguments of the transform.
     """
     return {
         "_target_": "KeepLargestConnectedComponentd",
-        "_disabled_": "$not @largest_component",
+        "_disabled_": "$not @largest_component or @regions is not None",
         "keys": "pred",
         "applied_labels": "$list(range(1, len(@label_names)))",
         **arguments,
@@ -86,7 +105,7 @@ def memory_bill(**cases: Any) -> list[dict[str, Any]]:
             network="@network",
             device="@device",
             in_channels="@in_channels",
-            out_channels="$len(@label_names)",
+            out_channels=OUT_CHANNELS["segmentation"],
             spacing="@spacing",
             patch_size="@patch_size",
             amp="@amp",

@@ -8,17 +8,19 @@ from tools.recipes.bundle import Bundle
 from tools.recipes.engine import train_config, training, validation
 from tools.recipes.segmentation.shared import (
     CLASSES,
+    REGIONS,
     inferer,
     largest_component,
     memory_bill,
     preprocessing,
+    regions_to_classes,
     to_original_grid,
 )
 from tools.recipes.shared import LEARNING_RATE, ours
 
 BOTH = ["image", "label"]
 KNOBS = (
-    "dataset_dir output_dir ckpt_dir in_channels label_names label_values spacing intensity patch_size "
+    "dataset_dir output_dir ckpt_dir in_channels label_names label_values regions spacing intensity patch_size "
     "foreground_ratio epochs val_interval batch_size learning_rate amp seed num_workers cache_rate fold mirror_axes "
     "largest_component low_memory image_glob label_glob folds_file device resume_ckpt finetune_ckpt gate_warm_up_epochs"
 ).split()
@@ -73,22 +75,19 @@ def augmentation() -> list[dict[str, Any]]:
 
 
 def loss(name: str) -> dict[str, Any]:
-    """Return a loss with the smoothing of nnU-Net, over the batch and without background.
+    """Return a loss with the smoothing of nnU-Net, over the batch and without background; regions have none.
 
     Args:
-        name: a Dice loss of MONAI.
+        name: a Dice loss of MONAI for classes; with a cross-entropy in it, that of regions has one, too.
     """
+    dice = {"batch": True, "smooth_nr": 1e-05, "smooth_dr": 1e-05}
+    of_regions: list[dict[str, Any]] = [{"_target_": "DiceLoss", "sigmoid": True, **dice}]
+    if name == "DiceCELoss":
+        of_regions.append({"_target_": "torch.nn.BCEWithLogitsLoss"})
+    of_classes = {"_target_": name, "include_background": False, "to_onehot_y": True, "softmax": True, **dice}
     return ours(
         "StackedDeepSupervisionLoss",
-        loss={
-            "_target_": name,
-            "include_background": False,
-            "to_onehot_y": True,
-            "softmax": True,
-            "batch": True,
-            "smooth_nr": 1e-05,
-            "smooth_dr": 1e-05,
-        },
+        loss=ours("SegmentationLoss", of_classes=of_classes, of_regions=of_regions, **REGIONS),
     )
 
 
@@ -128,6 +127,7 @@ def train(bundle: Bundle) -> dict[str, Any]:
     as_tensors = {"_target_": "EnsureTyped", "keys": BOTH, "track_meta": False}
     as_one_hot = {
         "_target_": "AsDiscreted",
+        "_disabled_": "$@regions is not None",
         "keys": ["pred", "label"],
         "argmax": ["$not @low_memory", False],
         "to_onehot": "$len(@label_names)",
@@ -143,7 +143,13 @@ def train(bundle: Bundle) -> dict[str, Any]:
             _data("validation"),
             preprocessing(BOTH, ["image"]),
             inferer(),
-            [*to_original_grid("@validate#preprocessing"), as_one_hot, largest_component(is_onehot=True)],
+            [
+                *to_original_grid("@validate#preprocessing"),
+                *regions_to_classes(),
+                ours("RegionMasksd", keys=["pred", "label"], **REGIONS),
+                as_one_hot,
+                largest_component(is_onehot=True),
+            ],
             {
                 "val_mean_dice": {
                     "_target_": "MeanDice",
