@@ -15,6 +15,7 @@ from monai.data import MetaTensor
 from monai.transforms import LoadImage
 from tqdm import tqdm
 
+from custom_networks.workflow.class_labels import class_values
 from custom_networks.workflow.data_checks import check_image, load_image
 from custom_networks.workflow.data_list import SUFFIXES, case_name
 
@@ -28,19 +29,20 @@ def check(dataset_dir: str, profile: str | None = None) -> None:
 
     Args:
         dataset_dir: folder with a Decathlon ``dataset.json``, or with ``imagesTr`` and ``labelsTr``.
-        profile: flat JSON file whose ``image_glob``, ``label_glob``, ``in_channels`` and ``label_names`` are what the
-            data are held against; without it the first image says the number of channels, and any class is taken.
+        profile: flat JSON file whose ``image_glob``, ``label_glob``, ``in_channels``, ``label_names``,
+            ``label_values`` and ``regions`` are what the data are held against; without it the first image says the
+            number of channels, and any class is taken.
 
     Raises:
         FileNotFoundError: if there is no such folder or nothing in it.
-        ValueError: if there are problems, or the profile is no JSON object.
+        ValueError: if there are problems, or the profile is no JSON object or contradicts itself.
     """
     root = Path(str(dataset_dir))
     if not root.is_dir():
         raise FileNotFoundError(f"there is no data set folder {root}; give the folder that holds the images")
     knobs = {} if profile is None else _json(Path(str(profile)))
     cases, problems = _cases(root, knobs)
-    found, voxels = _read_all(cases, knobs.get("in_channels"), knobs.get("label_names"))
+    found, voxels = _read_all(cases, knobs.get("in_channels"), _values(knobs))
     problems += found
     for value, count in sorted(voxels.items()):
         print(f"label value {value:g}: {count} voxels")
@@ -60,6 +62,15 @@ def _json(file: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise ValueError(f"{file} is not a JSON object; correct it")  # noqa: TRY004 - the file is wrong
     return document
+
+
+def _values(knobs: Mapping[str, Any]) -> set[int] | None:
+    """Return the label values that a profile names, None if it takes any: with regions, others are background."""
+    if "label_names" not in knobs:
+        return None
+    regions = knobs.get("regions")
+    classes = class_values(knobs["label_names"], knobs.get("label_values"), regions)
+    return {value for entry in classes for value in entry} if regions is None else None
 
 
 def _cases(root: Path, knobs: Mapping[str, Any]) -> tuple[list[tuple[Path, Path]], list[Problem]]:
@@ -105,7 +116,7 @@ def _by_name(root: Path, pattern: str, problems: list[Problem]) -> dict[str, Pat
 
 
 def _read_all(
-    cases: Sequence[tuple[Path, Path]], in_channels: int | None, label_names: Sequence[str] | None
+    cases: Sequence[tuple[Path, Path]], in_channels: int | None, known: set[int] | None
 ) -> tuple[list[Problem], Counter[float]]:
     """Read one case at a time."""
     reader, problems, voxels = LoadImage(image_only=True), [], Counter[float]()
@@ -132,7 +143,7 @@ def _read_all(
         if seen.setdefault(digest, image_path.name) != image_path.name:
             problems.append((image_path.name, f"same voxels as {seen[digest]}"))
         spacings[image_path.name] = torch.as_tensor(image.affine)[:3, :3].norm(dim=0)
-        problems += [(label_path.name, what) for what in _label_problems(label, image, label_names)]
+        problems += [(label_path.name, what) for what in _label_problems(label, image, known)]
         values, counts = torch.unique(label.as_tensor(), return_counts=True)
         if len(values) <= 256:
             voxels.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
@@ -155,7 +166,7 @@ def _load(path: Path, reader: LoadImage) -> MetaTensor:
     return volume
 
 
-def _label_problems(label: MetaTensor, image: MetaTensor, label_names: Sequence[str] | None) -> list[str]:
+def _label_problems(label: MetaTensor, image: MetaTensor, known: set[int] | None) -> list[str]:
     found = []
     if label.shape[0] != 1:
         found.append(f"has {label.shape[0]} channels where one is expected")
@@ -168,8 +179,8 @@ def _label_problems(label: MetaTensor, image: MetaTensor, label_names: Sequence[
     values = torch.unique(label.as_tensor()).tolist()
     if any(value != value or value != round(value) for value in values if abs(value) != float("inf")):
         found.append("holds values that are no integers")
-    elif label_names and (wrong := [value for value in values if not 0 <= value < len(label_names)]):
-        found.append(f"holds the label value {wrong[0]:g} but there are {len(label_names)} classes")
+    elif known and (wrong := [value for value in values if value not in known]):
+        found.append(f"holds the label value {wrong[0]:g}, but the classes are {', '.join(map(str, sorted(known)))}")
     if not any(value > 0 for value in values):
         found.append("empty label")
     return found

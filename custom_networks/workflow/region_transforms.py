@@ -57,7 +57,7 @@ class RegionTransform(MapTransform):
 class RegionClassesd(RegionTransform):
     """Replace the probabilities of regions by classes: the last region above one half, or 0.
 
-    So an inner region is also taken for one with everything around it, whatever the probability of that.
+    Where an inner region is, those around it are, too, whatever their own probability.
 
     Args:
         keys: probabilities.

@@ -81,3 +81,28 @@ def test_names_files_that_dataset_json_lists_but_are_absent(folder: Path, capsys
     (folder / "dataset.json").write_text(json.dumps({"training": entries}))
     assert main(["check", str(folder)]) == 1
     assert "imagesTr/case9.nii.gz  listed in dataset.json but absent" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("knobs", "code"),
+    [
+        ({"label_values": [0, 7]}, 0),
+        ({"label_values": [0, [1, 300]]}, 1),
+        ({"label_names": ["background", "whole", "core"], "regions": [[7, 300], [300]]}, 0),
+        ({"label_names": ["background", "whole", "core"], "regions": [[300], [7, 300]]}, 1),
+    ],
+)
+def test_label_values_of_a_profile(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], knobs: dict[str, object], code: int
+) -> None:
+    for number in range(4):
+        _save(folder / f"labelsTr/case{number}.nii.gz", _label(7))
+    profile = tmp_path / "mine.json"
+    profile.write_text(json.dumps({"label_names": ["background", "organ"], **knobs}))
+    assert main(["check", str(folder), "--profile", str(profile)]) == code
+    said = capsys.readouterr()
+    assert ("4 cases: ready" in said.out) == (code == 0)
+    assert ("holds the label value 7, but the classes are 0, 1, 300" in said.out) == ("regions" not in knobs and code)
+    assert ("share the label value 300, but core does not lie inside whole" in said.err) == (
+        "regions" in knobs and code
+    )

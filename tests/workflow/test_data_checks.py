@@ -114,6 +114,25 @@ def test_label_values_that_are_named(tmp_path):
         check_data(1, NAMES, training=[good], label_values=[0, 1, 7])
 
 
+def test_values_of_no_region_are_background(tmp_path, caplog):
+    mask = label(500, np.int16)
+    mask[0, 0] = 7
+    good = case(tmp_path, "good", mask=mask)
+    with caplog.at_level(logging.INFO):
+        check_data(1, NAMES, training=[good], regions=[[400, 500], [400]])
+    other = f"{good['label']} holds label values of no region, which are background: [7]"
+    assert said(caplog) == [("INFO", other), ("INFO", "checked 1 images")]
+    with pytest.raises(ValueError, match="all 1 training labels are background only"):
+        check_data(1, NAMES, training=[good], regions=[[400, 300], [400]])
+
+
+@pytest.mark.parametrize(("value", "shown"), [(0.5, "0.5"), (np.nan, "nan"), (np.inf, "inf")])
+def test_a_value_that_cannot_be_of_a_region(tmp_path, value, shown):
+    bad = case(tmp_path, "bad", mask=label(value, np.float32))
+    with pytest.raises(ValueError, match=f"bad.nii.gz holds the label value {shown}, which is no integer; correct"):
+        check_data(1, NAMES, validation=[bad], regions=[[1, 2], [1]])
+
+
 @pytest.mark.parametrize("value", [3, 255])
 def test_label_value_outside_the_classes(tmp_path, value):
     bad = case(tmp_path, "bad", mask=label(value))

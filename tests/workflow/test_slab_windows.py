@@ -7,7 +7,7 @@ import torch
 from monai.data import MetaTensor
 from torch import nn
 
-from custom_networks.workflow import MirrorSlidingWindowInferer
+from custom_networks.workflow import MirrorSlidingWindowInferer, RegionClassesd
 from custom_networks.workflow.fake_run import LiveStorages
 from custom_networks.workflow.slab_windows import slab_axis
 
@@ -49,6 +49,20 @@ def test_the_classes_of_the_normal_path(size, window, overlap):
         assert labels.shape == (2, 1, *size)
         assert torch.equal(labels.long(), logits.softmax(1).argmax(1, keepdim=True)), (mode, mirror_axes, batch)
         assert len(labels.unique()) == 5
+
+
+def test_the_innermost_region_of_the_normal_path():
+    names, regions = ["background", "a", "b", "c", "d"], [[1, 2, 3], [2, 3], [3], [4]]
+    net, image = Context(4), torch.randn(2, 2, 19, 12, 10)
+    options = {"overlap": 0.5, "mode": "gaussian", "amp": False, "regions": regions}
+    with torch.no_grad():
+        logits = MirrorSlidingWindowInferer((8, 8, 8), **options)(image, net)
+        labels = MirrorSlidingWindowInferer((8, 8, 8), low_memory=True, **options)(image, net)
+    to_classes = RegionClassesd("pred", names, regions)
+    want = torch.stack([to_classes({"pred": one.sigmoid()})["pred"] for one in logits])
+    assert labels.dtype == torch.uint8
+    assert torch.equal(labels.long(), want.long())
+    assert labels.unique().tolist() == [0, 1, 2, 3, 4]
 
 
 def test_windows_are_run_in_batches_and_get_the_arguments():
