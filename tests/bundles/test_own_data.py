@@ -7,6 +7,7 @@ import json
 import nibabel as nib
 import numpy as np
 import pytest
+from monai.bundle import ConfigParser
 
 from tests.synthetic import (
     CASES,
@@ -99,6 +100,17 @@ def check_masks(labels, folder):
         assert float(row["reference_volume"]) == np.isin(reference, values).sum()
         mask = written[row["case"]].get_fdata()
         assert float(row["prediction_volume"]) == np.isin(mask, WRITTEN[row["class"]]).sum()
+
+
+@pytest.mark.parametrize("name", ["train", "inference"])
+def test_the_network_and_its_bill_have_one_output_per_region(bundle, name):
+    parser = ConfigParser({**config(bundle, name), "bundle_root": str(bundle)})
+    bill = next(f"run#{n}" for n, step in enumerate(parser["run"]) if "report_memory" in str(step))
+    for regions, outputs in ((None, 4), (NESTED["regions"], 3)):
+        parser.update({"label_names": NESTED["label_names"], "regions": regions})
+        parser.parse(reset=True)
+        for entry in ("network_def", bill):
+            assert parser.get_parsed_content(f"{entry}#out_channels") == outputs
 
 
 def test_regions_that_cannot_be_used(bundle, nested, tmp_path, refused):
