@@ -126,6 +126,22 @@ def usage() -> str:
     return "\n".join(lines)
 
 
+def as_text(argument: str) -> str:
+    """Return an argument that fire, which reads Python literals, takes for the text that it is.
+
+    In a JSON object ``true``, ``false`` and ``null`` would be words, and what follows a ``#`` in a path a comment.
+
+    Args:
+        argument: as given, a value or ``--name=value``.
+
+    Example:
+        >>> as_text("data#1"), as_text("--out=mine#1.json"), as_text("[1, 2]")
+        ("'data#1'", "--out='mine#1.json'", '[1, 2]')
+    """
+    name, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
+    return f"{name}{equals}{value!r}" if "#" in value or value.lstrip().startswith("{") else argument
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit code: 0, 1 for a refused input, 2 for an unknown command.
 
@@ -145,8 +161,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: unknown command '{' '.join(argv[:2])}'\n{usage()}", file=sys.stderr)
         return 2
     command, rest = " ".join(argv[:depth]), argv[depth:]
-    # A JSON object stays text: fire reads Python literals, in which true, false and null are words.
-    rest = [repr(value) if value.lstrip().startswith("{") else value for value in rest]
+    rest = [as_text(value) for value in rest]
     try:
         function = load(target)
         shows_help = any(value in ("-h", "--help") for value in rest)

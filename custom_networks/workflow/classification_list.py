@@ -15,14 +15,32 @@ HELD_OUT = "held_out"
 
 
 @dataclass(frozen=True)
-class _Row:
+class Row:
+    """One line of the CSV file.
+
+    Args:
+        line: its number.
+        image: path relative to the file.
+        label: name of the class.
+        split: "training" or the name of another split.
+    """
+
     line: int
     image: str
     label: str
     split: str
 
 
-def _rows(path: Path) -> list[_Row]:
+def read_rows(path: Path) -> list[Row]:
+    """Read the CSV file of a data set.
+
+    Args:
+        path: the file, with the columns image, label and, perhaps, split.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: if it cannot be read, has other columns or no row.
+    """
     if not path.is_file():
         raise FileNotFoundError(
             f"there is no {path}; write a CSV file with the columns image and label, or set dataset_dir and csv_file"
@@ -45,7 +63,7 @@ def _rows(path: Path) -> list[_Row]:
                     )
                 entries = {key: value.strip() for key, value in row.items()}
                 split = entries.get("split") or TRAINING
-                rows.append(_Row(reader.line_num, entries["image"], entries["label"], split))
+                rows.append(Row(reader.line_num, entries["image"], entries["label"], split))
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path} cannot be read ({error}); save it as a CSV file in UTF-8") from error
     if not rows:
@@ -53,8 +71,8 @@ def _rows(path: Path) -> list[_Row]:
     return rows
 
 
-def _check_rows(rows: Sequence[_Row], path: Path, label_names: Sequence[str]) -> None:
-    first: dict[Path, _Row] = {}
+def _check_rows(rows: Sequence[Row], path: Path, label_names: Sequence[str]) -> None:
+    first: dict[Path, Row] = {}
     # "train" would become a split that no fold is made of, and "Test" one beside "test"
     spelling = {TRAINING: TRAINING, "train": TRAINING}
     for row in rows:
@@ -124,7 +142,7 @@ def classification_data_list(
     if not 0 <= fold < FOLDS:
         raise ValueError(f"fold must lie between 0 and {FOLDS - 1}, got {fold}; the folds are counted from 0")
     path = Path(dataset_dir) / csv_file
-    rows = _rows(path)
+    rows = read_rows(path)
     _check_rows(rows, path, label_names)
     splits = sorted({row.split for row in rows})
     folded = section in (TRAINING, HELD_OUT) or splits == [TRAINING]

@@ -6,52 +6,13 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 
-import nibabel as nib
-import nrrd
-import numpy as np
 import torch
 from torch import nn
 
+from custom_networks.workflow.headers import shapes_of
 from custom_networks.workflow.memory import available_bytes, cached_bytes, human, inference_bill, training_bill
 
 logger = logging.getLogger(__name__)
-
-Shape = tuple[int, ...]
-
-
-def _header(path: str) -> tuple[Shape, np.ndarray] | None:
-    """Return voxels per axis and affine of a NIfTI or NRRD file without reading its voxels."""
-    if path.lower().endswith(".nrrd"):
-        header = nrrd.read_header(path)
-        directions = np.asarray(header.get("space directions", np.eye(3)), dtype=float)
-        spatial = np.isfinite(directions).all(axis=1)
-        affine = np.eye(4)
-        affine[:3, :3] = directions[spatial].T
-        return tuple(int(n) for n in np.asarray(header["sizes"])[spatial]), affine
-    if path.lower().endswith((".nii", ".nii.gz")):
-        image = nib.load(path)
-        return tuple(int(n) for n in image.shape[:3]), image.affine  # type: ignore[attr-defined]
-    return None
-
-
-def shapes_of(path: str, spacing: Sequence[float]) -> tuple[Shape, Shape] | None:
-    """Return the voxels per axis of an image in its file and at the network's spacing, ``None`` for a DICOM series.
-
-    Args:
-        path: a NIfTI or NRRD file, of which only the header is read.
-        spacing: voxel size in mm of the network.
-    """
-    header = _header(path)
-    if header is None:
-        return None
-    shape, affine = header
-    axes = nib.io_orientation(affine)[:, 0].astype(int)
-    sizes = np.linalg.norm(affine[:3, :3], axis=0)
-    # between the centres of the first and the last voxel, both of which stay
-    lengths = {axis: (n - 1) * mm for axis, n, mm in zip(axes, shape, sizes, strict=True)}
-    stored = dict(zip(axes, shape, strict=True))
-    resampled = tuple(round(lengths[axis] / mm + 1) for axis, mm in enumerate(spacing))
-    return tuple(stored[axis] for axis in range(3)), resampled
 
 
 def _say(what: str, bill: Mapping[str, int], there: int, place: str, advice: str) -> None:

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import nibabel as nib
 import torch
 from monai.data import MetaTensor
 from monai.transforms import LoadImage
@@ -14,16 +13,14 @@ from torch import Tensor
 
 from custom_networks.checks import per_axis
 from custom_networks.workflow.data_checks import check_image, load_image
+from custom_networks.workflow.headers import at_spacing, in_ras
 
 logger = logging.getLogger(__name__)
 
 
 def _size_in_network(image: MetaTensor, spacing: Sequence[float]) -> tuple[int, ...]:
     """Return the size of an image in voxels once it is oriented to RAS and resampled."""
-    to_ras = nib.io_orientation(image.affine.numpy())[:, 0].astype(int)
-    # between the centres of the first and the last voxel, both of which stay
-    lengths = {axis: (n - 1) * float(mm) for axis, n, mm in zip(to_ras, image.shape[1:], image.pixdim, strict=True)}
-    return tuple(round(lengths[axis] / mm + 1) for axis, mm in enumerate(spacing))
+    return at_spacing(*in_ras(image.shape[1:], image.affine.numpy()), spacing)
 
 
 def check_patches(

@@ -144,13 +144,12 @@ def test_a_large_patch_is_cropped_and_a_small_one_padded(classify, tmp_path):
 
 
 def test_a_much_larger_input_gives_a_warning(bundle, classify, tmp_path, caplog):
-    transforms = config(bundle, "inference")["preprocessing"]["transforms"]
-    (warner,) = [t for t in transforms if t["_target_"].endswith("WarnLargeInputd")]
-    size = warner["max_shape"][0]
+    knobs = config(bundle, "inference")
+    size = knobs["max_shape"][0]
     for length, warns in ((2 * size, False), (2 * size + 1, True)):
         caplog.clear()
         classify(write_nifti(patch(44, shape=(length, 16, 16)), tmp_path / f"{length}.nii.gz"), name=str(length))
-        assert (warner["expected"] in caplog.text) is warns
+        assert (knobs["expected_input"] in caplog.text) is warns
 
 
 def test_mirror_axes_make_the_result_symmetric(classify, tmp_path):

@@ -86,14 +86,13 @@ def test_a_volume_smaller_than_the_patch_works(segment, tmp_path):
 
 @one_bundle
 def test_a_much_larger_input_gives_a_warning(bundle, segment, tmp_path, caplog):
-    transforms = config(bundle, "inference")["preprocessing"]["transforms"]
-    (warner,) = [t for t in transforms if t["_target_"].endswith("WarnLargeInputd")]
-    size = warner["max_shape"][0]
+    knobs = config(bundle, "inference")
+    size = knobs["max_shape"][0]
     for length, warns in ((2 * size, False), (2 * size + 1, True)):
         image = volume(44, shape=(length, 8, 8))[0]
         caplog.clear()
         segment(write_nifti(image, tmp_path / f"{length}.nii.gz"), name=str(length))
-        assert (warner["expected"] in caplog.text) is warns
+        assert (knobs["expected_input"] in caplog.text) is warns
 
 
 @one_bundle

@@ -76,6 +76,8 @@ def knobs(bundle: Bundle, names: Sequence[str]) -> dict[str, Any]:
         "mirror_axes": [],
         "largest_component": False,
         "low_memory": False,
+        "max_shape": list(bundle.max_shape),
+        "expected_input": bundle.expected,
         "csv_file": "labels.csv",
         "evaluation_split": "test",
         "image_glob": None,

@@ -11,7 +11,7 @@ from tools.recipes.shared import ours
 
 KNOBS = (
     "dataset_dir output_dir ckpt_dir in_channels label_names spacing intensity_range patch_size amp seed num_workers "
-    "mirror_axes device"
+    "mirror_axes max_shape expected_input device"
 ).split()
 
 
@@ -22,7 +22,7 @@ def inference(bundle: Bundle) -> dict[str, Any]:
         bundle: the specification.
     """
     *first, resize = preprocessing()
-    warning = ours("WarnLargeInputd", keys="image", max_shape=list(bundle.max_shape), expected=bundle.expected)
+    warning = ours("WarnLargeInputd", keys="image", max_shape="@max_shape", expected="@expected_input")
     return inference_config(
         bundle,
         KNOBS,

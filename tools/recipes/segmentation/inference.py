@@ -19,7 +19,7 @@ from tools.recipes.shared import ours
 
 KNOBS = (
     "dataset_dir output_dir ckpt_dir in_channels label_names label_values regions spacing intensity patch_size amp "
-    "seed num_workers mirror_axes largest_component low_memory device"
+    "seed num_workers mirror_axes largest_component low_memory max_shape expected_input device"
 ).split()
 
 
@@ -35,7 +35,7 @@ def inference(bundle: Bundle) -> dict[str, Any]:
         displayable={"result_extension": ".nii.gz"},
         preprocessing=[
             *preprocessing(["image"], ["image"]),
-            ours("WarnLargeInputd", keys="image", max_shape=list(bundle.max_shape), expected=bundle.expected),
+            ours("WarnLargeInputd", keys="image", max_shape="@max_shape", expected="@expected_input"),
         ],
         inferer=inferer(),
         postprocessing=[

@@ -11,7 +11,7 @@ from custom_networks.nets import MbtfeUnet
 from tests.synthetic import ROOT, config, tiny_training, weights, write_dataset
 from tests.synthetic import run as run_bundle
 from tools.__main__ import main
-from tools.adapt import adapt
+from tools.adapt_plans import adapt_plans
 
 BUNDLE = ROOT / "bundles" / "hippocampus_mr_mbtfe_unet_segmentation"
 PLAIN = "dynamic_network_architectures.architectures.unet.PlainConvUNet"
@@ -75,7 +75,7 @@ WANT = {
 def profile_of(tmp_path, document, **kwargs):
     plans, out = tmp_path / "plans.json", tmp_path / "mine.json"
     plans.write_text(json.dumps(document))
-    adapt(str(plans), str(out), **kwargs)
+    adapt_plans(str(plans), str(out), **kwargs)
     return json.loads(out.read_text())
 
 
