@@ -8,9 +8,10 @@ from typing import Any
 
 from custom_networks.workflow.memory import parse_bytes
 from tools.adapt_classification import classification_profile
+from tools.adapt_draft import as_json
 from tools.adapt_network import build, plain
 from tools.adapt_plans import PLANS_BUNDLE, adapt_plans
-from tools.adapt_segmentation import Line, segmentation_profile
+from tools.adapt_segmentation import segmentation_profile
 from tools.bench import write
 from tools.dataset_facts import read_facts
 from tools.dataset_files import read_json
@@ -74,12 +75,12 @@ def adapt(
     if "csv_file" in config:
         if images is not None:
             raise ValueError(f"{folder.name} finds its images in {config['csv_file']}; leave out --images and --labels")
-        own, lines = classification_profile(folder, config, root, limit)
+        draft = classification_profile(folder, config, root, limit)
     else:
         facts = read_facts(root, images and str(images), labels and str(labels))
-        own, folds, lines = segmentation_profile(folder, config, facts, limit)
+        draft, folds = segmentation_profile(folder, config, facts, limit)
     results = str(profile_file.with_suffix("").resolve())
-    profile = {"dataset_dir": str(root.resolve()), "output_dir": results, "ckpt_dir": results, **own}
+    profile = {"dataset_dir": str(root.resolve()), "output_dir": results, "ckpt_dir": results, **draft.profile}
     folds_file = profile_file.with_name(f"{profile_file.stem}_folds.json").resolve()
     if folds is not None:
         profile["folds_file"] = str(folds_file)
@@ -88,19 +89,8 @@ def adapt(
     if folds is not None:
         rule = "all images of a patient, as the names tell, in one fold: rank of the patient modulo 5"
         write(folds_file, json.dumps({"rule": rule, "folds": folds}, indent=2) + "\n")
-    write(profile_file, _pretty(profile))
-    _print([*lines, ("results", results, "output_dir and ckpt_dir")])
+    write(profile_file, as_json(profile))
+    draft.say("results", results, "output_dir and ckpt_dir")
+    print(draft.table())
     print(f"written: {out}" + (f", {folds_file.name}" if folds is not None else ""))
     return profile
-
-
-def _pretty(profile: dict[str, Any]) -> str:
-    """Return a profile as JSON, one line per entry."""
-    lines = [f"  {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in profile.items()]
-    return "{\n" + ",\n".join(lines) + "\n}\n"
-
-
-def _print(lines: list[Line]) -> None:
-    width = max(len(what) for what, _, _ in lines)
-    for what, value, why in lines:
-        print(f"{what:{width}}  {value}  ({why})")

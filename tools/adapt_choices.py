@@ -110,7 +110,8 @@ def largest_patch(median: Sequence[int], spacing: Sequence[float], max_voxels: f
     for position, axis in enumerate(axes):
         rest = axes[position:]
         cut = math.prod(median[other] for other in axes[:position])
-        edge = (max_voxels / cut * math.prod(spacing[other] for other in rest)) ** (1 / len(rest))
+        # the root of a cube is not exact, and the patch is rounded down
+        edge = round((max_voxels / cut * math.prod(spacing[other] for other in rest)) ** (1 / len(rest)), 6)
         if edge <= median[axis] * spacing[axis]:
             return [edge / spacing[i] if i in rest else size[i] for i in range(len(size))]
     return size

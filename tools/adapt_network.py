@@ -23,6 +23,7 @@ from tools.adapt_choices import (
     largest_patch,
     rounded_patch,
 )
+from tools.adapt_draft import times
 from tools.runs import train_config
 
 # how much smaller a patch that takes too much becomes at least
@@ -41,6 +42,7 @@ class Fit:
         batch_size: patches per step.
         step_bytes: expected memory of a training step.
         whole: whether the patch is as large as the median image.
+        limited: whether the memory made it smaller.
         strides: strides per axis of each step.
         network: the network.
     """
@@ -50,6 +52,7 @@ class Fit:
     batch_size: int
     step_bytes: int
     whole: bool
+    limited: bool
     strides: Sequence[Triple]
     network: nn.Module
 
@@ -107,7 +110,7 @@ def build(bundle: Path, profile: Mapping[str, Any]) -> nn.Module:
             cause: BaseException = error
             while cause.__cause__ is not None:
                 cause = cause.__cause__
-            raise ValueError(f"{bundle.name} cannot be built for these data ({cause})") from error
+            raise ValueError(f"{bundle.name} cannot build its network with this profile ({cause})") from error
     if not isinstance(network, nn.Module):
         raise ValueError(f"network_def of {bundle.name} makes no network; correct its train.json")  # noqa: TRY004
     return network
@@ -160,16 +163,13 @@ def fit(bundle: Path, config: Mapping[str, Any], knobs: Mapping[str, Any], media
             need = step_bytes(network, laid_over, patch, batch_size)
             if need <= memory:
                 whole = all(n >= size for n, size in zip(patch, median, strict=True))
-                return Fit(own, patch, batch_size, need, whole, strides, network)
+                limited = bound < MAX_VOXELS or batch_size < config["batch_size"]
+                return Fit(own, patch, batch_size, need, whole, limited, strides, network)
             bound = math.prod(patch) * min(SHRINK, memory / need)
     raise ValueError(
-        f"a training step of {bundle.name} takes {human(need)} with a single patch of {_times(patch)} voxels, but "
+        f"a training step of {bundle.name} takes {human(need)} with a single patch of {times(patch)} voxels, but "
         f"--memory allows {human(memory)}; give more"
     )
-
-
-def _times(size: Sequence[int]) -> str:
-    return " x ".join(str(n) for n in size)
 
 
 def _network_knobs(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tools.adapt_network import build
 from tools.bench import parse, write
-from tools.runs import find_bundle, train_config
+from tools.runs import find_bundle
 
 PLAIN_NETWORKS = ("PlainConvUNet",)
 PLANS_BUNDLE = "hippocampus_mr_mbtfe_unet_segmentation"
@@ -55,18 +55,11 @@ def adapt_plans(
         profile |= _dataset(dataset_json)
     elif "foreground_intensity_properties_per_channel" in document:
         profile["in_channels"] = len(document["foreground_intensity_properties_per_channel"])
-    text = json.dumps(profile, indent=2) + "\n"
-    with tempfile.TemporaryDirectory() as scratch:
-        trial = Path(scratch) / "profile.json"
-        trial.write_text(text)
-        try:
-            train_config(folder, [trial]).get_parsed_content("network_def")
-        except Exception as error:  # MONAI wraps whatever the network raised
-            cause: BaseException = error
-            while cause.__cause__ is not None:
-                cause = cause.__cause__
-            raise ValueError(f"{plans}: {folder.name} cannot build {configuration} ({cause})") from error
-    write(Path(out), text)
+    try:
+        build(folder, profile)
+    except ValueError as error:
+        raise ValueError(f"{plans}, {configuration}: {error}") from error
+    write(Path(out), json.dumps(profile, indent=2) + "\n")
     for key, value in profile.items():
         print(f"{key}: {value}")
     schemes = sorted(set(chosen.get("normalization_schemes", [])) - {"ZScoreNormalization"})

@@ -145,16 +145,11 @@ def read_facts(root: Path, image_glob: str | None = None, label_glob: str | None
     samples: list[list[np.ndarray]] = [[] for _ in channels]  # filled where any channel is CT
     chance = np.random.default_rng(0)
     for image, label in tqdm(list(zip(images, labels, strict=True)), desc="adapt", unit="case", disable=None):
-        classes = read_voxels(label.path, reader)[0]
-        counts = _label_values(classes, label.path)
+        counts, inside = _look_at(image.path, label.path, background, ct, reader, chance)
         voxels.update(counts)
         holding.update(counts.keys())
-        if any(ct):
-            inside = np.flatnonzero(classes != background)
-            inside = inside if len(inside) <= SAMPLES else chance.choice(inside, SAMPLES, replace=False)
-            del classes
-            for values, channel in zip(samples, read_voxels(image.path, reader), strict=True):
-                values.append(channel.reshape(-1)[inside])
+        for values, channel in zip(samples, inside, strict=True):
+            values.append(channel)
     classes_by_name = _classes(named, voxels, background, root)
     return Facts(
         root=root,
@@ -172,6 +167,20 @@ def read_facts(root: Path, image_glob: str | None = None, label_glob: str | None
         voxels=voxels,
         cases=holding,
     )
+
+
+def _look_at(
+    image: Path, label: Path, background: int, ct: Sequence[bool], reader: LoadImage, chance: np.random.Generator
+) -> tuple[dict[int, int], list[np.ndarray]]:
+    """Return how many voxels have each label value, and intensities inside the foreground where a channel is CT."""
+    classes = read_voxels(label, reader)[0]
+    counts = _label_values(classes, label)
+    if not any(ct):
+        return counts, [np.empty(0) for _ in ct]
+    inside = np.flatnonzero(classes != background)
+    inside = inside if len(inside) <= SAMPLES else chance.choice(inside, SAMPLES, replace=False)
+    del classes  # before the image comes
+    return counts, [channel.reshape(-1)[inside] for channel in read_voxels(image, reader)]
 
 
 def _pattern(folder: str, cases: Sequence[tuple[Path, Path]], part: int) -> str:

@@ -24,7 +24,7 @@ ELSEWHERE = {
     "python -m tools forest": "needs a data set; tests/tools/test_forest.py",
     "python -m tools ablate": "hours; tests/tools/test_ablate.py",
     "python -m tools bundles train": "half an hour; tests/tools/test_bundles.py",
-    "python -m tools adapt": "needs a plans file; tests/tools/test_adapt.py",
+    "python -m tools adapt --plans": "needs a plans file; tests/tools/test_adapt_plans.py",
     "python -m tools export": "minutes; tests/tools/test_export.py",
     "python -m tools bench": "minutes; tests/tools/test_bench.py",
     "pip install": "installs",

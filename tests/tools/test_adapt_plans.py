@@ -165,7 +165,7 @@ BAD = {
     "network": (
         changed(*ARCHITECTURE, "kernel_sizes", value=[[2, 2, 2]] * 4),
         {},
-        r"cannot build 3d_fullres \(.*kernel_size must be odd",
+        r"3d_fullres: .* cannot build its network with this profile \(.*kernel_size must be odd",
     ),
     "lacks": ({**PLANS, "configurations": {"3d_fullres": {"batch_size": 2}}}, {}, "lacks patch_size, spacing; give"),
     "no-network": (
