@@ -13,10 +13,10 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
 def pytest_collection_modifyitems(items):
-    """Measure no coverage where nothing new is seen, in exports and tools: the measuring doubles their time."""
+    """Measure no coverage in exports, tools and bundles, which see nothing new: the measuring doubles their time."""
     for item in items:
         check = item.callspec.params.get("check") if hasattr(item, "callspec") else None
-        if item.path.parent.name == "tools" or getattr(check, "__module__", None) == "tests.exports":
+        if item.path.parent.name in ("tools", "bundles") or getattr(check, "__module__", None) == "tests.exports":
             item.add_marker("no_cover")
 
 

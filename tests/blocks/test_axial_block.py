@@ -27,17 +27,13 @@ def _case(dims: int, **options) -> harness.Case:
     return harness.Case.of(name, build, AxialBlock, (8, 4, 6, 5)[: dims + 1], out_channels=8)
 
 
-CASES = [_case(2), _case(3, attention=False), _case(3, form="position_free")]
-CHECKS = (*harness.MODULE_CHECKS, harness.check_unit_and_odd_axes)
-# The graphs of blocks without positions and with strides are parts of the networks' graphs, which the same checks run.
+CASES = [_case(2), _case(3), _case(3, attention=False), _case(3, form="position_free")]
+# The graphs of blocks are parts of the networks' graphs, which the same checks run.
 GRAPHS = (harness.check_export, harness.check_compile, harness.check_onnx)
 QUICK = tuple(check for check in harness.MODULE_CHECKS if check not in GRAPHS)
 
 
-@pytest.mark.parametrize(
-    ("case", "check"),
-    [*harness.battery([_case(3)], CHECKS), *harness.battery(CASES, (*QUICK, harness.check_unit_and_odd_axes))],
-)
+@pytest.mark.parametrize(("case", "check"), harness.battery(CASES, (*QUICK, harness.check_unit_and_odd_axes)))
 def test_battery(case, check):
     check(case)
 

@@ -19,7 +19,6 @@ from tests.synthetic import (
     tiny_knobs,
     tiny_network,
     tiny_training,
-    weights,
     workflow,
 )
 from tools.bundles import render
@@ -115,8 +114,8 @@ def test_properties_of_training(bundle, dataset, tmp_path, names):
     assert workflow(bundle, names, "train", tiny_training(bundle, dataset, tmp_path)).check_properties() == []
 
 
-def test_properties_of_inference(bundle, dataset, trained):
-    overrides = {**tiny_knobs(bundle), "dataset_dir": str(dataset / IMAGES), "ckpt_dir": str(trained)}
+def test_properties_of_inference(bundle, dataset):
+    overrides = {**tiny_knobs(bundle), "dataset_dir": str(dataset / IMAGES), "load_pretrain": False}
     assert workflow(bundle, "inference", "infer", overrides).check_properties() == []
 
 
@@ -158,14 +157,14 @@ def test_network_matches_the_metadata(bundle):
     monai.bundle.verify_net_in_out("network_def", bundle_root=str(bundle), **arguments)
 
 
-def test_torchscript_export_equals_pytorch(bundle, trained, tmp_path):
+def test_torchscript_export_equals_pytorch(bundle, tmp_path):
     tiny = {**tiny_network(bundle), "in_channels": 1, "label_names": kind(bundle).label_names}
     network = workflow(bundle, "inference", "infer", {**tiny, "load_pretrain": False}).network_def.eval()
-    network.load_state_dict(weights(trained / "model.pt"))
+    torch.save(network.state_dict(), tmp_path / "model.pt")
     x = torch.randn(1, 1, 16, 24, 16)
     monai.bundle.ckpt_export(
         net_id="network_def",
-        ckpt_file=str(trained / "model.pt"),
+        ckpt_file=str(tmp_path / "model.pt"),
         meta_file=meta_path(bundle),
         config_file=paths(bundle, "inference")[0],
         input_shape=list(x.shape),

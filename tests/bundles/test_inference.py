@@ -135,7 +135,7 @@ def test_mirror_axes_make_the_result_symmetric(segment, tmp_path):
     assert differing[True] <= 2  # the sum over the flips has another order
 
 
-@every_bundle
+@one_bundle
 def test_low_memory_gives_the_same_mask(segment, tmp_path):
     path = write_nifti(volume(47, shape=(40, 30, 34))[0], tmp_path / "image.nii.gz")
     knobs = {"patch_size": [16, 16, 16], "mirror_axes": [0]}

@@ -7,10 +7,11 @@ import shutil
 from dataclasses import replace
 
 import pytest
+import torch
 from monai.bundle import ConfigParser
 
 from tests.records import record
-from tests.synthetic import ROOT, SEGMENTATION
+from tests.synthetic import ROOT, SEGMENTATION, weights
 from tools import bundles
 from tools.__main__ import main
 from tools.recipes.formatting import to_json
@@ -124,14 +125,14 @@ def test_the_variants_of_the_removal_test_are_profiles_and_named_once(bundle):
 
 @pytest.fixture
 def trainings(bundle, copy, monkeypatch):
-    """Return the list of the trainings that were started; every one writes its seed as weights."""
+    """Return the list of the trainings that were started; every one writes weights that tell its seed."""
     calls = []
 
     def fake(folder, profiles, work_dir, overrides, threads):
         seed = overrides.get("seed", 0)
         calls.append((seed, folder, profiles, overrides, threads))
         work_dir.mkdir(parents=True)
-        (work_dir / "model.pt").write_text(f"seed {seed}")
+        torch.save({"layer.gates": torch.tensor([0.1, 0.1, 1.0, 0.1 + seed])}, work_dir / "model.pt")
         return record(bundle, 0.9 - seed / 100, seed)
 
     monkeypatch.setattr(bundles, "find_bundle", lambda name: copy / "bundles" / name)
@@ -150,7 +151,7 @@ def test_training_a_bundle_keeps_weights_and_run_file(bundle, copy, trainings, t
     folder = copy / "bundles" / bundle.name
     bundles.train(bundle.name, dataset_dir="there", work_dir=str(tmp_path / "work"))
     assert trainings == [(0, folder, [], {"dataset_dir": "there"}, None)]
-    assert (folder / "models" / "model.pt").read_text() == "seed 0"
+    assert float(weights(folder / "models" / "model.pt")["layer.gates"][3]) == pytest.approx(0.1)
     assert [path.name for path in (folder / "docs" / "runs").iterdir()] == ["training.json"]
     assert json.loads((folder / "docs" / "runs" / "training.json").read_text()) == record(bundle, 0.9)
     page = (folder / "docs" / "README.md").read_text()
@@ -171,7 +172,7 @@ def test_every_seed_leaves_its_run_file_but_only_the_first_its_weights(bundle, c
     bundles.train(bundle.name, seeds=3, jobs=2, work_dir=str(tmp_path / "work"))
     assert sorted(call[0] for call in trainings) == [0, 1, 2]
     assert {(call[3].get("seed"), call[4]) for call in trainings} == {(None, 1), (1, 1), (2, 1)}
-    assert (folder / "models" / "model.pt").read_text() == "seed 0"
+    assert float(weights(folder / "models" / "model.pt")["layer.gates"][3]) == pytest.approx(0.1)
     for seed, name in enumerate(("training.json", "training_seed1.json", "training_seed2.json")):
         kept = json.loads((folder / "docs" / "runs" / name).read_text())
         assert kept == record(bundle, 0.9 - seed / 100, seed)
