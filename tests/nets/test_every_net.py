@@ -8,7 +8,7 @@ from tests import harness
 
 
 def converted_in_another(case, check):
-    """Tell what to leave out: AxialUnet's branch is in the graph of MedicalTransformer, and ONNX takes half a minute."""
+    """Tell what to leave out: AxialUnet's branch is in the graph of MedicalTransformer; ONNX takes half a minute."""
     return case.name.startswith("AxialUnet") and check is harness.check_onnx
 
 
