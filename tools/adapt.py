@@ -90,7 +90,7 @@ def adapt(
         rule = "all images of a patient, as the names tell, in one fold: rank of the patient modulo 5"
         write(folds_file, json.dumps({"rule": rule, "folds": folds}, indent=2) + "\n")
     write(profile_file, as_json(profile))
-    draft.say("results", results, "output_dir and ckpt_dir")
+    draft.say("results", str(profile_file.with_suffix("")), "output_dir and ckpt_dir")
     print(draft.table())
     print(f"written: {out}" + (f", {folds_file.name}" if folds is not None else ""))
     return profile
