@@ -29,6 +29,8 @@ GUESSED_FROM = 3
 SAMPLES = 10_000
 CT_PERCENTILES = (0.5, 99.5)
 BACKGROUND = "background"
+# labels with more values are images
+MOST_CLASSES = 256
 
 
 @dataclass(frozen=True)
@@ -310,6 +312,11 @@ def _classes(named: Mapping[int, str], voxels: Mapping[int, int], background: in
         raise ValueError(
             f"the labels hold the value {unnamed[0]}, which the entry labels of {root / INDEX} does not name; add it "
             "there or correct the labels"
+        )
+    if len(unnamed) > MOST_CLASSES:
+        raise ValueError(
+            f"the labels under {root} hold {len(unnamed)} values; give labels of at most {MOST_CLASSES} classes, "
+            f"or name them in {INDEX}"
         )
     classes = {named.get(background, BACKGROUND): [background]}
     for value in sorted(named) or unnamed:

@@ -69,6 +69,7 @@ def test_every_network_takes_slices(bundle, tmp_path, capsys):
     network = build(bundle, profile)
     assert [n % part for n, part in zip(profile["patch_size"], network.size_divisor, strict=True)] == [0, 0, 0]
     smaller = [2 * part * 4 for part in network.size_divisor]
+    network.train()(torch.randn(2, 1, *smaller)).sum().backward()
     assert network.eval()(torch.zeros(1, 1, *smaller)).shape == (1, 2, *smaller)
     assert {key: profile[key] for key in POSITIONS.get(bundle.name, {})} == POSITIONS.get(bundle.name, {})
     if "gate_warm_up_epochs" in config(bundle):

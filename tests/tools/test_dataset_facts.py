@@ -173,6 +173,14 @@ def test_one_sentence_about_the_file(data, damage, message):
     assert "\n" not in str(caught.value)
 
 
+def test_images_in_place_of_labels(data):
+    (data / "dataset.json").unlink()
+    for path in (data / "labelsTr").iterdir():
+        change(path, lambda label: np.arange(label.size, dtype=np.int16).reshape(label.shape))
+    with pytest.raises(ValueError, match="hold 14783 values; give labels of at most 256 classes"):
+        read_facts(data)
+
+
 def test_labels_without_foreground(data):
     for path in (data / "labelsTr").iterdir():
         change(path, np.zeros_like)
