@@ -41,7 +41,7 @@ demo: $(INSTALLED)
 	$(BIN)/python -m tools demo
 
 test: $(INSTALLED)
-	OMP_NUM_THREADS=1 TORCH_FAKE_TENSOR_DISPATCH_CACHE=0 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile \
+	OMP_NUM_THREADS=1 TORCH_FAKE_TENSOR_DISPATCH_CACHE=0 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder \
 		--ignore=tests/cli --ignore=tests/download --ignore=tests/label --cov=custom_networks --cov-report=term --cov-fail-under=95
 
 $(LABEL_INSTALLED): $(LABEL_APP)/requirements.txt $(LABEL_APP)/requirements-nodeps.txt
