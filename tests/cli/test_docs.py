@@ -25,8 +25,8 @@ ELSEWHERE = {
     "python -m tools ablate": "hours; tests/tools/test_ablate.py",
     "python -m tools bundles train": "half an hour; tests/tools/test_bundles.py",
     "python -m tools adapt --plans": "needs a plans file; tests/tools/test_adapt_plans.py",
-    "python -m tools export": "minutes; tests/tools/test_export.py",
-    "python -m tools bench": "minutes; tests/tools/test_bench.py",
+    "python -m tools export": "minutes; tests/cli/test_export.py",
+    "python -m tools bench": "minutes; tests/cli/test_bench.py",
     "pip install": "installs",
 }
 RESULTS = {"segmentation": "*_seg.nii.gz", "classification": "predictions.csv"}
