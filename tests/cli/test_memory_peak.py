@@ -47,12 +47,12 @@ print(sum(bill.values()), peak() - before)
 INFERENCE = """
 from monai.transforms import Activationsd, AsDiscreted, Compose, Flipd, Invertd
 net = NETS[{net!r}](8)
-bill = inference_bill(net, (160, 160, 160), in_channels=1, out_channels=8, patch_size=(64, 64, 64), amp=False,
+bill = inference_bill(net, (192, 192, 192), in_channels=1, out_channels=8, patch_size=(64, 64, 64), amp=False,
                       low_memory={low})
 inferer = MirrorSlidingWindowInferer((64, 64, 64), amp=False, low_memory={low}, overlap=0.0, mode="gaussian")
 before = resident()
 flip = Flipd("image", 0)
-case = flip({{"image": MetaTensor(torch.rand(1, 160, 160, 160))}})
+case = flip({{"image": MetaTensor(torch.rand(1, 192, 192, 192))}})
 with torch.no_grad():
     case["pred"] = inferer(case["image"][None], net.eval())[0]
 steps = [Activationsd("pred", softmax=True)] * (not {low}) + [
