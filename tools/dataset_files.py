@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import nibabel
-import torch
+import numpy as np
 from monai.data import MetaTensor
 from monai.transforms import LoadImage
 
@@ -123,6 +123,7 @@ def read_volume(path: Path, reader: LoadImage) -> MetaTensor:
     Raises:
         ValueError: if it is anything else.
     """
+    affine = None
     if path.name.lower().endswith((".nii", ".nii.gz")):
         try:
             header: Any = nibabel.load(path)
@@ -131,7 +132,8 @@ def read_volume(path: Path, reader: LoadImage) -> MetaTensor:
         kind = header.get_data_dtype()
         if kind.kind not in "biuf":
             raise ValueError(f"has voxels of type {kind}; save real numbers")
+        affine = header.affine  # MONAI's reader puts another in the place of one that cannot be
     volume = load_image(str(path), reader)
-    if not abs(float(torch.linalg.det(torch.as_tensor(volume.affine)[:3, :3]))) > 1e-9:
+    if not abs(float(np.linalg.det(np.asarray(volume.affine if affine is None else affine)[:3, :3]))) > 1e-9:
         raise ValueError("has a singular affine; correct the header")
     return volume
