@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from custom_networks.workflow.errors import sentence_of
 from tests.conftest import SHARED
@@ -36,19 +38,17 @@ def dataset(bundle, _datasets) -> Path:
     return _datasets[kind(bundle)]
 
 
-@pytest.fixture(scope="session")
-def _trainings() -> dict[Path, Path]:
-    return {}
-
-
 @pytest.fixture
-def trained(bundle, dataset, _trainings, tmp_path_factory) -> Path:
-    """The output folder of a training that was long enough to find the classes; written once per process."""
-    if bundle not in _trainings:
-        output = tmp_path_factory.mktemp(bundle.name)
-        run(bundle, "train", tiny_training(bundle, dataset, output, epochs=EPOCHS, val_interval=4))
-        _trainings[bundle] = output
-    return _trainings[bundle]
+def trained(bundle, dataset, tmp_path_factory) -> Path:
+    """The output folder of a training that was long enough to find the classes; written once, for all processes."""
+    base = tmp_path_factory.getbasetemp()
+    output = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / f"trained_{bundle.name}"
+    done = Path(f"{output}.done")
+    with FileLock(f"{output}.lock"):
+        if not done.exists():
+            run(bundle, "train", tiny_training(bundle, dataset, output, epochs=EPOCHS, val_interval=4))
+            done.touch()
+    return output
 
 
 @pytest.fixture
