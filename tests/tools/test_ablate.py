@@ -48,11 +48,11 @@ def pair(bundle, *differences):
 @pytest.mark.parametrize(
     ("differences", "words"),
     [
-        ((0.01, 0.02, 0.03), "**The attention helps here:** with it the {} is +0.0200 (± 0.0100 over 3 seeds"),
-        ((-0.01, -0.02, -0.03), "**The attention does harm here:** with it the {} is -0.0200 (± 0.0100"),
-        ((0.01, -0.02, 0.04), "**The attention does not help here:** with it the {} is +0.0100 (± 0.0300"),
+        ((0.01, 0.02, 0.03), "**The attention helps here:** with it the {} changes by +0.0200 (± 0.0100 over 3 seeds"),
+        ((-0.01, -0.02, -0.03), "**The attention does harm here:** with it the {} changes by -0.0200 (± 0.0100"),
+        ((0.01, -0.02, 0.04), "**The attention does not help here:** with it the {} changes by +0.0100 (± 0.0300"),
         ((0.01, 0.0, 0.02), "**The attention does not help here:**"),
-        ((0.02,), "**The attention helps here:** with it the {} is +0.0200 (one seed"),
+        ((0.02,), "**The attention helps here:** with it the {} changes by +0.0200 (one seed"),
     ],
 )
 def test_verdict(bundle, score, differences, words):

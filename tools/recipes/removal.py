@@ -153,7 +153,7 @@ def verdict(runs: Runs, score: Score) -> str:
     alone = {variant: differences(plain, group, score) for variant, group in list(runs.items())[1:-1]}
     parts = [f"`{variant}` {_change(values)}" for variant, values in alone.items() if values]
     return (
-        f"**{word}:** with it the {score.name} is {_change(changes)} against the "
+        f"**{word}:** with it the {score.name} changes by {_change(changes)} against the "
         "same network without it, at the same budget ([removal test](#does-the-attention-matter))."
         + (f" Each part alone: {', '.join(parts)}." if parts else "")
     )
