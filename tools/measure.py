@@ -176,7 +176,7 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     del outputs
     result |= figures("step", step)
 
-    network.eval()
+    network.eval().requires_grad_(False)  # the counter takes a slice of a parameter for part of a graph
 
     def attention_flops(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> Any:
         return sdpa_flop_count(query, key, value)

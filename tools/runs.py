@@ -81,7 +81,8 @@ def network_cost(bundle: Path, profiles: Sequence[Path]) -> dict[str, int]:
         profiles: override files.
     """
     parser = train_config(bundle, profiles)
-    network = parser.get_parsed_content("network_def").to("meta").eval()
+    # The counter's hooks on modules take a slice of a parameter that requires gradients for part of a graph.
+    network = parser.get_parsed_content("network_def").to("meta").eval().requires_grad_(False)
     counter = FlopCounterMode(display=False)
     # The counter sees the matrix products of attention, not the fused kernels.
     with sdpa_kernel(SDPBackend.MATH), counter, torch.no_grad():
@@ -124,10 +125,7 @@ def train_and_evaluate(
     _bundle_run(files, bundle, profiles, knobs, threads, work_dir / "evaluate.log")
     with (work_dir / "training_curve.csv").open() as file:
         curve = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
-    # The run is complete: a later one in this folder, perhaps of another recipe, must not go on from it.
-    (work_dir / "trained").unlink()
-    last.unlink(missing_ok=True)
-    return {
+    record = {
         "bundle": bundle.name,
         "profiles": [path.stem for path in profiles],
         "overrides": {key: value for key, value in overrides.items() if key != "dataset_dir"},
@@ -139,6 +137,10 @@ def train_and_evaluate(
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         "machine": {"device": device_name(), "threads": threads or torch.get_num_threads()},
     }
+    # The run is complete: a later one in this folder, perhaps of another recipe, must not go on from it.
+    (work_dir / "trained").unlink()
+    last.unlink(missing_ok=True)
+    return record
 
 
 def device_name() -> str:

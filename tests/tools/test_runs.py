@@ -138,6 +138,14 @@ def test_cost_follows_the_profiles(tmp_path):
     assert shipped["macs"] > tiny["macs"] > 0
 
 
+def test_cost_of_a_network_that_hands_slices_of_parameters_to_modules():
+    bundle = runs.find_bundle("hippocampus_mr_medical_transformer_segmentation")
+    released = runs.network_cost(bundle, [runs.profile_path(bundle, "released_gates")])
+    ungated = runs.network_cost(bundle, [runs.profile_path(bundle, "position")])
+    assert released["macs"] == ungated["macs"]
+    assert released["parameters"] > ungated["parameters"]
+
+
 def test_bundles_and_profiles_are_found_by_name():
     assert runs.find_bundle(BUNDLE.name) == BUNDLE
     assert runs.find_bundle(str(BUNDLE)) == BUNDLE
