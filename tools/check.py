@@ -86,10 +86,13 @@ def _shared_patients(root: Path, knobs: Mapping[str, Any]) -> list[Problem]:
     given = {key: knobs[key] for key in ("fold", "folds_file", "image_glob", "label_glob") if key in knobs}
     if "image_glob" not in given and not (root / INDEX).is_file():
         return []
-    training, validation = (
-        {case_name(case["image"]): Path(case["image"]).name for case in segmentation_data_list(root, section, **given)}
-        for section in ("training", "validation")
-    )
+    try:
+        training, validation = (
+            {case_name(case["image"]): Path(case["image"]).name for case in segmentation_data_list(root, part, **given)}
+            for part in ("training", "validation")
+        )
+    except ValueError as error:  # one problem among others
+        return [(root.name, str(error))]
     groups = patients([*training, *validation]) or []
     return [
         (validation[name], f"is to validate on, but {training[trained[0]]} of the same patient is to train on")

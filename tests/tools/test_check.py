@@ -115,6 +115,20 @@ def test_finds_the_broken_file(folder: Path, tmp_path: Path, capsys: pytest.Capt
     )
 
 
+def test_a_fold_that_leaves_nothing_to_train_on_is_one_problem_of_several(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _list(folder, "case2")
+    _save(folder / LABEL, _label(0))
+    profile = tmp_path / "mine.json"
+    profile.write_text(json.dumps({"in_channels": 1, "fold": 0}))
+    assert main(["check", str(folder), "--profile", str(profile)]) == 1
+    said = capsys.readouterr()
+    assert "leave nothing to train on with fold 0" in said.out
+    assert "case2.nii.gz" in said.out
+    assert "2 problems" in said.err
+
+
 def test_a_sound_folder_is_ready(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", str(folder)]) == 0
     assert "4 cases: ready" in capsys.readouterr().out
