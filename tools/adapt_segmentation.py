@@ -13,6 +13,7 @@ import numpy as np
 
 from custom_networks.workflow.data_list import FOLDS, case_name, segmentation_data_list
 from custom_networks.workflow.headers import Shape, at_spacing
+from custom_networks.workflow.intensity import Z_SCORE, Z_SCORE_NONZERO
 from custom_networks.workflow.memory import cached_bytes, human, inference_bill
 from tools.adapt_choices import COARSE_PERCENTILE, folds_of, foreground_ratio, patients, schedule, target_spacing
 from tools.adapt_draft import Draft, times
@@ -82,10 +83,8 @@ def _classes(facts: Facts, draft: Draft) -> None:
 
 def _intensity(facts: Facts, draft: Draft) -> None:
     schemes = list(facts.intensity)
-    if all(scheme == "z_score" for scheme in schemes):
-        draft.say("intensity", "z_score", "per volume and channel, as suits MR")
-        return
-    draft.profile["intensity"] = schemes
+    if any(scheme != Z_SCORE for scheme in schemes):
+        draft.profile["intensity"] = schemes
     words = [
         scheme
         if isinstance(scheme, str)
@@ -93,7 +92,14 @@ def _intensity(facts: Facts, draft: Draft) -> None:
         for scheme in schemes
     ]
     low, high = CT_PERCENTILES
-    draft.say("intensity", "; ".join(words), f"CT: percentiles {low:g} and {high:g}, mean, std inside the foreground")
+    zeros = ", ".join(f"{share:.0%}" for share, own in zip(facts.zeros, schemes, strict=True) if own == Z_SCORE_NONZERO)
+    reasons = {
+        "per volume and channel, as suits MR": Z_SCORE in schemes,
+        f"mean and std of the voxels that are not zero; {zeros} of the voxels are": Z_SCORE_NONZERO in schemes,
+        f"CT: percentiles {low:g} and {high:g}, mean, std inside the foreground": len(schemes)
+        > sum(isinstance(scheme, str) for scheme in schemes),
+    }
+    draft.say("intensity", "; ".join(dict.fromkeys(words)), "; ".join(why for why, holds in reasons.items() if holds))
 
 
 def _spacing(facts: Facts, draft: Draft) -> list[Shape]:

@@ -18,13 +18,16 @@ from tqdm import tqdm
 
 from custom_networks.workflow.data_list import case_name
 from custom_networks.workflow.headers import in_ras, read_header
+from custom_networks.workflow.intensity import Z_SCORE, Z_SCORE_NONZERO
 from tools.check import AFFINE_TOLERANCE
 from tools.dataset_files import FOLDERS, INDEX, find_cases, read_index, read_volume
 
 CT = re.compile(r"\bcta?\b", re.IGNORECASE)
 # air has -1000 HU; no other modality goes as low, as long as it is not rescaled
 CT_MINIMUM = -500
-GUESSED_FROM = 3
+LOOKED_AT = 3
+# share of zeros from which they are no part of what was imaged, the complement of nnU-Net's 3/4
+MOST_ZEROS = 0.25
 # per case and channel, as many as nnU-Net takes
 SAMPLES = 10_000
 CT_PERCENTILES = (0.5, 99.5)
@@ -65,6 +68,7 @@ class Facts:
         images: the images by their headers, sorted by path.
         channels: names of the channels.
         intensity: one entry per channel, as the knob of that name takes them.
+        zeros: share of voxels that are zero per channel, the median of the images looked at.
         source: where names and intensities come from, in words.
         classes: label values by the name of their class, the background first.
         voxels: number of voxels by label value.
@@ -79,6 +83,7 @@ class Facts:
     images: Sequence[Header]
     channels: Sequence[str]
     intensity: Sequence[str | Mapping[str, Any]]
+    zeros: Sequence[float]
     source: str
     classes: Mapping[str, Sequence[int]]
     voxels: Mapping[int, int]
@@ -122,7 +127,7 @@ def read_facts(root: Path, image_glob: str | None = None, label_glob: str | None
         ValueError: if the files contradict each other.
 
     Cost:
-        One label at a time, and beside it an image where it is CT.
+        Three images for zeros and least intensity, then one label at a time, and beside it an image where it is CT.
     """
     cases, problems = find_cases(root, image_glob, label_glob)
     if problems:
@@ -139,7 +144,8 @@ def read_facts(root: Path, image_glob: str | None = None, label_glob: str | None
     for image, label in zip(images, labels, strict=True):
         _check_pair(image, label, images[0])
     reader = LoadImage(image_only=True)
-    channels, ct, source = _modalities(index, images, reader)
+    lowest, zeros = _first_look(images, reader)
+    channels, ct, source = _modalities(index, images, lowest)
     named = named_labels(index)
     background = next((value for value, name in named.items() if name.lower() == BACKGROUND), 0)
     voxels: Counter[int] = Counter()
@@ -162,8 +168,10 @@ def read_facts(root: Path, image_glob: str | None = None, label_glob: str | None
         images=images,
         channels=channels,
         intensity=[
-            _scheme(np.concatenate(own)) if is_ct else "z_score" for own, is_ct in zip(samples, ct, strict=True)
+            _scheme(np.concatenate(own)) if is_ct else Z_SCORE_NONZERO if share > MOST_ZEROS else Z_SCORE
+            for own, is_ct, share in zip(samples, ct, zeros, strict=True)
         ],
+        zeros=zeros,
         source=source,
         classes=classes_by_name,
         voxels=voxels,
@@ -210,8 +218,19 @@ def _mm(spacing: Sequence[float]) -> str:
     return " x ".join(f"{size:.4g}" for size in spacing) + " mm"
 
 
+def _first_look(images: Sequence[Header], reader: LoadImage) -> tuple[list[float], list[float]]:
+    """Return of each channel the least intensity and the median share of zeros in the first few images."""
+    found = [_extremes(read_voxels(image.path, reader)) for image in images[:LOOKED_AT]]
+    lowest, zeros = zip(*found, strict=True)
+    return np.min(lowest, axis=0).tolist(), np.median(zeros, axis=0).tolist()
+
+
+def _extremes(channels: np.ndarray) -> tuple[list[float], list[float]]:
+    return [float(channel.min()) for channel in channels], [float((channel == 0).mean()) for channel in channels]
+
+
 def _modalities(
-    index: Mapping[str, Any], images: Sequence[Header], reader: LoadImage
+    index: Mapping[str, Any], images: Sequence[Header], lowest: Sequence[float]
 ) -> tuple[list[str], list[bool], str]:
     """Return the names of the channels, which of them are CT, and where that is said."""
     given = index.get("channel_names") or index.get("modality") or []
@@ -226,10 +245,7 @@ def _modalities(
                 "correct its entry modality"
             )
         return names, [bool(CT.search(name)) for name in names], INDEX
-    lowest = np.full(channels, np.inf)
-    for image in images[:GUESSED_FROM]:
-        lowest = np.minimum(lowest, [channel.min() for channel in read_voxels(image.path, reader)])
-    ct = [bool(value < CT_MINIMUM) for value in lowest]
+    ct = [value < CT_MINIMUM for value in lowest]
     words = " and ".join(f"{value:.4g}" for value in lowest)
     return (
         ["CT" if is_ct else "MR or other" for is_ct in ct],

@@ -9,7 +9,7 @@ from monai.transforms import MapTransform, NormalizeIntensity
 from monai.utils import convert_to_tensor
 from torch import Tensor
 
-Z_SCORE = "z_score"
+Z_SCORE, Z_SCORE_NONZERO = "z_score", "z_score_nonzero"
 ENTRIES = {"clip", "mean", "std"}
 
 
@@ -17,6 +17,8 @@ class NormalizeChannelsd(MapTransform):
     r"""Bring every channel to about zero mean and unit variance.
 
     ``"z_score"`` takes mean and standard deviation of the volume itself, as suits MR, whose intensities have no unit;
+    ``"z_score_nonzero"`` those of its voxels that are not zero, and leaves zeros as they are, as suits an image whose
+    surroundings were set to zero, such as a brain without its skull;
     ``{"clip": [low, high], "mean": m, "std": s}`` takes those of the data set, as suits CT:
     :math:`(\min(\max(x, \mathrm{low}), \mathrm{high}) - m) / s`.
 
@@ -40,14 +42,17 @@ class NormalizeChannelsd(MapTransform):
     def __init__(self, keys: Sequence[str] | str, schemes: Sequence[str | Mapping[str, Any]] | None = None) -> None:
         super().__init__(keys)
         for scheme in schemes or ():
-            right = set(scheme) == ENTRIES if isinstance(scheme, Mapping) else scheme == Z_SCORE
+            right = set(scheme) == ENTRIES if isinstance(scheme, Mapping) else scheme in (Z_SCORE, Z_SCORE_NONZERO)
             if not right or (isinstance(scheme, Mapping) and not float(scheme["std"]) > 0):
                 raise ValueError(
-                    f'intensity holds {scheme!r}; give "z_score" or {{"clip": [low, high], "mean": m, "std": s}} with '
-                    "a positive std per channel"
+                    f'intensity holds {scheme!r}; give "{Z_SCORE}", "{Z_SCORE_NONZERO}" or {{"clip": [low, high], '
+                    '"mean": m, "std": s} with a positive std per channel'
                 )
         self.schemes = schemes
-        self.z_score = NormalizeIntensity(channel_wise=True)
+        self.z_scores = {
+            Z_SCORE: NormalizeIntensity(channel_wise=True),
+            Z_SCORE_NONZERO: NormalizeIntensity(nonzero=True, channel_wise=True),
+        }
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """Return the case with normalised images.
@@ -62,7 +67,7 @@ class NormalizeChannelsd(MapTransform):
 
     def _normalised(self, image: Tensor, key: str) -> Tensor:
         if self.schemes is None:
-            return self.z_score(image)
+            return self.z_scores[Z_SCORE](image)
         if len(self.schemes) != len(image):
             raise ValueError(
                 f"intensity has {len(self.schemes)} entries, but the {key} {len(image)} channels; give one per channel"
@@ -73,5 +78,5 @@ class NormalizeChannelsd(MapTransform):
                 low, high = scheme["clip"]
                 image[number] = (image[number].clamp(low, high) - scheme["mean"]) / scheme["std"]
             else:
-                image[number] = self.z_score(image[number : number + 1])[0]
+                image[number] = self.z_scores[scheme](image[number : number + 1])[0]
         return image

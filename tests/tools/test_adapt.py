@@ -91,6 +91,14 @@ def test_small_images_give_a_patch_that_covers_them(data, tmp_path):
     assert Path(profile["output_dir"]) == Path(profile["ckpt_dir"]) == tmp_path / "mine"
 
 
+def test_zeros_around_the_brain_are_left_out(data, tmp_path, capsys):
+    for path in sorted((data / "imagesTr").iterdir()):
+        change(path, lambda voxels: np.where(np.arange(22) < 11, 0, voxels))
+    profile = adapt(str(data), bundle=ATTENTION_UNET, out=str(tmp_path / "mine.json"))
+    assert profile["intensity"] == ["z_score_nonzero"]
+    assert "mean and std of the voxels that are not zero; 50% of the voxels are" in capsys.readouterr().out
+
+
 def test_less_memory_makes_a_smaller_patch_that_fits(tmp_path):
     root, memory = write_slices(tmp_path / "slices"), 400_000_000
     profile = adapt(str(root), bundle=ATTENTION_UNET, out=str(tmp_path / "mine.json"), memory=str(memory))

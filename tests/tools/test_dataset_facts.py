@@ -117,6 +117,22 @@ def test_one_channel_of_two_is_ct(tmp_path):
     assert set(ct) == {"clip", "mean", "std"}
 
 
+def test_images_that_are_mostly_zero_leave_zeros_out(data):
+    image = data / IMAGE
+    assert read_facts(data).intensity == ["z_score"]
+    assert read_facts(data).zeros == [0]
+    for path in sorted((data / "imagesTr").iterdir()):
+        change(path, lambda voxels: np.where(np.arange(22) < 7, 0, voxels))
+    facts = read_facts(data)
+    assert (facts.intensity, facts.zeros) == (["z_score_nonzero"], [pytest.approx(7 / 22)])
+    change(image, lambda voxels: voxels * 0)  # one of three does not change the median
+    assert read_facts(data).zeros == [pytest.approx(7 / 22)]
+    for path in sorted((data / "imagesTr").iterdir())[:2]:
+        change(path, lambda voxels: np.where(np.arange(22) < 5, voxels + 1, voxels))
+    assert read_facts(data).intensity == ["z_score"]
+    assert read_facts(describe(data, modality={"0": "CT"})).intensity != ["z_score"]
+
+
 def test_the_words_that_mean_ct(data):
     for name, is_ct in (("CT", True), ("cta", True), ("MRI", False), ("T1ct", False), ("CTX", False)):
         (scheme,) = read_facts(describe(data, modality={"0": name})).intensity

@@ -32,6 +32,19 @@ def test_every_channel_gets_its_own_scheme():
     assert torch.equal(image, before)
 
 
+def test_zeros_may_be_left_out():
+    image = torch.randn(1, 5, 6, 4) * 7 + 300
+    brain = torch.rand(1, 5, 6, 4) > 0.7
+    got = NormalizeChannelsd("image", ["z_score_nonzero"])({"image": image * brain})["image"].as_tensor()
+    inside = image[brain]
+    torch.testing.assert_close(got[brain], (inside - inside.mean()) / inside.std(correction=0), atol=1e-4, rtol=0)
+    assert not got[~brain].any()
+
+
+def test_a_channel_of_zeros_stays_as_it_is():
+    assert not NormalizeChannelsd("image", ["z_score_nonzero"])({"image": torch.zeros(1, 2, 2, 2)})["image"].any()
+
+
 def test_integers_become_float():
     got = NormalizeChannelsd("image", [CT])({"image": torch.full((1, 2, 2, 2), 75, dtype=torch.int16)})["image"]
     assert got.dtype == torch.float32
@@ -42,7 +55,7 @@ def test_integers_become_float():
     "scheme", ["zscore", {"clip": [0, 1]}, {**CT, "std": 0}, {**CT, "max": 1}, {**CT, "std": float("nan")}]
 )
 def test_schemes_that_are_none(scheme):
-    with pytest.raises(ValueError, match='give "z_score" or'):
+    with pytest.raises(ValueError, match='give "z_score", "z_score_nonzero" or'):
         NormalizeChannelsd("image", [scheme])
 
 
