@@ -7,10 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from custom_networks.workflow.intensity import Z_SCORE, Z_SCORE_NONZERO
 from tools.adapt_network import build
 from tools.bench import parse, write
+from tools.dataset_labels import label_regions
 from tools.runs import find_bundle
 
+CT_PROPERTIES = ("percentile_00_5", "percentile_99_5", "mean", "std")
 PLAIN_NETWORKS = ("PlainConvUNet",)
 PLANS_BUNDLE = "hippocampus_mr_mbtfe_unet_segmentation"
 
@@ -25,8 +28,7 @@ def adapt_plans(
     """Write a profile with what an nnU-Net v2 plans file says of network, patch, spacing and batch.
 
     nnU-Net orders the axes of its arrays z, y, x and then as ``transpose_forward`` says; the profile has them in the
-    order x, y, z of the bundles. What has no counterpart (normalisation per channel, resampling, cascades) is printed,
-    not taken over.
+    order x, y, z of the bundles. A normalisation that has no counterpart is printed, not taken over.
 
     Args:
         plans: the plans file.
@@ -55,6 +57,9 @@ def adapt_plans(
         profile |= _dataset(dataset_json)
     elif "foreground_intensity_properties_per_channel" in document:
         profile["in_channels"] = len(document["foreground_intensity_properties_per_channel"])
+    intensity, others = _intensity(chosen, document, plans)
+    if any(scheme != Z_SCORE for scheme in intensity):
+        profile["intensity"] = intensity
     try:
         build(folder, profile)
     except ValueError as error:
@@ -62,9 +67,8 @@ def adapt_plans(
     write(Path(out), json.dumps(profile, indent=2) + "\n")
     for key, value in profile.items():
         print(f"{key}: {value}")
-    schemes = sorted(set(chosen.get("normalization_schemes", [])) - {"ZScoreNormalization"})
-    if schemes:
-        print(f"not taken over: {', '.join(schemes)}; the bundle normalises each volume to zero mean and unit variance")
+    if others:
+        print(f"not taken over: {', '.join(others)}; such channels are brought to zero mean and unit variance")
     print(f"written: {out}")
     return profile
 
@@ -123,6 +127,26 @@ def _network(chosen: Mapping[str, Any], name: str, file: str) -> dict[str, Any]:
     return {"features": [int(n) for n in features], "strides": strides[1:], "kernels": kernels}
 
 
+def _intensity(chosen: Mapping[str, Any], document: Mapping[str, Any], file: str) -> tuple[list[Any], list[str]]:
+    """Return one entry of the knob ``intensity`` per channel, and the schemes that have no counterpart."""
+    names = chosen.get("normalization_schemes", [])
+    masked = chosen.get("use_mask_for_norm", [False] * len(names))
+    found = document.get("foreground_intensity_properties_per_channel", {})
+    entries: list[Any] = []
+    for number, (name, inside) in enumerate(zip(names, masked, strict=True)):
+        if name == "CTNormalization":
+            own = found.get(str(number), {})
+            if not set(CT_PROPERTIES) <= set(own):
+                raise ValueError(
+                    f"{file} lacks {', '.join(CT_PROPERTIES)} of channel {number}; plan with nnU-Net v2 again"
+                )
+            low, high, mean, std = (own[key] for key in CT_PROPERTIES)
+            entries.append({"clip": [low, high], "mean": mean, "std": std})
+        else:
+            entries.append(Z_SCORE_NONZERO if name == "ZScoreNormalization" and inside else Z_SCORE)
+    return entries, sorted(set(names) - {"ZScoreNormalization", "CTNormalization"})
+
+
 def _in_our_order(values: Sequence[Any], document: Mapping[str, Any]) -> list[Any]:
     """Return one value per axis x, y, z: undo the transposition, then turn z, y, x round."""
     backward = document.get("transpose_backward", [0, 1, 2])
@@ -137,8 +161,10 @@ def _dataset(file: str) -> dict[str, Any]:
         raise ValueError(  # noqa: TRY004 - the file is wrong
             f"{file} lacks channel_names or labels; give the dataset.json of nnUNet_raw/<dataset>"
         )
+    if regions := label_regions(document):
+        return {"in_channels": len(channels), "label_names": list(regions), "regions": list(regions.values())[1:]}
     if any(not isinstance(value, int) for value in labels.values()):
-        raise ValueError(f"{file} has labels made of regions or given as text; give each class one integer")
+        raise ValueError(f"{file} has labels given as text; give each class one integer, or each region a list of them")
     names = {value: name for name, value in labels.items() if name != "ignore"}
     if sorted(names) != list(range(len(names))):
         raise ValueError(f"{file} has the label values {sorted(names)}; number the classes from 0 without gaps")

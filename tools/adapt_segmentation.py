@@ -70,12 +70,15 @@ def _classes(facts: Facts, draft: Draft) -> None:
     names, values = list(facts.classes), list(facts.classes.values())
     draft.profile["label_names"] = names
     why = "class values as they are"
-    if values != [[index] for index in range(len(names))]:
+    if facts.regions:
+        draft.profile["regions"] = values[1:]
+        why = "regions, outer ones first; one output and one sigmoid each"
+    elif values != [[index] for index in range(len(names))]:
         draft.profile["label_values"] = [value[0] if len(value) == 1 else value for value in values]
         why = "label_values: written back in the masks"
     named = [f"{name} = {' or '.join(map(str, own))}" for name, own in facts.classes.items()]
     draft.say("label_names", f"{len(names)}: {', '.join(named)}", why)
-    cases = {name: max(facts.cases.get(value, 0) for value in own) for name, own in facts.classes.items()}
+    cases = {name: sum(not held.isdisjoint(own) for held in facts.cases) for name, own in facts.classes.items()}
     rare = [f"{name} in {n}" for name, n in cases.items() if n < len(facts.images)]
     if rare:
         draft.say("not in all cases", ", ".join(rare), f"of {len(facts.images)}")
@@ -220,7 +223,7 @@ def _low_memory(
         chosen.network,
         resampled[largest],
         in_channels=draft.profile["in_channels"],
-        out_channels=len(draft.profile["label_names"]),
+        out_channels=len(draft.profile.get("regions") or draft.profile["label_names"]),
         patch_size=chosen.patch_size,
         original_shape=None if stored[largest] == resampled[largest] else stored[largest],
         one_hot=True,

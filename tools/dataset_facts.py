@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from custom_networks.workflow.headers import in_ras, read_header
 from custom_networks.workflow.intensity import Z_SCORE, Z_SCORE_NONZERO
 from tools.check import AFFINE_TOLERANCE
 from tools.dataset_files import FOLDERS, INDEX, find_cases, read_index, read_volume
+from tools.dataset_labels import BACKGROUND, check_labels, classes_by_name, label_regions, named_labels
 
 CT = re.compile(r"\bcta?\b", re.IGNORECASE)
 # air has -1000 HU; no other modality goes as low, as long as it is not rescaled
@@ -31,9 +32,6 @@ MOST_ZEROS = 0.25
 # per case and channel, as many as nnU-Net takes
 SAMPLES = 10_000
 CT_PERCENTILES = (0.5, 99.5)
-BACKGROUND = "background"
-# labels with more values are images
-MOST_CLASSES = 256
 
 
 @dataclass(frozen=True)
@@ -70,9 +68,10 @@ class Facts:
         intensity: one entry per channel, as the knob of that name takes them.
         zeros: share of voxels that are zero per channel, the median of the images looked at.
         source: where names and intensities come from, in words.
-        classes: label values by the name of their class, the background first.
+        classes: label values by the name of their class, or region, the background first.
+        regions: whether these are regions, which share values.
         voxels: number of voxels by label value.
-        cases: number of labels by label value that they hold.
+        cases: label values that each label holds.
     """
 
     root: Path
@@ -86,8 +85,9 @@ class Facts:
     zeros: Sequence[float]
     source: str
     classes: Mapping[str, Sequence[int]]
+    regions: bool
     voxels: Mapping[int, int]
-    cases: Mapping[int, int]
+    cases: Sequence[Set[int]]
 
 
 def read_headers(paths: Sequence[Path]) -> list[Header]:
@@ -146,19 +146,21 @@ def read_facts(root: Path, image_glob: str | None = None, label_glob: str | None
     reader = LoadImage(image_only=True)
     lowest, zeros = _first_look(images, reader)
     channels, ct, source = _modalities(index, images, lowest)
-    named = named_labels(index)
+    regions = label_regions(index)
+    named = {} if regions else named_labels(index)
     background = next((value for value, name in named.items() if name.lower() == BACKGROUND), 0)
     voxels: Counter[int] = Counter()
-    holding: Counter[int] = Counter()
+    holding: list[Set[int]] = []
     samples: list[list[np.ndarray]] = [[] for _ in channels]  # filled where any channel is CT
     chance = np.random.default_rng(0)
     for image, label in tqdm(list(zip(images, labels, strict=True)), desc="adapt", unit="case", disable=None):
         counts, inside = _look_at(image.path, label.path, background, ct, reader, chance)
         voxels.update(counts)
-        holding.update(counts.keys())
+        holding.append(set(counts))
         for values, channel in zip(samples, inside, strict=True):
             values.append(channel)
-    classes_by_name = _classes(named, voxels, background, root)
+    classes = regions or classes_by_name(named, voxels, background)
+    check_labels(classes, voxels, root)
     return Facts(
         root=root,
         name=str(index.get("name") or root.resolve().name),
@@ -173,7 +175,8 @@ def read_facts(root: Path, image_glob: str | None = None, label_glob: str | None
         ],
         zeros=zeros,
         source=source,
-        classes=classes_by_name,
+        classes=classes,
+        regions=bool(regions),
         voxels=voxels,
         cases=holding,
     )
@@ -254,33 +257,6 @@ def _modalities(
     )
 
 
-def named_labels(index: Mapping[str, Any]) -> dict[int, str]:
-    """Return the names of the label values in ``dataset.json``, written as by the Decathlon or by nnU-Net, if any.
-
-    Args:
-        index: its content.
-
-    Raises:
-        ValueError: if a class has no integer of its own.
-
-    Example:
-        >>> named_labels({"labels": {"0": "background", "1": "heart"}})
-        {0: 'background', 1: 'heart'}
-        >>> named_labels({"labels": {"background": 0, "heart": 1}})
-        {0: 'background', 1: 'heart'}
-    """
-    labels = index.get("labels") or {}
-    if not isinstance(labels, Mapping):
-        raise ValueError(f"{INDEX} has labels that are no object; write them as in the Medical Decathlon")  # noqa: TRY004
-    numbered = {key: name for key, name in labels.items() if re.fullmatch(r"-?\d+", key) and isinstance(name, str)}
-    if len(numbered) == len(labels):
-        return {int(value): name for value, name in numbered.items()}
-    wrong = [name for name, value in labels.items() if not isinstance(value, int) or isinstance(value, bool)]
-    if wrong:
-        raise ValueError(f"{INDEX} gives the class {wrong[0]!r} the value {labels[wrong[0]]!r}; give it one integer")
-    return {value: name for name, value in labels.items() if name != "ignore"}
-
-
 def read_voxels(path: Path, reader: LoadImage) -> np.ndarray:
     """Return the channels of a volume, ``(C, *S)``.
 
@@ -319,26 +295,3 @@ def _scheme(values: np.ndarray) -> dict[str, Any]:
 
 def _rounded(value: float) -> float:
     return round(float(value), 3)
-
-
-def _classes(named: Mapping[int, str], voxels: Mapping[int, int], background: int, root: Path) -> dict[str, list[int]]:
-    """Return the values of each class; values of one name are one class."""
-    unnamed = sorted(set(voxels) - set(named) - {background})
-    if named and unnamed:
-        raise ValueError(
-            f"the labels hold the value {unnamed[0]}, which the entry labels of {root / INDEX} does not name; add it "
-            "there or correct the labels"
-        )
-    if len(unnamed) > MOST_CLASSES:
-        raise ValueError(
-            f"the labels under {root} hold {len(unnamed)} values; give labels of at most {MOST_CLASSES} classes, "
-            f"or name them in {INDEX}"
-        )
-    classes = {named.get(background, BACKGROUND): [background]}
-    for value in sorted(named) or unnamed:
-        name = named.get(value, f"label_{value}")
-        if value != background:
-            classes.setdefault(name, []).append(value)
-    if not any(voxels.get(value) for values in list(classes.values())[1:] for value in values):
-        raise ValueError(f"all labels under {root} are background only; there is nothing to learn: check the labels")
-    return classes

@@ -158,6 +158,29 @@ def test_the_profile_alone_trains_evaluates_and_infers(tmp_path, monkeypatch, ca
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
+def test_regions_of_nnunet_train_evaluate_and_infer(data, tmp_path, capsys):
+    entries = json.loads((data / "dataset.json").read_text())
+    labels = {"background": 0, "inner": [2], "outer": [1, 2]}
+    (data / "dataset.json").write_text(json.dumps({**entries, "labels": labels, "regions_class_order": [1, 2]}))
+    change(data / "labelsTr" / "case_00.nii.gz", lambda label: np.minimum(label, 1))
+    out = tmp_path / "mine.json"
+    profile = adapt(str(data), bundle=ATTENTION_UNET, out=str(out))
+    assert profile["label_names"] == ["background", "outer", "inner"]
+    assert profile["regions"] == [[1, 2], [2]]
+    assert "label_values" not in profile
+    printed = capsys.readouterr().out
+    assert "regions, outer ones first; one output and one sigmoid each" in printed
+    assert "not in all cases  inner in 6  (of 7)" in printed
+    check(str(data), str(out))
+    bundle = ROOT / "bundles" / ATTENTION_UNET
+    run(bundle, out, "train", epochs=1, val_interval=1)
+    assert torch.load(tmp_path / "mine" / "model.pt", weights_only=True)["head.weight"].shape[0] == 2
+    run(bundle, out, "train", "evaluate")
+    assert list(json.loads((tmp_path / "mine" / "metrics.json").read_text())["classes"]) == ["outer", "inner"]
+    run(bundle, out, "inference", dataset_dir=str(data / "imagesTr"), output_dir=str(tmp_path / "masks"))
+    assert len(list((tmp_path / "masks").iterdir())) >= 7
+
+
 def test_check_takes_the_profile(data, tmp_path, capsys):
     for path in (data / "labelsTr").iterdir():
         change(path, lambda label: np.array([0, 300, 7], np.int16)[label])

@@ -59,7 +59,18 @@ PLANS = {
         "3d_fullres": FULLRES,
         "3d_cascade_fullres": {"inherits_from": "3d_fullres", "previous_stage": "3d_lowres", "batch_size": 2},
     },
-    "foreground_intensity_properties_per_channel": {"0": {"mean": 1.0}, "1": {"mean": 2.0}},
+    "foreground_intensity_properties_per_channel": {
+        "0": {"mean": 1.0},
+        "1": {
+            "max": 9.0,
+            "mean": 2.0,
+            "median": 2.0,
+            "min": -9.0,
+            "percentile_00_5": -5.0,
+            "percentile_99_5": 5.0,
+            "std": 3.0,
+        },
+    },
 }
 WANT = {
     "spacing": [1.5, 1.0, 5.0],
@@ -69,6 +80,7 @@ WANT = {
     "network_def#strides": [[2, 2, 1], [1, 2, 2], [2, 2, 1]],
     "network_def#kernel_size": [[3, 3, 1], [3, 3, 1], [3, 3, 3], [3, 3, 3]],
     "in_channels": 2,
+    "intensity": ["z_score", {"clip": [-5.0, 5.0], "mean": 2.0, "std": 3.0}],
 }
 
 
@@ -91,7 +103,15 @@ def changed(*path, value):
 
 def test_the_axes_are_turned_round(tmp_path, capsys):
     assert profile_of(tmp_path, PLANS) == WANT
-    assert "not taken over: CTNormalization; the bundle normalises" in capsys.readouterr().out
+    assert "not taken over" not in capsys.readouterr().out
+
+
+def test_every_channel_is_normalised_as_planned(tmp_path, capsys):
+    masked = profile_of(tmp_path, changed("use_mask_for_norm", value=[True, False]))
+    assert masked["intensity"] == ["z_score_nonzero", WANT["intensity"][1]]
+    usual = profile_of(tmp_path, changed("normalization_schemes", value=["ZScoreNormalization", "NoNormalization"]))
+    assert "intensity" not in usual
+    assert "not taken over: NoNormalization; such channels are brought to zero mean" in capsys.readouterr().out
 
 
 def test_a_transposition_is_undone(tmp_path):
@@ -129,9 +149,20 @@ def test_channels_and_labels_come_from_the_dataset(tmp_path):
     assert profile == WANT | {"in_channels": 1, "label_names": ["background", "oedema", "tumour"]}
 
 
+def test_regions_come_from_the_dataset(tmp_path):
+    file = tmp_path / "dataset.json"
+    labels = {"background": 0, "core": [2], "tumour": [1, 2]}
+    file.write_text(json.dumps({"channel_names": {"0": "T1"}, "labels": labels, "regions_class_order": [2, 1]}))
+    profile = profile_of(tmp_path, PLANS, dataset_json=str(file))
+    assert profile["label_names"] == ["background", "tumour", "core"]
+    assert profile["regions"] == [[1, 2], [2]]
+
+
 def test_the_profile_trains(tmp_path):
     """On the single-channel data of the tests, whose classes it is told."""
-    document = {key: value for key, value in PLANS.items() if not key.startswith("foreground")}
+    planned = changed("normalization_schemes", value=["ZScoreNormalization"])
+    planned["configurations"]["3d_fullres"]["use_mask_for_norm"] = [True]
+    document = {key: value for key, value in planned.items() if not key.startswith("foreground")}
     profile = profile_of(tmp_path, document)
     tiny = tiny_training(BUNDLE, write_dataset(tmp_path / "data"), tmp_path / "run")
     run_bundle(BUNDLE, "train", {**tiny, **profile, "spacing": [1.0, 1.0, 1.0], "epochs": 1, "val_interval": 1})
@@ -173,6 +204,11 @@ BAD = {
         {},
         "3d_fullres describes no network; give a plans file of nnU-Net v2",
     ),
+    "statistics": (
+        {**PLANS, "foreground_intensity_properties_per_channel": {}},
+        {},
+        "lacks percentile_00_5, percentile_99_5, mean, std of channel 1; plan with nnU-Net v2 again",
+    ),
     "not-an-object": ([1], {}, "holds no JSON object; give a file that nnU-Net v2 wrote"),
 }
 
@@ -190,10 +226,14 @@ def test_bad_plans(tmp_path, document, kwargs, message):
     ("dataset", "message"),
     [
         ({"labels": {"background": 0}}, "lacks channel_names or labels; give the dataset.json"),
-        ({"channel_names": {"0": "T1"}, "labels": {"background": 0, "whole": [1, 2]}}, "labels made of regions"),
+        ({"channel_names": {"0": "T1"}, "labels": {"background": 0, "whole": "1"}}, "labels given as text; give each"),
+        (
+            {"channel_names": {"0": "T1"}, "labels": {"background": 0, "a": [1, 2], "b": [2, 3]}},
+            "regions a and b share",
+        ),
         ({"channel_names": {"0": "T1"}, "labels": {"background": 0, "a": 2}}, r"label values \[0, 2\]; number the"),
     ],
-    ids=["keys", "regions", "gap"],
+    ids=["keys", "text", "regions", "gap"],
 )
 def test_bad_datasets(tmp_path, dataset, message):
     file = tmp_path / "dataset.json"

@@ -12,7 +12,8 @@ import pytest
 
 from tests.synthetic import change, write_dataset, write_nifti, write_nrrd, write_oriented
 from tools.check import check
-from tools.dataset_facts import named_labels, read_facts
+from tools.dataset_facts import read_facts
+from tools.dataset_labels import named_labels
 
 IMAGE, LABEL = "imagesTr/case_02.nii.gz", "labelsTr/case_02.nii.gz"
 
@@ -42,7 +43,7 @@ def test_a_decathlon_folder(data):
     assert facts.image_glob is None
     assert len(facts.images) == 5
     assert sum(facts.voxels.values()) == 5 * 24 * 28 * 22
-    assert facts.cases == {0: 5, 1: 5, 2: 5}
+    assert facts.cases == [{0, 1, 2}] * 5
 
 
 def test_a_folder_without_dataset_json(data):
@@ -69,6 +70,13 @@ def test_values_that_are_not_counted_from_zero(data):
     names = {"-3": "lesion", "600": "lesion", "0": "background", "7": "absent"}
     facts = read_facts(describe(data, labels=names))
     assert facts.classes == {"background": [0], "lesion": [-3, 600], "absent": [7]}
+
+
+def test_regions_as_nnunet_writes_them(data):
+    facts = read_facts(describe(data, labels={"b": 0, "inner": 2, "outer": [1, 2], "ignore": 3}))
+    assert facts.regions
+    assert list(facts.classes.items()) == [("b", [0]), ("outer", [1, 2]), ("inner", [2])]
+    assert not read_facts(describe(data, labels={"b": 0, "inner": 2, "outer": 1})).regions
 
 
 def test_a_background_that_is_not_zero(data):
@@ -152,10 +160,16 @@ BAD = {
         lambda root: describe(root, labels={"0": "b", "1": "a"}),
         "hold the value 2, which the entry labels",
     ),
-    "regions": (
-        lambda root: describe(root, labels={"b": 0, "whole": [1, 2]}),
-        r"'whole' the value \[1, 2\]; give it one",
+    "text": (lambda root: describe(root, labels={"b": 0, "whole": "1"}), "'whole' the value '1'; give it one"),
+    "overlapping regions": (
+        lambda root: describe(root, labels={"b": 0, "a": [1, 2], "c": [2, 3]}),
+        "dataset.json: the regions a and c share the label value 2",
     ),
+    "a region of the background": (
+        lambda root: describe(root, labels={"b": 0, "a": [0, 1, 2]}),
+        "dataset.json: the region a has the label value 0",
+    ),
+    "a value of no region": (lambda root: describe(root, labels={"b": 0, "a": [1]}), "hold the value 2, which the"),
     "modality": (
         lambda root: describe(root, modality={"0": "T1", "1": "T2"}),
         r"names 2 channels \(T1, T2\) but .* has 1",
@@ -193,7 +207,7 @@ def test_images_in_place_of_labels(data):
     (data / "dataset.json").unlink()
     for path in (data / "labelsTr").iterdir():
         change(path, lambda label: np.arange(label.size, dtype=np.int16).reshape(label.shape))
-    with pytest.raises(ValueError, match="hold 14783 values; give labels of at most 256 classes"):
+    with pytest.raises(ValueError, match="hold 14784 values; give labels of at most 256 classes"):
         read_facts(data)
 
 
