@@ -56,6 +56,11 @@ def segmentation_profile(
     _cache([[size_of[name] for name in part] for part in (training, validation)], chosen, memory, draft)
     _low_memory(config, shapes, resampled, chosen, memory, draft)
     _network(chosen, draft)
+    if facts.in_one_piece:
+        draft.profile["largest_component"] = True
+        draft.say(
+            "largest_component", "true", "every class is one connected piece in every label, but for stray voxels"
+        )
     draft.profile["max_shape"] = np.max(resampled, axis=0).tolist()
     draft.profile["expected_input"] = f"an image like those of {facts.name}"
     return draft, folds

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from custom_networks.workflow.headers import in_ras, read_header
 from custom_networks.workflow.intensity import Z_SCORE, Z_SCORE_NONZERO
 from tools.check import AFFINE_TOLERANCE
 from tools.dataset_files import FOLDERS, INDEX, find_cases, read_index, read_volume
-from tools.dataset_labels import BACKGROUND, check_labels, classes_by_name, label_regions, named_labels
+from tools.dataset_labels import BACKGROUND, check_labels, classes_by_name, in_one_piece, label_regions, named_labels
 
 CT = re.compile(r"\bcta?\b", re.IGNORECASE)
 # air has -1000 HU; no other modality goes as low, as long as it is not rescaled
@@ -72,6 +72,7 @@ class Facts:
         regions: whether these are regions, which share values.
         voxels: number of voxels by label value.
         cases: label values that each label holds.
+        in_one_piece: whether every class is connected in every label, but for stray voxels.
     """
 
     root: Path
@@ -88,6 +89,7 @@ class Facts:
     regions: bool
     voxels: Mapping[int, int]
     cases: Sequence[Set[int]]
+    in_one_piece: bool
 
 
 def read_headers(paths: Sequence[Path]) -> list[Header]:
@@ -152,14 +154,25 @@ def read_facts(root: Path, image_glob: str | None = None, label_glob: str | None
     voxels: Counter[int] = Counter()
     holding: list[Set[int]] = []
     samples: list[list[np.ndarray]] = [[] for _ in channels]  # filled where any channel is CT
-    chance = np.random.default_rng(0)
+    connected, chance = True, np.random.default_rng(0)
+
+    def classes_of(values: Collection[int]) -> Mapping[str, list[int]]:
+        return regions or classes_by_name(named, values, background)
+
     for image, label in tqdm(list(zip(images, labels, strict=True)), desc="adapt", unit="case", disable=None):
-        counts, inside = _look_at(image.path, label.path, background, ct, reader, chance)
+        values = read_voxels(label.path, reader)[0]
+        counts = _label_values(values, label.path)
+        # after the first class in several pieces there is nothing to look for
+        connected = connected and all(in_one_piece(values, own) for own in list(classes_of(counts).values())[1:])
+        inside = np.flatnonzero(values != background) if any(ct) else np.empty(0)
+        del values  # before the image comes
         voxels.update(counts)
         holding.append(set(counts))
-        for values, channel in zip(samples, inside, strict=True):
-            values.append(channel)
-    classes = regions or classes_by_name(named, voxels, background)
+        if any(ct):
+            inside = inside if len(inside) <= SAMPLES else chance.choice(inside, SAMPLES, replace=False)
+            for sample, channel in zip(samples, _values_at(image.path, inside, reader), strict=True):
+                sample.append(channel)
+    classes = classes_of(voxels)
     check_labels(classes, voxels, root)
     return Facts(
         root=root,
@@ -179,21 +192,13 @@ def read_facts(root: Path, image_glob: str | None = None, label_glob: str | None
         regions=bool(regions),
         voxels=voxels,
         cases=holding,
+        in_one_piece=connected,
     )
 
 
-def _look_at(
-    image: Path, label: Path, background: int, ct: Sequence[bool], reader: LoadImage, chance: np.random.Generator
-) -> tuple[dict[int, int], list[np.ndarray]]:
-    """Return how many voxels have each label value, and intensities inside the foreground where a channel is CT."""
-    classes = read_voxels(label, reader)[0]
-    counts = _label_values(classes, label)
-    if not any(ct):
-        return counts, [np.empty(0) for _ in ct]
-    inside = np.flatnonzero(classes != background)
-    inside = inside if len(inside) <= SAMPLES else chance.choice(inside, SAMPLES, replace=False)
-    del classes  # before the image comes
-    return counts, [channel.reshape(-1)[inside] for channel in read_voxels(image, reader)]
+def _values_at(image: Path, places: np.ndarray, reader: LoadImage) -> list[np.ndarray]:
+    """Return intensities of each channel, and let go of the image."""
+    return [channel.reshape(-1)[places] for channel in read_voxels(image, reader)]
 
 
 def _pattern(folder: str, cases: Sequence[tuple[Path, Path]], part: int) -> str:

@@ -7,12 +7,18 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from scipy.ndimage import find_objects
+from skimage.measure import label as connected_components
+
 from custom_networks.workflow.regions import region_values
 from tools.dataset_files import INDEX
 
 BACKGROUND = "background"
 # labels with more values are images
 MOST_CLASSES = 256
+# share of a class that its largest connected component holds where the rest counts as stray voxels
+IN_ONE_PIECE = 0.95
 
 
 def named_labels(index: Mapping[str, Any]) -> dict[int, str]:
@@ -119,3 +125,23 @@ def check_labels(classes: Mapping[str, Sequence[int]], voxels: Mapping[int, int]
         )
     if not any(voxels.get(value) for values in list(classes.values())[1:] for value in values):
         raise ValueError(f"all labels under {root} are background only; there is nothing to learn: check the labels")
+
+
+def in_one_piece(voxels: np.ndarray, values: Sequence[int]) -> bool:
+    """Return whether one connected component holds at least 95 % of a class, or there is nothing of it.
+
+    Args:
+        voxels: label values ``(*S)``.
+        values: those of the class.
+
+    Example:
+        >>> in_one_piece(np.array([[0, 1, 1], [1, 0, 0]]), [1]), in_one_piece(np.array([[1, 0, 1]]), [1])
+        (True, False)
+    """
+    mask = np.zeros(voxels.shape, bool)
+    for value in values:  # numpy.isin takes several times the memory
+        mask |= voxels == value
+    for box in find_objects(mask.view(np.uint8)):
+        sizes = np.bincount(connected_components(mask[box], connectivity=mask.ndim).reshape(-1))[1:]
+        return bool(sizes.max() >= IN_ONE_PIECE * sizes.sum())
+    return True

@@ -15,17 +15,19 @@ import monai.bundle
 from monai.bundle import ConfigParser
 
 FLAG = re.compile(r"-{1,2}([A-Za-z_][^=]*)(?:=(.*))?", re.DOTALL)
+COMMAND_LINE = "the command line"
 FILES = ("args_file", "config_file")
 NO_CONFIGS = ("metadata.json", "folds.json")
 
 
 def check_overrides(bundle_root: str, argv: Sequence[str] | None = None) -> None:
-    """End a run of ``python -m monai.bundle`` whose overrides change nothing that exists.
+    """End a run of ``python -m monai.bundle`` whose overrides change nothing that exists, or give text for a yes or no.
 
     ``--epoch 1`` adds an entry ``epoch`` that nothing reads, and the run takes the epochs of the config. Looked at are
     the command line and the files given with it: profiles and config files that are not the bundle's own. Accepted is
     every entry of any config of the bundle, since one profile serves training, evaluation and inference; the arguments
-    of a component, whose class checks them itself; and a new entry that another override refers to with ``@``. Calls
+    of a component, whose class checks them itself; and a new entry that another override refers to with ``@``.
+    ``--amp false`` is refused where the configs have true or false: it arrives as a text, which counts as true. Calls
     from Python and MONAI Label are not looked at.
 
     Args:
@@ -33,7 +35,7 @@ def check_overrides(bundle_root: str, argv: Sequence[str] | None = None) -> None
         argv: the command line; that of the process if None, and then only if it runs ``monai.bundle``.
 
     Raises:
-        ValueError: if an override changes nothing, with the nearest name that exists.
+        ValueError: if an override changes nothing, with the nearest name that exists, or is a text such as "false".
     """
     if argv is None:
         main = getattr(sys.modules.get("__main__"), "__spec__", None)
@@ -43,14 +45,19 @@ def check_overrides(bundle_root: str, argv: Sequence[str] | None = None) -> None
     given = {**dict(_flags(argv))}
     own = Path(bundle_root).resolve() / "configs"
     parameters = inspect.signature(monai.bundle.run).parameters
-    overrides = {name: ("the command line", value) for name, value in given.items() if name not in parameters}
+    overrides = {name: (COMMAND_LINE, value) for name, value in given.items() if name not in parameters}
     for path in [path for name in FILES for path in _paths(given.get(name, ""))]:
         if path.resolve().parent != own and path.is_file():
             content = ConfigParser.load_config_file(path)
             overrides |= {name: (str(path), value) for name, value in content.items() if name not in parameters}
     known = _known(own)
     texts = [str(value) for _, value in overrides.values()]
-    for name, (source, _) in overrides.items():
+    for name, (source, value) in overrides.items():
+        if isinstance(known.get(name), bool) and _is_text(value, source):
+            raise ValueError(
+                f"{source} sets {name} to the text {value!r}, which would count as true; write "
+                + (value.capitalize() if source == COMMAND_LINE else value.lower() + " without quotation marks")
+            )
         unknown = _unknown(name.replace("::", "#").split("#"), known)
         if unknown is None or any(re.search(rf"[@%]{re.escape(unknown[0])}\b", text) for text in texts):
             continue
@@ -60,6 +67,15 @@ def check_overrides(bundle_root: str, argv: Sequence[str] | None = None) -> None
             f"{source} sets {name}, but nothing in the configs of {own.parent.name} is called {wrong}; "
             + (f"did you mean {near[0]}?" if near else "see the knobs at the top of configs/train.json")
         )
+
+
+def _is_text(value: Any, source: str) -> bool:
+    """Return whether a value says yes or no as a text: True and False are none on the command line."""
+    return (
+        isinstance(value, str)
+        and value.lower() in ("true", "false")
+        and (source != COMMAND_LINE or value not in ("True", "False"))
+    )
 
 
 def _flags(argv: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -86,6 +86,7 @@ def test_small_images_give_a_patch_that_covers_them(data, tmp_path):
     assert profile["foreground_ratio"] == 0.5
     assert not [key for key in profile if key.startswith("network_def")]
     assert not {"intensity", "label_values", "folds_file", "low_memory", "fold"} & set(profile)
+    assert profile["largest_component"] is True
     assert profile["max_shape"] == [24, 28, 22]
     assert (profile["epochs"], profile["val_interval"]) == (500, 50)
     assert Path(profile["output_dir"]) == Path(profile["ckpt_dir"]) == tmp_path / "mine"
@@ -97,6 +98,11 @@ def test_zeros_around_the_brain_are_left_out(data, tmp_path, capsys):
     profile = adapt(str(data), bundle=ATTENTION_UNET, out=str(tmp_path / "mine.json"))
     assert profile["intensity"] == ["z_score_nonzero"]
     assert "mean and std of the voxels that are not zero; 50% of the voxels are" in capsys.readouterr().out
+
+
+def test_classes_in_several_pieces_keep_them(data, tmp_path):
+    change(data / "labelsTr" / "case_00.nii.gz", lambda label: np.where(np.arange(22) % 4, label, 0))
+    assert "largest_component" not in adapt(str(data), bundle=ATTENTION_UNET, out=str(tmp_path / "mine.json"))
 
 
 def test_less_memory_makes_a_smaller_patch_that_fits(tmp_path):

@@ -141,6 +141,32 @@ def test_images_that_are_mostly_zero_leave_zeros_out(data):
     assert read_facts(describe(data, modality={"0": "CT"})).intensity != ["z_score"]
 
 
+def test_classes_in_one_piece(data):
+    assert read_facts(data).in_one_piece
+    label = data / LABEL
+
+    def stray(voxels: int):
+        def change_it(values):
+            values[0, 0, :voxels] = 1
+            return values
+
+        return change_it
+
+    size = int((np.asarray(nib.load(label).dataobj) == 1).sum())
+    change(label, stray(max(1, size // 40)))
+    assert read_facts(data).in_one_piece
+    change(label, stray(min(22, size // 10)))
+    assert not read_facts(data).in_one_piece
+
+
+def test_two_halves_of_one_region_are_one_piece(data):
+    for path in (data / "labelsTr").iterdir():
+        change(path, lambda label: np.where(label == 2, 1 + np.arange(22) % 2, 0).astype(np.uint8))
+    assert not read_facts(data).in_one_piece
+    assert read_facts(describe(data, labels={"b": 0, "1": 1, "2": 2})).in_one_piece is False
+    assert read_facts(describe(data, labels={"b": 0, "whole": [1, 2]})).in_one_piece
+
+
 def test_the_words_that_mean_ct(data):
     for name, is_ct in (("CT", True), ("cta", True), ("MRI", False), ("T1ct", False), ("CTX", False)):
         (scheme,) = read_facts(describe(data, modality={"0": name})).intensity

@@ -33,6 +33,8 @@ FINE = {
     "an argument that the class does not have yet": ["--optimizer#weight_decay", "0.1"],
     "a new entry that another one refers to": ["--mine", "3", "--epochs", "@mine"],
     "a negative value": ["--seed", "-1"],
+    "yes and no as Python writes them": ["--amp", "False", "--low_memory=True"],
+    "yes and no as text where no config has them": ["--output_dir", "false"],
 }
 WRONG = {
     "singular": (["--epoch", "1"], "the command line sets epoch, but .* is called epoch; did you mean epochs?"),
@@ -44,6 +46,11 @@ WRONG = {
     "like nothing": (["--zzz", "1"], "called zzz; see the knobs at the top of configs/train.json"),
     "named by itself only": (["--epoch", "1", "--seed", "epoch"], "sets epoch,"),
     "part of another reference": (["--epoch", "1", "--seed", "@epochs"], "sets epoch,"),
+    "no as JSON writes it": (
+        ["--amp", "false"],
+        "sets amp to the text 'false', which would count as true; write False",
+    ),
+    "yes in capitals": (["--low_memory=TRUE"], "sets low_memory to the text 'TRUE', .*; write True"),
 }
 
 
@@ -93,3 +100,13 @@ def test_the_command_line_ends_with_one_sentence(bundle, name, tmp_path):
         "you mean patch_size?"
     )
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("text", ["False", "false"])
+def test_a_text_for_no_in_a_profile(tmp_path, text):
+    profile = tmp_path / "mine.json"
+    profile.write_text(json.dumps({"amp": text}))
+    with pytest.raises(ValueError, match=f"mine.json sets amp to the text '{text}', .* write false without quotation"):
+        check_overrides(str(BUNDLE), [*RUN, "--args_file", str(profile)])
+    profile.write_text('{"amp": false}')
+    check_overrides(str(BUNDLE), [*RUN, "--args_file", str(profile)])
