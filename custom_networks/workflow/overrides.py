@@ -45,14 +45,15 @@ def check_overrides(bundle_root: str, argv: Sequence[str] | None = None) -> None
     given = {**dict(_flags(argv))}
     own = Path(bundle_root).resolve() / "configs"
     parameters = inspect.signature(monai.bundle.run).parameters
-    overrides = {name: (COMMAND_LINE, value) for name, value in given.items() if name not in parameters}
+    overrides = [(name, value, COMMAND_LINE) for name, value in given.items()]
     for path in [path for name in FILES for path in _paths(given.get(name, ""))]:
         if path.resolve().parent != own and path.is_file():
             content = ConfigParser.load_config_file(path)
-            overrides |= {name: (str(path), value) for name, value in content.items() if name not in parameters}
+            overrides += [(name, value, str(path)) for name, value in content.items()]
+    overrides = [override for override in overrides if override[0] not in parameters]
     known = _known(own)
-    texts = [str(value) for _, value in overrides.values()]
-    for name, (source, value) in overrides.items():
+    texts = [str(value) for _, value, _ in overrides]
+    for name, value, source in overrides:
         if isinstance(known.get(name), bool) and _is_text(value, source):
             raise ValueError(
                 f"{source} sets {name} to the text {value!r}, which would count as true; write "

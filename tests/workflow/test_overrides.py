@@ -108,5 +108,7 @@ def test_a_text_for_no_in_a_profile(tmp_path, text):
     profile.write_text(json.dumps({"amp": text}))
     with pytest.raises(ValueError, match=f"mine.json sets amp to the text '{text}', .* write false without quotation"):
         check_overrides(str(BUNDLE), [*RUN, "--args_file", str(profile)])
-    profile.write_text('{"amp": false}')
+    profile.write_text('{"amp": true}')
+    with pytest.raises(ValueError, match="the command line sets amp to the text 'false'"):
+        check_overrides(str(BUNDLE), [*RUN, "--args_file", str(profile), "--amp", "false"])
     check_overrides(str(BUNDLE), [*RUN, "--args_file", str(profile)])
