@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from monai.transforms.utils import get_largest_connected_component_mask
 from scipy.ndimage import find_objects
-from skimage.measure import label as connected_components
 
 from custom_networks.workflow.regions import region_values
 from tools.dataset_files import INDEX
@@ -141,7 +141,8 @@ def in_one_piece(voxels: np.ndarray, values: Sequence[int]) -> bool:
     mask = np.zeros(voxels.shape, bool)
     for value in values:  # numpy.isin takes several times the memory
         mask |= voxels == value
-    for box in find_objects(mask.view(np.uint8)):
-        sizes = np.bincount(connected_components(mask[box], connectivity=mask.ndim).reshape(-1))[1:]
-        return bool(sizes.max() >= IN_ONE_PIECE * sizes.sum())
-    return True
+    boxes = find_objects(mask.view(np.uint8))
+    if not boxes:
+        return True
+    largest = get_largest_connected_component_mask(mask[boxes[0]])
+    return bool(largest.sum() >= IN_ONE_PIECE * mask.sum())

@@ -42,7 +42,7 @@ def check_overrides(bundle_root: str, argv: Sequence[str] | None = None) -> None
         if main is None or not main.name.startswith("monai.bundle"):
             return
         argv = sys.argv[1:]
-    given = {**dict(_flags(argv))}
+    given = dict(_flags(argv))
     own = Path(bundle_root).resolve() / "configs"
     parameters = inspect.signature(monai.bundle.run).parameters
     overrides = [(name, value, COMMAND_LINE) for name, value in given.items()]
