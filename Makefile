@@ -7,7 +7,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 LABEL_BIN := .venv-label/bin
 LABEL_INSTALLED := .venv-label/.installed
-LABEL_APP := tools/label_app
+LABEL_APP := tools/ship/label_app
 BENCH := $(BIN)/python -m tools bench --shape 1,1,96,96,96 --markdown docs/benchmarks.md
 ATTENTION_UNET := bundles/hippocampus_mr_attention_unet_segmentation
 MONAI_ATTENTION_UNET := {"_target_": "monai.networks.nets.AttentionUnet", "spatial_dims": 3, "in_channels": 1, \
@@ -42,7 +42,7 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	OMP_NUM_THREADS=1 TORCH_FAKE_TENSOR_DISPATCH_CACHE=0 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder \
-		--ignore=tests/cli --ignore=tests/download --ignore=tests/label --cov=custom_networks --cov-report=term --cov-fail-under=95
+		-m "not slow" --ignore=tests/label --cov=custom_networks --cov-report=term --cov-fail-under=95
 
 $(LABEL_INSTALLED): $(LABEL_APP)/requirements.txt $(LABEL_APP)/requirements-nodeps.txt
 	$(PYTHON) -m venv .venv-label

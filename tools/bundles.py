@@ -10,10 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
-from tools import recipes
+from custom_networks.bundle_folder import find_bundle
+from tools import ROOT, recipes
 from tools.recipes.bundle import Bundle
 from tools.recipes.formatting import to_json
-from tools.runs import ROOT, find_bundle, train_and_evaluate
+from tools.study.runs import train_and_evaluate
 
 START, END = "<!-- bundles:start -->", "<!-- bundles:end -->"
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from tools.data import EMBEDDED, embedded
-from tools.overlay import Panel, dice, save_overlay
+from custom_networks.workflow.report.overlay import Panel, dice, save_overlay
+from tools.data.datasets import EMBEDDED, embedded
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 BUNDLE = Path("bundles/hippocampus_mr_attention_unet_segmentation")

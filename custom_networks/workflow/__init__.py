@@ -1,27 +1,32 @@
 """What the bundles' JSON configs call besides MONAI."""
 
-from custom_networks.workflow.autocast import AutocastInferer, MirrorInferer, MirrorSlidingWindowInferer
-from custom_networks.workflow.checkpoint import BestCheckpoint, ResumableCheckpoint, load_weights
-from custom_networks.workflow.class_labels import ClassLabelsd, FileLabelsd, label_dtype
-from custom_networks.workflow.classification_list import classification_data_list
-from custom_networks.workflow.classification_report import ClassificationReport
-from custom_networks.workflow.data_checks import WarnLargeInputd, check_data
-from custom_networks.workflow.data_list import inference_data_list, segmentation_data_list
-from custom_networks.workflow.deep_supervision import StackedDeepSupervisionLoss
-from custom_networks.workflow.errors import report_errors
-from custom_networks.workflow.evaluation import SegmentationReport
-from custom_networks.workflow.gate_warm_up import GateWarmUp
-from custom_networks.workflow.intensity import NormalizeChannelsd
-from custom_networks.workflow.memory_report import report_memory
-from custom_networks.workflow.optimizers import adan
-from custom_networks.workflow.overrides import check_overrides
-from custom_networks.workflow.patch_checks import check_patches, class_weights
-from custom_networks.workflow.processes import end_processes, start_processes
-from custom_networks.workflow.region_transforms import LargestRegionsd, RegionClassesd, RegionMasksd
-from custom_networks.workflow.segmentation_loss import SegmentationLoss
-from custom_networks.workflow.spacing import MonaiLabelSpacingd
-from custom_networks.workflow.training import LastEpochValidation, NonFiniteLossHandler, ReseedHandler, TrainingProgress
-from custom_networks.workflow.version import require_version
+from custom_networks.workflow.data.classification_list import classification_data_list
+from custom_networks.workflow.data.image_checks import WarnLargeInputd, check_data
+from custom_networks.workflow.data.patch_checks import check_patches, class_weights
+from custom_networks.workflow.data.segmentation_list import inference_data_list, segmentation_data_list
+from custom_networks.workflow.guard.errors import report_errors
+from custom_networks.workflow.guard.overrides import check_overrides
+from custom_networks.workflow.guard.version import require_version
+from custom_networks.workflow.infer.inferers import AutocastInferer, MirrorInferer, MirrorSlidingWindowInferer
+from custom_networks.workflow.memory.memory_report import report_memory
+from custom_networks.workflow.report.classification_report import ClassificationReport
+from custom_networks.workflow.report.segmentation_report import SegmentationReport
+from custom_networks.workflow.train.checkpoint import BestCheckpoint, ResumableCheckpoint, load_weights
+from custom_networks.workflow.train.deep_supervision import StackedDeepSupervisionLoss
+from custom_networks.workflow.train.gate_warm_up import GateWarmUp
+from custom_networks.workflow.train.handlers import (
+    LastEpochValidation,
+    NonFiniteLossHandler,
+    ReseedHandler,
+    TrainingProgress,
+)
+from custom_networks.workflow.train.optimizers import adan
+from custom_networks.workflow.train.processes import end_processes, start_processes
+from custom_networks.workflow.train.segmentation_loss import SegmentationLoss
+from custom_networks.workflow.transforms.class_labels import ClassLabelsd, FileLabelsd, label_dtype
+from custom_networks.workflow.transforms.intensity import NormalizeChannelsd
+from custom_networks.workflow.transforms.region_transforms import LargestRegionsd, RegionClassesd, RegionMasksd
+from custom_networks.workflow.transforms.spacing import MonaiLabelSpacingd
 
 __all__ = [
     "AutocastInferer",

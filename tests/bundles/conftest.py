@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from custom_networks.workflow.errors import sentence_of
+from custom_networks.workflow.guard.errors import sentence_of
 from tests.conftest import SHARED
 from tests.synthetic import BUNDLES, EPOCHS, KINDS, Kind, kind, run, tiny_knobs, tiny_training
 
@@ -19,7 +19,7 @@ ORIENTATIONS = ("RAS", "LPS", "PSR")
 
 @pytest.fixture(autouse=True)
 def _no_bill(monkeypatch):
-    """Leave out what takes seconds per run: tests/workflow tests the bill of memory, and tests/cli runs it."""
+    """Leave out what takes seconds per run: tests/workflow/memory tests the bill, and command_line runs it."""
     monkeypatch.setattr("custom_networks.workflow.report_memory", lambda *_, **__: None)
 
 

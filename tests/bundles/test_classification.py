@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from custom_networks.workflow.classification_report import classification_metrics
+from custom_networks.workflow.report.classification_report import classification_metrics
 from tests.bundles.conftest import ORIENTATIONS
 from tests.synthetic import (
     CLASSIFICATION,

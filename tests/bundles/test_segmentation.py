@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from custom_networks.workflow.evaluation import METRICS
+from custom_networks.workflow.report.segmentation_report import METRICS
 from tests.synthetic import (
     CASES,
     IMAGES,

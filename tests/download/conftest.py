@@ -17,7 +17,7 @@ from zipfile import ZipFile
 import pytest
 
 from tests.synthetic import BUNDLES, KINDS, ROOT, Kind, kind
-from tools import pack as module
+from tools.ship import pack as module
 
 
 def packed(folder: Path) -> Path:

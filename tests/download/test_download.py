@@ -7,8 +7,8 @@ import json
 
 import torch
 
-from tests.cli.conftest import flags
 from tests.download.conftest import download, last_json, packed, version
+from tests.processes import flags
 from tests.synthetic import BUNDLES, CLASSIFICATION, IMAGES, SEGMENTATION, config, kind, task, tiny_knobs, tiny_training
 
 LOAD = """
@@ -30,6 +30,10 @@ print(json.dumps(found))
 TWO = """
 import json, sys
 import monai.bundle, torch
+
+import pytest
+
+pytestmark = pytest.mark.slow
 found = {}
 for root in sys.argv[1:]:
     config = f"{root}/configs/inference.json"

@@ -21,7 +21,7 @@ import requests
 
 from tests.conftest import SHARED
 from tests.synthetic import BUNDLES, ROOT, SEGMENTATION, write_dataset
-from tools.label import prepare, start_command
+from tools.ship.label import prepare, start_command
 
 SCORED = next(bundle.name for bundle in SEGMENTATION if "attention_unet" in bundle.name)
 ROLLED = "rolled_mr_attention_unet_segmentation"

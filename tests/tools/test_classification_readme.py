@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from tests.records import record
 from tests.synthetic import write_patches
-from tools import forest as forest_module
 from tools.bundles import all_bundles
 from tools.recipes.classification.readme import headline, performance, study_sentence
+from tools.study import forest as forest_module
 
 BUNDLE = next(bundle for bundle in all_bundles() if bundle.recipe == "classification")
 

@@ -9,11 +9,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from custom_networks.workflow.report.overlay import COLOURS, Panel, dice, save_overlay
 from tools import demo as demo_module
 from tools.__main__ import main
-from tools.data import embedded
+from tools.data.datasets import embedded
 from tools.demo import compare, copied_mask, paste, run_bundle, summary
-from tools.overlay import COLOURS, Panel, dice, save_overlay
 
 pytest.importorskip("nilearn", reason="the extra demo is not installed")
 pytest.importorskip("matplotlib", reason="the extra demo is not installed")

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from custom_networks.workflow.classification_report import interval_text
+from custom_networks.workflow.report.classification_report import interval_text
 from tools.recipes.bundle import Bundle
 from tools.recipes.exports import exports
 from tools.recipes.removal import (

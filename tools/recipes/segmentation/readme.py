@@ -6,8 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from custom_networks.workflow.checkpoint import read_checkpoint
-from tools.gates import table
+from custom_networks.workflow.train.checkpoint import read_checkpoint
 from tools.recipes.bundle import Bundle
 from tools.recipes.exports import exports
 from tools.recipes.removal import (
@@ -23,6 +22,7 @@ from tools.recipes.removal import (
     training_time,
     verdict,
 )
+from tools.study.gates import table
 
 METRIC_HEADS = {
     "dice": "Dice",

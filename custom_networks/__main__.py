@@ -1,0 +1,28 @@
+"""The users' commands: ``python -m custom_networks <command>``, installed as ``custom_networks <command>``."""
+
+from __future__ import annotations
+
+import sys
+
+from custom_networks.command_line import Commands, run
+
+COMMANDS: Commands = {
+    "list": "custom_networks.catalogue:list_all",
+    "info": "custom_networks.catalogue:info",
+    "check": "custom_networks.adapt.check:check",
+    "adapt": "custom_networks.adapt.adapt:adapt",
+    "attention_map": "custom_networks.attention_map.attention_map:attention_map",
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command and return its exit code.
+
+    Args:
+        argv: arguments after the program; those of the process if None.
+    """
+    return run("custom_networks", COMMANDS, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""A profile of a bundle from a data set of one's own, or from an nnU-Net plans file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from custom_networks.adapt.classification import classification_profile
+from custom_networks.adapt.draft import as_json
+from custom_networks.adapt.facts import read_facts
+from custom_networks.adapt.network import as_config_value, build
+from custom_networks.adapt.plans import adapt_plans
+from custom_networks.adapt.segmentation import segmentation_profile
+from custom_networks.bundle_folder import find_bundle, task_of
+from custom_networks.files import read_json, write_text
+from custom_networks.workflow.memory.bill import parse_bytes
+
+
+def adapt(
+    dataset_dir: str | None = None,
+    *,
+    out: str,
+    bundle: str | None = None,
+    images: str | None = None,
+    labels: str | None = None,
+    memory: str = "8GB",
+    plans: str | None = None,
+    configuration: str = "3d_fullres",
+    dataset_json: str | None = None,
+) -> dict[str, Any]:
+    """Write the profile that makes a bundle train, evaluate and segment a data set, and print why it says what it says.
+
+    What is looked at: all headers, all labels, and the images where they are CT or nothing says what they are; one
+    case at a time. Spacing and strides follow nnU-Net (see :mod:`custom_networks.adapt.choices`), patch and batch the
+    memory (see :func:`custom_networks.adapt.network.fit`). Results go to a folder beside the profile, of its name
+    without ``.json``, so that the weights of the bundle stay what they are. All paths in the profile are absolute.
+
+    With ``plans`` the profile is made from an nnU-Net v2 plans file, see
+    :func:`custom_networks.adapt.plans.adapt_plans`.
+
+    Args:
+        dataset_dir: folder with a Decathlon ``dataset.json``, or with ``imagesTr`` and ``labelsTr``; for the classifier
+            a folder of patches with ``labels.csv``.
+        out: the profile to write, a JSON file.
+        bundle: name, folder, zip or address of the bundle; in a packed bundle, this one if None.
+        images: pattern under the folder for the images, such as ``"mr/*.nii.gz"``.
+        labels: pattern for the labels; images and labels of one name belong together.
+        memory: what a training may take, its step and the data in memory together, such as 8GB.
+        plans: an nnU-Net v2 plans file, instead of a data set.
+        configuration: key under ``configurations`` of the plans file, a 3D one.
+        dataset_json: nnU-Net's dataset.json beside a plans file.
+
+    Raises:
+        FileNotFoundError: if a file or folder does not exist.
+        ValueError: if the files contradict each other, or the bundle cannot be adapted to them.
+
+    Example:
+        ``custom_networks adapt data/mine --bundle hippocampus_mr_attention_unet_segmentation --out mine.json``
+    """
+    if plans is not None:
+        return adapt_plans(str(plans), str(out), bundle, configuration, dataset_json)
+    profile_file = Path(str(out))
+    if profile_file.suffix != ".json" or profile_file.is_dir():
+        raise ValueError(f"--out must be a JSON file, got {out}; use for example mine.json")
+    if dataset_dir is None:
+        raise ValueError("give a data set folder and --bundle with the bundle's name, or --plans with a plans file")
+    root, folder = Path(str(dataset_dir)), find_bundle(None if bundle is None else str(bundle))
+    if not root.is_dir():
+        raise FileNotFoundError(f"there is no data set folder {root}; give the folder that holds the images")
+    if (images is None) != (labels is None):
+        raise ValueError("--images and --labels go together; give a pattern for each")
+    config, limit = read_json(folder / "configs" / "train.json"), parse_bytes(memory)
+    folds: list[list[str]] | None = None
+    if task_of(folder) == "classification":
+        if images is not None:
+            raise ValueError(f"{folder.name} finds its images in {config['csv_file']}; leave out --images and --labels")
+        draft = classification_profile(folder, config, root, limit)
+    else:
+        facts = read_facts(root, images and str(images), labels and str(labels))
+        draft, folds = segmentation_profile(folder, config, facts, limit)
+    results = str(profile_file.with_suffix("").resolve())
+    profile = {"dataset_dir": str(root.resolve()), "output_dir": results, "ckpt_dir": results, **draft.profile}
+    folds_file = profile_file.with_name(f"{profile_file.stem}_folds.json").resolve()
+    if folds is not None:
+        profile["folds_file"] = str(folds_file)
+    build(folder, profile)
+    profile = as_config_value(profile)
+    if folds is not None:
+        rule = "all images of a patient, as the names tell, in one fold: rank of the patient modulo 5"
+        write_text(folds_file, json.dumps({"rule": rule, "folds": folds}, indent=2) + "\n")
+    write_text(profile_file, as_json(profile))
+    draft.say("results", str(profile_file.with_suffix("")), "output_dir and ckpt_dir")
+    print(draft.table())
+    print(f"written: {out}" + (f", {folds_file.name}" if folds is not None else ""))
+    return profile

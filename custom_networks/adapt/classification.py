@@ -1,0 +1,140 @@
+"""A profile of the classification bundle for a folder of patches and the CSV file of their classes."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from monai.transforms import LoadImage
+from torch import nn
+from tqdm import tqdm
+
+from custom_networks.adapt.choices import MAX_VOXELS, largest_patch, rounded_patch, schedule, target_spacing
+from custom_networks.adapt.draft import Draft, format_sizes
+from custom_networks.adapt.facts import CT_PERCENTILES, SAMPLES, Header, read_headers, read_voxels
+from custom_networks.adapt.network import build, step_bytes
+from custom_networks.workflow.data.classification_list import TRAINING, classification_data_list, read_rows
+from custom_networks.workflow.data.headers import Shape, at_spacing
+from custom_networks.workflow.memory.bill import cached_bytes, format_bytes
+
+# the shipped training: 950 patches in batches of 32
+SHIPPED_STEPS_PER_EPOCH = 30
+SMALL_KERNELS = [3, 3]
+
+
+def classification_profile(bundle: Path, config: Mapping[str, Any], root: Path, memory: int) -> Draft:
+    """Return the profile.
+
+    Args:
+        bundle: the bundle's folder.
+        config: its train.json.
+        root: folder of the CSV file.
+        memory: bytes that a step of training and the cached data may take together.
+
+    Raises:
+        FileNotFoundError: if the CSV file or an image is missing.
+        ValueError: if the files contradict each other, or the patches are too small for the network.
+    """
+    file = root / config["csv_file"]
+    rows = read_rows(file)
+    counts, splits = Counter(row.label for row in rows), sorted({row.split for row in rows})
+    shipped = list(config["label_names"])
+    names = shipped if set(counts) <= set(shipped) else sorted(counts)
+    training, held_out = (
+        len(classification_data_list(root, part, label_names=names, csv_file=config["csv_file"]))
+        for part in (TRAINING, "held_out")
+    )
+    images = read_headers([root / row.image for row in rows])
+    channels = images[0].channels
+    odd = next((image for image in images if image.channels != channels), None)
+    if odd is not None:
+        raise ValueError(f"{odd.path} has {odd.channels} channels but {images[0].path} {channels}; give all the same")
+    shapes, sizes = [image.shape for image in images], [image.spacing for image in images]
+    spacing, _ = target_spacing(sizes, shapes)
+    resampled = [at_spacing(*pair, spacing) for pair in zip(shapes, sizes, strict=True)]
+    low, high = _range(images)
+    draft = Draft({"in_channels": channels, "label_names": names, "spacing": spacing, "intensity_range": [low, high]})
+    draft.say("cases", str(len(rows)), f"{file.name}, splits {', '.join(splits)}")
+    draft.say("in_channels", str(channels), "of the headers")
+    draft.say("label_names", ", ".join(f"{name} ({counts[name]})" for name in names), f"column label of {file.name}")
+    draft.say("spacing", f"{format_sizes(spacing)} mm", "median of the headers")
+    draft.say(
+        "intensity_range", f"{low:g} to {high:g}", "percentiles {:g} and {:g} of the voxels".format(*CT_PERCENTILES)
+    )
+    patch, need = _patch(bundle, config, resampled, memory, draft)
+    _evaluation(config, splits, draft)
+    epochs, interval = schedule(SHIPPED_STEPS_PER_EPOCH * config["epochs"], training, draft.profile["batch_size"])
+    draft.say("epochs", str(epochs), f"{training} patches to train on; a validation every {interval} (val_interval)")
+    everything = cached_bytes([patch] * training, [patch] * held_out, channels, 1.0)
+    share = min(1.0, math.floor((memory - need) / everything * 10) / 10)
+    draft.say("cache_rate", f"{share:g}", f"all patches are {format_bytes(everything)}")
+    draft.profile |= {
+        "epochs": epochs,
+        "val_interval": interval,
+        "cache_rate": share,
+        "max_shape": np.max(resampled, axis=0).tolist(),
+        "expected_input": f"a patch like those of {root.resolve().name}",
+    }
+    return draft
+
+
+def _evaluation(config: Mapping[str, Any], splits: Sequence[str], draft: Draft) -> None:
+    """Choose what evaluation scores: the bundle's split, or what there is beside the training one."""
+    others = [split for split in splits if split != TRAINING]
+    split = config["evaluation_split"]
+    if others and split not in others:
+        draft.profile["evaluation_split"] = split = "test" if "test" in others else others[0]
+    draft.say("evaluation_split", split if others else "the held-out fold", "what evaluation scores")
+
+
+def _range(images: list[Header]) -> tuple[float, float]:
+    """Return the percentiles of all intensities, from some voxels of every image."""
+    reader, chance, values = LoadImage(image_only=True), np.random.default_rng(0), []
+    for image in tqdm(images, desc="adapt", unit="case", disable=None):
+        voxels = read_voxels(image.path, reader).reshape(-1)
+        values.append(voxels if voxels.size <= SAMPLES else chance.choice(voxels, SAMPLES))
+    low, high = (round(float(n), 3) for n in np.percentile(np.concatenate(values), CT_PERCENTILES))
+    if not low < high:
+        raise ValueError(f"nearly all voxels of the {len(images)} patches are {low:g}; give images with contrast")
+    return low, high
+
+
+def _patch(
+    bundle: Path, config: Mapping[str, Any], shapes: Sequence[Shape], memory: int, draft: Draft
+) -> tuple[list[int], int]:
+    """Choose patch, kernels where the patches are too small for the bundle's, and batch; return patch and step."""
+    median, smallest = [round(n) for n in np.median(shapes, axis=0)], np.min(shapes, axis=0)
+    patch = rounded_patch(largest_patch(median, draft.profile["spacing"], MAX_VOXELS), median, (1, 1, 1))
+    network = build(bundle, draft.profile)
+    if (smallest < _least(network)).any():
+        least = format_sizes(_least(network))
+        why = f"the smallest has {format_sizes(smallest)} voxels, the bundle's kernels need {least}"
+        draft.profile["network_def#kernel_size"] = SMALL_KERNELS
+        draft.say("kernel_size", " and ".join(map(str, SMALL_KERNELS)), why)
+        network = build(bundle, draft.profile)
+    if (smallest < _least(network)).any():
+        raise ValueError(
+            f"the smallest patch has {format_sizes(smallest)} voxels of {format_sizes(draft.profile['spacing'])} mm, "
+            f"but {bundle.name} needs {format_sizes(_least(network))}; cut larger patches"
+        )
+    batch_size = config["batch_size"]
+    while (need := step_bytes(network, {**config, **draft.profile}, patch, batch_size)) > memory:
+        if batch_size == 1:
+            raise ValueError(
+                f"a training step takes {format_bytes(need)}, but --memory allows {format_bytes(memory)}; give more"
+            )
+        batch_size = max(1, batch_size // 2)
+    draft.profile |= {"patch_size": patch, "batch_size": batch_size}
+    draft.say("patch_size", format_sizes(patch), f"the median patch, {format_sizes(median)}, up to 64 x 64 x 64 voxels")
+    draft.say(
+        "batch_size", str(batch_size), f"a step is expected to take {format_bytes(need)} of {format_bytes(memory)}"
+    )
+    return patch, need
+
+
+def _least(network: nn.Module) -> tuple[int, ...]:
+    return tuple(vars(network)["min_size"])

@@ -1,0 +1,309 @@
+"""What a folder of images and labels holds: sizes from the headers, classes and intensities from the voxels."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence, Set
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.transforms import LoadImage
+from tqdm import tqdm
+
+from custom_networks.adapt.check import AFFINE_TOLERANCE
+from custom_networks.adapt.files import FOLDERS, INDEX, find_cases, read_index, read_volume
+from custom_networks.adapt.labels import (
+    BACKGROUND,
+    check_labels,
+    classes_by_name,
+    in_one_piece,
+    label_regions,
+    named_labels,
+)
+from custom_networks.workflow.data.headers import in_ras, read_header
+from custom_networks.workflow.data.segmentation_list import case_name
+from custom_networks.workflow.transforms.intensity import Z_SCORE, Z_SCORE_NONZERO
+
+CT = re.compile(r"\bcta?\b", re.IGNORECASE)
+# air has -1000 HU; no other modality goes as low, as long as it is not rescaled
+CT_MINIMUM = -500
+LOOKED_AT = 3
+# share of zeros from which they are no part of what was imaged, the complement of nnU-Net's 3/4
+MOST_ZEROS = 0.25
+# per case and channel, as many as nnU-Net takes
+SAMPLES = 10_000
+CT_PERCENTILES = (0.5, 99.5)
+
+
+@dataclass(frozen=True)
+class Header:
+    """One image by its header.
+
+    Args:
+        path: the file.
+        shape: voxels along the axes of RAS.
+        spacing: mm per voxel along the axes of RAS.
+        channels: number of channels.
+        axes: the orientation that it is stored in, such as LPS.
+    """
+
+    path: Path
+    shape: tuple[int, ...]
+    spacing: tuple[float, ...]
+    channels: int
+    axes: str
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a segmentation data set is.
+
+    Args:
+        root: its folder.
+        name: its name in ``dataset.json``, or that of the folder.
+        image_glob: pattern of the images, ``None`` where ``dataset.json`` lists them.
+        label_glob: pattern of the labels.
+        split: whether ``dataset.json`` lists a validation set.
+        images: the images by their headers, sorted by path.
+        channels: names of the channels.
+        intensity: one entry per channel, as the knob of that name takes them.
+        zeros: share of voxels that are zero per channel, the median of the images looked at.
+        source: where names and intensities come from, in words.
+        classes: label values by the name of their class, or region, the background first.
+        regions: whether these are regions, which share values.
+        voxels: number of voxels by label value.
+        cases: label values that each label holds.
+        in_one_piece: whether every class is connected in every label, but for stray voxels.
+    """
+
+    root: Path
+    name: str
+    image_glob: str | None
+    label_glob: str | None
+    split: bool
+    images: Sequence[Header]
+    channels: Sequence[str]
+    intensity: Sequence[str | Mapping[str, Any]]
+    zeros: Sequence[float]
+    source: str
+    classes: Mapping[str, Sequence[int]]
+    regions: bool
+    voxels: Mapping[int, int]
+    cases: Sequence[Set[int]]
+    in_one_piece: bool
+
+
+def read_headers(paths: Sequence[Path]) -> list[Header]:
+    """Read the headers of images.
+
+    Args:
+        paths: NIfTI or NRRD files.
+
+    Raises:
+        ValueError: if one cannot be read, or is no 3D image.
+    """
+    headers = []
+    for path in paths:
+        try:
+            found = read_header(str(path))
+        except Exception as error:
+            raise ValueError(f"{path} cannot be read as an image ({error}); replace it") from error
+        if found is None or len(found[0]) != 3:
+            raise ValueError(f"{path} is no 3D image in NIfTI or NRRD; convert it or remove it")
+        shape, channels, affine = found
+        if not abs(float(np.linalg.det(affine[:3, :3]))) > 1e-9:
+            raise ValueError(f"{path} has a singular affine; correct the header")
+        headers.append(Header(path, *in_ras(shape, affine), channels, "".join(nibabel.aff2axcodes(affine))))
+    return headers
+
+
+def read_facts(root: Path, image_glob: str | None = None, label_glob: str | None = None) -> Facts:
+    """Look at a segmentation data set: every header, every label, and the images where their intensities count.
+
+    Args:
+        root: its folder.
+        image_glob: pattern under it for images; those of ``dataset.json``, or what ``imagesTr`` holds, if None.
+        label_glob: the same for labels, ``labelsTr``.
+
+    Raises:
+        FileNotFoundError: if there is nothing.
+        ValueError: if the files contradict each other.
+
+    Cost:
+        Three images for zeros and least intensity, then one label at a time, and beside it an image where it is CT.
+    """
+    cases, problems = find_cases(root, image_glob, label_glob)
+    if problems:
+        file, what = problems[0]
+        raise ValueError(
+            f"{file}: {what} ({len(problems)} such problems); custom_networks check lists them, correct these files"
+        )
+    cases = sorted(cases)
+    index = read_index(root)
+    if image_glob is None and not index.get("training"):
+        image_glob, label_glob = (_pattern(folder, cases, part) for part, folder in enumerate(FOLDERS))
+    images = read_headers([image for image, _ in cases])
+    labels = read_headers([label for _, label in cases])
+    for image, label in zip(images, labels, strict=True):
+        _check_pair(image, label, images[0])
+    reader = LoadImage(image_only=True)
+    lowest, zeros = _first_look(images, reader)
+    channels, ct, source = _modalities(index, images, lowest)
+    regions = label_regions(index)
+    named = {} if regions else named_labels(index)
+    background = next((value for value, name in named.items() if name.lower() == BACKGROUND), 0)
+    voxels: Counter[int] = Counter()
+    holding: list[Set[int]] = []
+    samples: list[list[np.ndarray]] = [[] for _ in channels]  # filled where any channel is CT
+    connected, chance = True, np.random.default_rng(0)
+
+    def classes_of(values: Collection[int]) -> Mapping[str, list[int]]:
+        return regions or classes_by_name(named, values, background)
+
+    for image, label in tqdm(list(zip(images, labels, strict=True)), desc="adapt", unit="case", disable=None):
+        values = read_voxels(label.path, reader)[0]
+        counts = _label_values(values, label.path)
+        # after the first class in several pieces there is nothing to look for
+        connected = connected and all(in_one_piece(values, own) for own in list(classes_of(counts).values())[1:])
+        inside = np.flatnonzero(values != background) if any(ct) else np.empty(0)
+        del values  # before the image comes
+        voxels.update(counts)
+        holding.append(set(counts))
+        if any(ct):
+            inside = inside if len(inside) <= SAMPLES else chance.choice(inside, SAMPLES, replace=False)
+            for sample, channel in zip(samples, _values_at(image.path, inside, reader), strict=True):
+                sample.append(channel)
+    classes = classes_of(voxels)
+    check_labels(classes, voxels, root)
+    return Facts(
+        root=root,
+        name=str(index.get("name") or root.resolve().name),
+        image_glob=image_glob,
+        label_glob=label_glob,
+        split=bool(index.get("validation")) and image_glob is None,
+        images=images,
+        channels=channels,
+        intensity=[
+            _scheme(np.concatenate(own)) if is_ct else Z_SCORE_NONZERO if share > MOST_ZEROS else Z_SCORE
+            for own, is_ct, share in zip(samples, ct, zeros, strict=True)
+        ],
+        zeros=zeros,
+        source=source,
+        classes=classes,
+        regions=bool(regions),
+        voxels=voxels,
+        cases=holding,
+        in_one_piece=connected,
+    )
+
+
+def _values_at(image: Path, places: np.ndarray, reader: LoadImage) -> list[np.ndarray]:
+    """Return intensities of each channel, and let go of the image."""
+    return [channel.reshape(-1)[places] for channel in read_voxels(image, reader)]
+
+
+def _pattern(folder: str, cases: Sequence[tuple[Path, Path]], part: int) -> str:
+    """Return the pattern of the images or labels of a folder: their common ending, if they have one."""
+    endings = {pair[part].name.removeprefix(case_name(pair[part])) for pair in cases}
+    return f"{folder}/*{endings.pop()}" if len(endings) == 1 else f"{folder}/*"
+
+
+def _check_pair(image: Header, label: Header, first: Header) -> None:
+    if image.channels != first.channels:
+        raise ValueError(
+            f"{image.path} has {image.channels} channels but {first.path} {first.channels}; give all the same channels"
+        )
+    if label.channels != 1:
+        raise ValueError(f"{label.path} has {label.channels} channels where one of class indices is expected")
+    same = image.axes == label.axes and np.allclose(image.spacing, label.spacing, atol=AFFINE_TOLERANCE)
+    if image.shape != label.shape or not same:
+        raise ValueError(
+            f"{label.path} has {label.shape} voxels of {_mm(label.spacing)} in {label.axes} but its image "
+            f"{image.shape} of {_mm(image.spacing)} in {image.axes}; custom_networks check lists all such files"
+        )
+
+
+def _mm(spacing: Sequence[float]) -> str:
+    return " x ".join(f"{size:.4g}" for size in spacing) + " mm"
+
+
+def _first_look(images: Sequence[Header], reader: LoadImage) -> tuple[list[float], list[float]]:
+    """Return of each channel the least intensity and the median share of zeros in the first few images."""
+    found = [_extremes(read_voxels(image.path, reader)) for image in images[:LOOKED_AT]]
+    lowest, zeros = zip(*found, strict=True)
+    return np.min(lowest, axis=0).tolist(), np.median(zeros, axis=0).tolist()
+
+
+def _extremes(channels: np.ndarray) -> tuple[list[float], list[float]]:
+    return [float(channel.min()) for channel in channels], [float((channel == 0).mean()) for channel in channels]
+
+
+def _modalities(
+    index: Mapping[str, Any], images: Sequence[Header], lowest: Sequence[float]
+) -> tuple[list[str], list[bool], str]:
+    """Return the names of the channels, which of them are CT, and where that is said."""
+    given = index.get("channel_names") or index.get("modality") or []
+    names = [str(name) for name in (given.values() if isinstance(given, Mapping) else given)]
+    if isinstance(given, str):
+        names = [given]
+    channels = images[0].channels
+    if names:
+        if len(names) != channels:
+            raise ValueError(
+                f"{INDEX} names {len(names)} channels ({', '.join(names)}) but {images[0].path} has {channels}; "
+                "correct its entry modality"
+            )
+        return names, [bool(CT.search(name)) for name in names], INDEX
+    ct = [value < CT_MINIMUM for value in lowest]
+    words = " and ".join(f"{value:.4g}" for value in lowest)
+    return (
+        ["CT" if is_ct else "MR or other" for is_ct in ct],
+        ct,
+        f"guessed from the least intensity, {words}; an entry modality in {INDEX} says it for certain",
+    )
+
+
+def read_voxels(path: Path, reader: LoadImage) -> np.ndarray:
+    """Return the channels of a volume, ``(C, *S)``.
+
+    Args:
+        path: the file.
+        reader: MONAI's reader.
+
+    Raises:
+        ValueError: if it cannot be read or holds NaN or infinity.
+    """
+    try:
+        volume: MetaTensor = read_volume(path, reader)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}" if str(path) not in str(error) else str(error)) from error
+    if not bool(torch.isfinite(volume).all()):
+        raise ValueError(f"{path} holds NaN or infinite voxels; replace them")
+    return volume.as_tensor().numpy()
+
+
+def _label_values(label: np.ndarray, path: Path) -> dict[int, int]:
+    values, counts = np.unique(label, return_counts=True)
+    if (values != values.round()).any():
+        raise ValueError(f"{path} holds values that are no integers; resample labels with their nearest neighbours")
+    return {int(value): int(count) for value, count in zip(values, counts, strict=True)}
+
+
+def _scheme(values: np.ndarray) -> dict[str, Any]:
+    """Return clipping and statistics of the intensities inside the foreground, as nnU-Net takes them for CT."""
+    low, high = np.percentile(values, CT_PERCENTILES)
+    return {
+        "clip": [_rounded(low), _rounded(high)],
+        "mean": _rounded(values.mean()),
+        "std": max(_rounded(values.std()), 1e-3),
+    }
+
+
+def _rounded(value: float) -> float:
+    return round(float(value), 3)

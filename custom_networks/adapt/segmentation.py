@@ -1,0 +1,262 @@
+"""A profile of a segmentation bundle for a data set."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from custom_networks.adapt.choices import (
+    COARSE_PERCENTILE,
+    folds_of,
+    foreground_ratio,
+    patients,
+    schedule,
+    target_spacing,
+)
+from custom_networks.adapt.draft import Draft, format_sizes
+from custom_networks.adapt.facts import CT_PERCENTILES, Facts
+from custom_networks.adapt.files import INDEX
+from custom_networks.adapt.network import Fit, fit
+from custom_networks.files import read_json
+from custom_networks.workflow.data.headers import Shape, at_spacing
+from custom_networks.workflow.data.segmentation_list import FOLDS, case_name, segmentation_data_list
+from custom_networks.workflow.memory.bill import cached_bytes, format_bytes, inference_bill
+from custom_networks.workflow.transforms.intensity import Z_SCORE, Z_SCORE_NONZERO
+
+Split = tuple[list[str], list[str]]
+
+
+def segmentation_profile(
+    bundle: Path, config: Mapping[str, Any], facts: Facts, memory: int
+) -> tuple[Draft, list[list[str]] | None]:
+    """Return the profile, and the folds where cases belong together.
+
+    Args:
+        bundle: the bundle's folder.
+        config: its train.json.
+        facts: the data set.
+        memory: bytes that a training may take, step and cached data together.
+
+    Raises:
+        ValueError: if there is nothing to train or to validate on, or the memory does not suffice.
+    """
+    draft = Draft({"in_channels": len(facts.channels)})
+    names = [case_name(image.path) for image in facts.images]
+    shapes = [image.shape for image in facts.images]
+    axes = Counter(image.axes for image in facts.images).most_common()
+    draft.say("cases", str(len(names)), facts.image_glob or f"listed in {INDEX}")
+    draft.say("orientation", ", ".join(f"{n} {code}" for code, n in axes), "turned to RAS when read")
+    draft.say("voxels", _range(shapes), f"along the axes of RAS, median {format_sizes(np.median(shapes, axis=0))}")
+    draft.say("in_channels", f"{len(facts.channels)}: {', '.join(facts.channels)}", facts.source)
+    _classes(facts, draft)
+    _intensity(facts, draft)
+    resampled = _spacing(facts, draft)
+    chosen = _patch(bundle, config, facts, resampled, memory, draft)
+    (training, validation), folds = _split(bundle, facts, names, draft)
+    _schedule(bundle, config, len(training), draft)
+    size_of = dict(zip(names, resampled, strict=True))
+    _cache([[size_of[name] for name in part] for part in (training, validation)], chosen, memory, draft)
+    _low_memory(config, shapes, resampled, chosen, memory, draft)
+    _network(chosen, draft)
+    if facts.in_one_piece:
+        draft.profile["largest_component"] = True
+        draft.say(
+            "largest_component", "true", "every class is one connected piece in every label, but for stray voxels"
+        )
+    draft.profile["max_shape"] = np.max(resampled, axis=0).tolist()
+    draft.profile["expected_input"] = f"an image like those of {facts.name}"
+    return draft, folds
+
+
+def _range(shapes: Sequence[Sequence[int]]) -> str:
+    pairs = zip(np.min(shapes, axis=0), np.max(shapes, axis=0), strict=True)
+    return " x ".join(f"{low}" if low == high else f"{low}-{high}" for low, high in pairs)
+
+
+def _classes(facts: Facts, draft: Draft) -> None:
+    names, values = list(facts.classes), list(facts.classes.values())
+    draft.profile["label_names"] = names
+    why = "class values as they are"
+    if facts.regions:
+        draft.profile["regions"] = values[1:]
+        why = "regions, outer ones first; one output and one sigmoid each"
+    elif values != [[index] for index in range(len(names))]:
+        draft.profile["label_values"] = [value[0] if len(value) == 1 else value for value in values]
+        why = "label_values: written back in the masks"
+    named = [f"{name} = {' or '.join(map(str, own))}" for name, own in facts.classes.items()]
+    draft.say("label_names", f"{len(names)}: {', '.join(named)}", why)
+    cases = {name: sum(not held.isdisjoint(own) for held in facts.cases) for name, own in facts.classes.items()}
+    rare = [f"{name} in {n}" for name, n in cases.items() if n < len(facts.images)]
+    if rare:
+        draft.say("not in all cases", ", ".join(rare), f"of {len(facts.images)}")
+
+
+def _intensity(facts: Facts, draft: Draft) -> None:
+    schemes = list(facts.intensity)
+    if any(scheme != Z_SCORE for scheme in schemes):
+        draft.profile["intensity"] = schemes
+    words = [
+        scheme
+        if isinstance(scheme, str)
+        else f"clip {scheme['clip'][0]:g} to {scheme['clip'][1]:g}, mean {scheme['mean']:g}, std {scheme['std']:g}"
+        for scheme in schemes
+    ]
+    low, high = CT_PERCENTILES
+    zeros = ", ".join(f"{share:.0%}" for share, own in zip(facts.zeros, schemes, strict=True) if own == Z_SCORE_NONZERO)
+    reasons = {
+        "per volume and channel, as suits MR": Z_SCORE in schemes,
+        f"mean and std of the voxels that are not zero; {zeros} of the voxels are": Z_SCORE_NONZERO in schemes,
+        f"CT: percentiles {low:g} and {high:g}, mean, std inside the foreground": len(schemes)
+        > sum(isinstance(scheme, str) for scheme in schemes),
+    }
+    draft.say("intensity", "; ".join(dict.fromkeys(words)), "; ".join(why for why, holds in reasons.items() if holds))
+
+
+def _spacing(facts: Facts, draft: Draft) -> list[Shape]:
+    """Choose the spacing and return the sizes of the images there."""
+    shapes, sizes = [image.shape for image in facts.images], [image.spacing for image in facts.images]
+    spacing, anisotropic = target_spacing(sizes, shapes)
+    draft.profile["spacing"] = spacing
+    coarse = f", on the coarse axis percentile {COARSE_PERCENTILE}, as nnU-Net" if anisotropic else " of the headers"
+    draft.say("spacing", f"{format_sizes(spacing)} mm", f"median{coarse}")
+    return [at_spacing(*pair, spacing) for pair in zip(shapes, sizes, strict=True)]
+
+
+def _patch(
+    bundle: Path, config: Mapping[str, Any], facts: Facts, resampled: Sequence[Shape], memory: int, draft: Draft
+) -> Fit:
+    """Choose patch, batch and network, and how often a patch is drawn around the foreground."""
+    median = [round(n) for n in np.median(resampled, axis=0)]
+    chosen = fit(bundle, config, draft.profile, median, memory)
+    if chosen.whole:
+        part = "about"
+    elif chosen.limited:
+        part = "a cube in mm, as large as the memory allows, of"
+    else:
+        part = "a cube in mm of at most 64 x 64 x 64 voxels of"
+    need = f"a step is expected to take {format_bytes(chosen.step_bytes)} of {format_bytes(memory)}"
+    background = next(iter(facts.classes.values()))
+    share = 1 - sum(facts.voxels.get(value, 0) for value in background) / sum(facts.voxels.values())
+    ratio = foreground_ratio(share, chosen.whole, config["foreground_ratio"])
+    draft.profile |= {
+        "patch_size": list(chosen.patch_size),
+        "batch_size": chosen.batch_size,
+        "foreground_ratio": ratio,
+    }
+    draft.say(
+        "patch_size", format_sizes(chosen.patch_size), f"{part} the median image, {format_sizes(median)} at spacing"
+    )
+    draft.say("batch_size", str(chosen.batch_size), need)
+    draft.say("foreground_ratio", f"{ratio:g}", f"{share:.2%} of the voxels are foreground")
+    return chosen
+
+
+def _split(bundle: Path, facts: Facts, names: Sequence[str], draft: Draft) -> tuple[Split, list[list[str]] | None]:
+    """Return the cases to train and to validate on, and the folds where the names tell patients."""
+    if len(names) < 2:
+        raise ValueError(f"{facts.root} holds one case, which leaves nothing to validate on; add a case")
+    if facts.image_glob is not None:
+        draft.profile |= {"image_glob": facts.image_glob, "label_glob": facts.label_glob}
+    known = {name for fold in _shipped_folds(bundle) for name in fold} & set(names)
+    groups = None if facts.split or known else patients(names)
+    folds = folds_of(groups) if groups else None
+    if groups and folds:
+        fold, split = 0, ([name for members in folds[1:] for name in members], folds[0])
+        why = f"{len(groups)} patients by their names, each in one fold (folds_file)"
+    else:
+        fold, split = _usual_split(bundle, facts)
+        why = f"folds of {bundle.name}" if known else "rank among the sorted names modulo 5"
+        why = f"validation list of {INDEX}" if facts.split else why
+    if fold:
+        draft.profile["fold"] = fold
+    draft.say("fold", str(fold), f"{len(split[0])} to train on, {len(split[1])} to validate on; {why}")
+    return split, folds
+
+
+def _shipped_folds(bundle: Path) -> list[list[str]]:
+    folds: list[list[str]] = read_json(bundle / "configs" / "folds.json")["folds"]
+    return folds
+
+
+def _usual_split(bundle: Path, facts: Facts) -> tuple[int, Split]:
+    """Return the first fold that leaves something to train and to validate on, with both lists."""
+
+    def names(part: str, fold: int) -> list[str]:
+        cases = segmentation_data_list(
+            facts.root,
+            part,
+            fold=fold,
+            folds_file=bundle / "configs" / "folds.json",
+            image_glob=facts.image_glob,
+            label_glob=facts.label_glob,
+        )
+        return [case_name(case["image"]) for case in cases]
+
+    for fold in range(FOLDS):
+        with suppress(ValueError):
+            return fold, (names("training", fold), names("validation", fold))
+    return 0, (names("training", 0), names("validation", 0))  # says what is wrong
+
+
+def _schedule(bundle: Path, config: Mapping[str, Any], cases: int, draft: Draft) -> None:
+    """Choose epochs that make as many steps as the shipped training."""
+    folds, batch_size = [len(members) for members in _shipped_folds(bundle)], draft.profile["batch_size"]
+    shipped = math.ceil((sum(folds) - folds[config["fold"]]) / config["batch_size"])
+    epochs, interval = schedule(config["epochs"] * shipped, cases, batch_size)
+    draft.profile |= {"epochs": epochs, "val_interval": interval}
+    if "gate_warm_up_epochs" in config:
+        draft.profile["gate_warm_up_epochs"] = round(epochs * config["gate_warm_up_epochs"] / config["epochs"])
+    steps = math.ceil(cases / batch_size)
+    draft.say("epochs", str(epochs), f"steps per epoch: {steps}; a validation every {interval} epochs (val_interval)")
+
+
+def _cache(shapes: Sequence[Sequence[Shape]], chosen: Fit, memory: int, draft: Draft) -> None:
+    """Choose the share of the cases that is kept in memory beside a step of training."""
+    everything = cached_bytes(shapes[0], shapes[1], draft.profile["in_channels"], 1.0)
+    share = min(1.0, math.floor((memory - chosen.step_bytes) / everything * 10) / 10)
+    draft.profile["cache_rate"] = share
+    draft.say("cache_rate", f"{share:g}", f"all cases at spacing are {format_bytes(everything)}")
+
+
+def _low_memory(
+    config: Mapping[str, Any],
+    stored: Sequence[Shape],
+    resampled: Sequence[Shape],
+    chosen: Fit,
+    memory: int,
+    draft: Draft,
+) -> None:
+    """Turn ``low_memory`` on where validating the largest image would take more than there is."""
+    largest = max(range(len(stored)), key=lambda case: math.prod(stored[case]) + math.prod(resampled[case]))
+    bill = inference_bill(
+        chosen.network,
+        resampled[largest],
+        in_channels=draft.profile["in_channels"],
+        out_channels=len(draft.profile.get("regions") or draft.profile["label_names"]),
+        patch_size=chosen.patch_size,
+        original_shape=None if stored[largest] == resampled[largest] else stored[largest],
+        one_hot=True,
+        amp=config["amp"],
+    )
+    need = sum(bill.values())
+    if need > memory:
+        draft.profile["low_memory"] = True
+        draft.say(
+            "low_memory", "true", f"validating {format_sizes(stored[largest])} voxels would take {format_bytes(need)}"
+        )
+
+
+def _network(chosen: Fit, draft: Draft) -> None:
+    draft.profile |= dict(chosen.knobs)
+    if "network_def#strides" in chosen.knobs:
+        why = "nnU-Net's rule: an axis is halved once it is as fine as the others, to 4 voxels or more"
+        draft.say("strides", ", ".join(format_sizes(step) for step in chosen.strides), why)
+    if "network_def#kernel_size" in chosen.knobs:
+        kernels = ", ".join(format_sizes(kernel) for kernel in chosen.knobs["network_def#kernel_size"])
+        draft.say("kernel_size", kernels, "1 along an axis until it is as fine as the others")

@@ -1,0 +1,1 @@
+"""Where a network's attention modules look in an image."""

@@ -1,0 +1,187 @@
+"""Find a bundle, by name, folder, zip or address, and ask it things: its task, its profiles, its configs."""
+
+from __future__ import annotations
+
+import tempfile
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from custom_networks.files import read_json
+
+if TYPE_CHECKING:
+    from monai.bundle import ConfigParser
+
+HOME = Path(__file__).resolve().parents[1]
+"""What holds this package: the repository, a packed bundle, or the site-packages of an installation."""
+TASKS = ("segmentation", "classification")
+
+
+def is_bundle(folder: Path) -> bool:
+    """Return whether a folder is that of a bundle.
+
+    Args:
+        folder: the folder.
+    """
+    return (folder / "configs" / "train.json").is_file()
+
+
+def known_bundles() -> list[Path]:
+    """Return the bundles that can be named without a path: the packed one that holds this package, or the repository's.
+
+    An installation without the repository knows none; there, those of the working directory and of its ``bundles``.
+    """
+    if is_bundle(HOME):
+        return [HOME]
+    places = [HOME / "bundles"] if (HOME / "bundles").is_dir() else [Path.cwd(), Path.cwd() / "bundles"]
+    found = {folder.resolve() for place in places for folder in (place, *place.glob("*")) if is_bundle(folder)}
+    return sorted(found)
+
+
+def find_bundle(name: str | None = None) -> Path:
+    """Return the folder of a bundle.
+
+    A zip is unpacked beside itself, and one that is downloaded into the working directory, unless it is there already.
+
+    Args:
+        name: name of a known bundle, its folder, its zip, or the address of a zip; ``None`` takes the packed bundle
+            that holds this package.
+
+    Raises:
+        ValueError: if there is no such bundle, or a zip holds none.
+        OSError: if a zip cannot be downloaded.
+    """
+    known = {folder.name: folder for folder in known_bundles()}
+    if name is None:
+        if not is_bundle(HOME):
+            raise ValueError(f"give --bundle: {_choice(known)}")
+        return HOME
+    if urlsplit(name).scheme in ("http", "https"):
+        return _unpacked(_downloaded(name))
+    if name.lower().endswith(".zip"):
+        if not Path(name).is_file():
+            raise ValueError(f"there is no zip {name}; correct the path")
+        return _unpacked(Path(name))
+    for folder in (Path(name), known.get(name.rstrip("/"))):
+        if folder is not None and is_bundle(folder):
+            return folder.resolve()
+    raise ValueError(f"there is no bundle {name}; use {_choice(known)}")
+
+
+def _choice(known: Iterable[str]) -> str:
+    names = ", ".join(sorted(known))
+    ways = "the folder of a bundle, its zip or the address of its zip"
+    return f"one of {names}, or {ways}" if names else ways
+
+
+def _downloaded(address: str) -> Path:
+    """Return the zip of an address in the working directory, downloaded unless it is there."""
+    from monai.apps.utils import download_url
+
+    file = Path.cwd() / PurePosixPath(urlsplit(address).path).name
+    if file.suffix != ".zip":
+        raise ValueError(f"{address} is not the address of a zip; give that of a packed bundle")
+    if not file.is_file():
+        download_url(address, file)
+    return file
+
+
+def _unpacked(file: Path) -> Path:
+    """Return the folder of the bundle in a zip, unpacked beside it unless the same version is there."""
+    if not zipfile.is_zipfile(file):
+        raise ValueError(f"{file} is no zip; download it again")
+    with zipfile.ZipFile(file) as archive:
+        tops = {PurePosixPath(name).parts[0] for name in archive.namelist()}
+        folder = file.resolve().parent / (tops.pop() if len(tops) == 1 else "")
+        if f"{folder.name}/configs/train.json" not in archive.namelist():
+            raise ValueError(f"{file} holds no bundle, one folder with configs/train.json; download it again")
+        if is_bundle(folder):
+            metadata = f"{folder.name}/configs/metadata.json"
+            if (folder / "configs" / "metadata.json").read_bytes() != archive.read(metadata):
+                raise ValueError(f"{folder} is another version than {file}; move it away, or give the folder itself")
+            return folder
+        if folder.exists():
+            raise ValueError(f"{folder} exists and is no bundle; move it away, {file} is unpacked there")
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
+            archive.extractall(scratch)
+            (Path(scratch) / folder.name).replace(folder)
+    return folder
+
+
+def task_of(bundle: Path) -> str:
+    """Return what the network of a bundle does, "segmentation" or "classification".
+
+    Args:
+        bundle: the bundle's folder; its metadata say what the prediction is.
+
+    Raises:
+        ValueError: if the metadata do not say it.
+    """
+    file = bundle / "configs" / "metadata.json"
+    try:
+        kind = read_json(file)["network_data_format"]["outputs"]["pred"]["type"]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{file} says no type of its output pred; give image or probabilities") from error
+    return TASKS[0] if kind == "image" else TASKS[1]
+
+
+def version_of(bundle: Path) -> str:
+    """Return the version of a bundle.
+
+    Args:
+        bundle: the bundle's folder.
+    """
+    return str(read_json(bundle / "configs" / "metadata.json")["version"])
+
+
+def profile_path(bundle: Path, profile: str) -> Path:
+    """Return the file of a profile.
+
+    Args:
+        bundle: the bundle's folder.
+        profile: file stem under ``configs/profiles``.
+
+    Raises:
+        ValueError: if there is no such profile.
+    """
+    path = bundle / "configs" / "profiles" / f"{profile}.json"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.json")))
+        raise ValueError(f"bundle {bundle.name} has no profile {profile}; use one of {known}")
+    return path
+
+
+def configured(config: Mapping[str, Any], bundle: Path, overrides: Iterable[Mapping[str, Any]] = ()) -> ConfigParser:
+    """Return a config with overrides laid over it, ready to build what it describes.
+
+    Args:
+        config: its content, unchanged by this.
+        bundle: the bundle's folder, ``bundle_root``.
+        overrides: flat objects, the later wins.
+    """
+    from monai.bundle import ConfigParser
+
+    parser = ConfigParser(dict(config))
+    parser["bundle_root"] = str(bundle)
+    for own in overrides:
+        for key, value in own.items():
+            parser[key] = value
+    return parser
+
+
+def read_config(bundle: Path, name: str, profiles: Sequence[Path] = ()) -> ConfigParser:
+    """Return a config of a bundle with profiles laid over it.
+
+    Args:
+        bundle: the bundle's folder.
+        name: "train" or "inference", which are complete in themselves.
+        profiles: override files, the later wins.
+
+    Raises:
+        FileNotFoundError: if a file does not exist.
+        ValueError: if one is no JSON object.
+    """
+    config = read_json(bundle / "configs" / f"{name}.json")
+    return configured(config, bundle, [read_json(path) for path in profiles])

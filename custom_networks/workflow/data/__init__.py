@@ -1,0 +1,1 @@
+"""Which files there are, what their headers say, and whether they can be used."""

@@ -1,0 +1,1 @@
+"""What stops a run before it starts, or ends it in one sentence."""

@@ -1,0 +1,208 @@
+"""Inferers that run the network in bfloat16 on every device that computes in it, the loss staying in float32."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import chain, combinations
+from typing import Any
+
+import torch
+from monai.data import MetaTensor
+from monai.inferers import Inferer, SlidingWindowInferer
+from torch import Tensor
+
+from custom_networks.workflow.infer.slab_windows import label_map, largest
+from custom_networks.workflow.transforms.regions import Regions, innermost
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Return whether the device computes in bfloat16 natively (emulation is slower than float32).
+
+    Args:
+        device: a CUDA device (compute capability 8.0 or newer has it) or the CPU (AVX512-BF16 or AMX-BF16).
+
+    Example:
+        >>> has_bfloat16(torch.device("meta"))
+        False
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    if device.type == "cpu":
+        capabilities = torch.cpu.get_capabilities()
+        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return False
+
+
+def autocast_forward(network: Callable[..., Tensor], inputs: Tensor, amp: bool, *args: Any, **kwargs: Any) -> Tensor:
+    """Run a network under bfloat16 autocast and return float32.
+
+    bfloat16 has the exponent range of float32, so no loss scaling is needed. On a device without native bfloat16 the
+    network runs in float32 whatever ``amp`` says.
+
+    Args:
+        network: the network.
+        inputs: ``(B, C, *spatial)``; its device decides about autocast.
+        amp: whether mixed precision is wanted.
+        *args: passed to the network.
+        **kwargs: passed to the network.
+    """
+    enabled = amp and has_bfloat16(inputs.device)
+    with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=enabled):
+        return network(inputs, *args, **kwargs).float()
+
+
+def flips(mirror_axes: Sequence[int], spatial_dims: int) -> list[tuple[int, ...]]:
+    """Return the tensor dimensions of all 2^n flips of n spatial axes, that of no axis first.
+
+    Args:
+        mirror_axes: spatial axes, 0 the first.
+        spatial_dims: number of spatial axes.
+
+    Raises:
+        ValueError: if an axis does not exist or occurs twice.
+
+    Example:
+        >>> flips([0, 2], 3)
+        [(), (2,), (4,), (2, 4)]
+    """
+    if any(not 0 <= axis < spatial_dims for axis in mirror_axes) or len(set(mirror_axes)) < len(mirror_axes):
+        raise ValueError(
+            f"mirror_axes must hold different spatial axes 0 to {spatial_dims - 1}, got {list(mirror_axes)}; "
+            "use [] for none"
+        )
+    axes = [axis + 2 for axis in mirror_axes]
+    return list(chain.from_iterable(combinations(axes, n) for n in range(len(axes) + 1)))
+
+
+class AutocastInferer(Inferer):
+    """Training inferer: one forward pass, in mixed precision on CPU and GPU alike.
+
+    MONAI's engines autocast on CUDA only.
+
+    Args:
+        amp: whether to use bfloat16 where the device has it.
+
+    Example:
+        >>> AutocastInferer(amp=False)(torch.zeros(1, 1, 2, 2, 2), torch.nn.Identity()).dtype
+        torch.float32
+    """
+
+    def __init__(self, amp: bool = True) -> None:
+        super().__init__()
+        self.amp = amp
+
+    def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        """Return the network's output in float32.
+
+        Args:
+            inputs: ``(B, C, *spatial)``.
+            network: the network.
+            *args: passed to the network.
+            **kwargs: passed to the network.
+        """
+        return autocast_forward(network, inputs, self.amp, *args, **kwargs)
+
+
+class MirrorInferer(AutocastInferer):
+    """Inferer of a classifier: the mean of the logits over all flips of the given axes, in mixed precision.
+
+    Args:
+        mirror_axes: spatial axes to flip; the mean runs over all 2^n combinations. Leave empty where chirality matters.
+        amp: whether to use bfloat16 where the device has it.
+
+    Raises:
+        ValueError: when called, if an axis does not exist or occurs twice.
+
+    Cost:
+        2^n forward passes for n mirrored axes.
+
+    Example:
+        >>> inferer = MirrorInferer([1], amp=False)
+        >>> inferer(torch.tensor([[[[1.0, 5.0]]]]), lambda x: x[:, :, 0, 0])
+        tensor([[3.]])
+    """
+
+    def __init__(self, mirror_axes: Sequence[int] = (), amp: bool = True) -> None:
+        super().__init__(amp)
+        self.mirror_axes = list(mirror_axes)
+
+    def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        """Return the logits ``(B, K)`` in float32.
+
+        Args:
+            inputs: ``(B, C, *spatial)``.
+            network: the classifier.
+            *args: passed to the network.
+            **kwargs: passed to the network.
+        """
+        views = [inputs.flip(flip) for flip in flips(self.mirror_axes, inputs.dim() - 2)]
+        logits = [super(MirrorInferer, self).__call__(view, network, *args, **kwargs) for view in views]
+        return torch.stack(logits).mean(0)
+
+
+class MirrorSlidingWindowInferer(SlidingWindowInferer):
+    """Sliding window whose logits are the mean over all flips of the given axes, in mixed precision.
+
+    Args:
+        roi_size: window in voxels, one entry per spatial axis.
+        mirror_axes: spatial axes to flip; the mean runs over all 2^n combinations. Leave empty where chirality matters.
+        amp: whether to use bfloat16 where the device has it.
+        low_memory: whether to hold the logits of one slab at a time
+            (:mod:`custom_networks.workflow.infer.slab_windows`) and return a map of class indices instead of logits.
+        regions: the knob of that name: with it and ``low_memory``, the class is the innermost region.
+        **kwargs: passed to :class:`monai.inferers.SlidingWindowInferer`; with ``low_memory``, those after
+            ``sw_batch_size``, ``overlap`` and ``mode`` keep their defaults.
+
+    Cost:
+        2^n forward passes per window for n mirrored axes.
+
+    Example:
+        >>> inferer = MirrorSlidingWindowInferer((4, 4, 4), mirror_axes=(0, 2), amp=False)
+        >>> inferer(torch.ones(1, 1, 3, 5, 4), torch.nn.Identity()).shape
+        torch.Size([1, 1, 3, 5, 4])
+    """
+
+    def __init__(
+        self,
+        roi_size: Sequence[int],
+        *,
+        mirror_axes: Sequence[int] = (),
+        amp: bool = True,
+        low_memory: bool = False,
+        regions: Regions = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(roi_size, **kwargs)
+        self.amp = amp
+        self.low_memory = low_memory
+        self.to_classes = largest if regions is None else lambda logits: innermost(logits.sigmoid())
+        self.flips = flips(mirror_axes, len(roi_size))
+
+    def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Return the logits ``(B, K, *spatial)`` in float32, with ``low_memory`` the classes ``(B, 1, *spatial)``.
+
+        Args:
+            inputs: ``(B, C, *spatial)``, any size; smaller axes are padded to the window and cropped again.
+            network: the network.
+            *args: passed to the network.
+            **kwargs: passed to the network.
+        """
+
+        def predict(window: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            logits = autocast_forward(network, window, self.amp, *args, **kwargs)
+            for flip in self.flips[1:]:
+                logits = logits + autocast_forward(network, window.flip(flip), self.amp, *args, **kwargs).flip(flip)
+            return logits / len(self.flips)
+
+        if not self.low_memory:
+            return super().__call__(inputs, predict, *args, **kwargs)
+        labels = label_map(
+            inputs,
+            lambda windows: predict(windows, *args, **kwargs),
+            roi_size=self.roi_size,
+            sw_batch_size=self.sw_batch_size,
+            overlap=self.overlap,
+            mode=self.mode,
+            to_classes=self.to_classes,
+        )
+        return MetaTensor(labels).copy_meta_from(inputs, copy_attr=False) if isinstance(inputs, MetaTensor) else labels

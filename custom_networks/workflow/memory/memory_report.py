@@ -1,0 +1,123 @@
+"""One line before a run: the memory that it is expected to take, beside what there is."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import nn
+
+from custom_networks.workflow.data.headers import shapes_of
+from custom_networks.workflow.memory.bill import (
+    available_bytes,
+    cached_bytes,
+    format_bytes,
+    inference_bill,
+    training_bill,
+)
+
+logger = logging.getLogger(__name__)
+
+
+def _say(what: str, bill: Mapping[str, int], there: int, place: str, advice: str) -> None:
+    """Log the expected peak, and a warning if there is less."""
+    total = sum(bill.values())
+    largest = sorted(bill.items(), key=lambda part: -part[1])[:3]
+    logger.info(
+        "%s is expected to take %s of %s (%s), %s are free",
+        what,
+        format_bytes(total),
+        place,
+        ", ".join(f"{name} {format_bytes(size)}" for name, size in largest),
+        format_bytes(there),
+    )
+    if total > there:
+        logger.warning(
+            "%s is expected to take %s of %s but only %s are free; %s",
+            what,
+            format_bytes(total),
+            place,
+            format_bytes(there),
+            advice,
+        )
+
+
+def report_memory(
+    network: nn.Module,
+    *,
+    device: torch.device | str,
+    in_channels: int,
+    out_channels: int,
+    spacing: Sequence[float],
+    patch_size: Sequence[int],
+    amp: bool,
+    low_memory: bool,
+    batch_size: int | None = None,
+    cache_rate: float = 0.0,
+    training: Sequence[Mapping[str, str]] = (),
+    validation: Sequence[Mapping[str, str]] = (),
+    inference: Sequence[Mapping[str, str]] = (),
+) -> None:
+    """Log the expected peak of a run beside what is free, and warn with the knob to change where it is more.
+
+    Never stops a run: where the network cannot be run without values, or an image tells its size in no header, one
+    sentence says that there is no bill.
+
+    Args:
+        network: the network, or what distributed training wrapped around it.
+        device: where it runs.
+        in_channels: channels of an image.
+        out_channels: classes.
+        spacing: voxel size in mm that images are resampled to.
+        patch_size: patch and window in voxels.
+        amp: the knob of that name.
+        low_memory: the knob of that name.
+        batch_size: patches per step of a training, or ``None`` where nothing is trained.
+        cache_rate: share of the training and validation cases that is cached.
+        training: cases to train on.
+        validation: cases to validate on.
+        inference: images to segment.
+    """
+    device = torch.device(device)
+    if isinstance(network, nn.parallel.DistributedDataParallel):
+        network = network.module
+    there, place = available_bytes(device), "GPU memory" if device.type == "cuda" else "memory"
+    try:
+        sizes = [[shapes_of(case["image"], spacing) for case in cases] for cases in (training, validation, inference)]
+        known = [[pair for pair in pairs if pair is not None] for pairs in sizes]
+        train_shapes, validation_shapes = ([pair[1] for pair in pairs] for pairs in known[:2])
+        cached = cached_bytes(train_shapes, validation_shapes, in_channels, cache_rate)
+        extra = {"cached data": cached} if cached else {}
+        if device.type == "cuda":
+            if cached:
+                _say("the cache", extra, available_bytes(torch.device("cpu")), "main memory", "lower cache_rate")
+            extra = {}
+        if batch_size is not None:
+            bill = training_bill(
+                network, in_channels=in_channels, patch_size=patch_size, batch_size=batch_size, amp=amp, device=device
+            )
+            _say("training", {**bill, **extra}, there, place, "lower batch_size, patch_size or cache_rate")
+        to_segment = [*known[1], *known[2]]
+        if to_segment:
+            stored, resampled = max(to_segment, key=lambda pair: sum(math.prod(shape) for shape in pair))
+            bill = inference_bill(
+                network,
+                resampled,
+                in_channels=in_channels,
+                out_channels=out_channels,
+                patch_size=patch_size,
+                original_shape=None if stored == resampled else stored,
+                one_hot=bool(known[1]),
+                low_memory=low_memory,
+                amp=amp,
+                device=device,
+            )
+            advice = "set device to cpu, or crop the image" if low_memory else "set low_memory to true"
+            _say(f"the largest image, {stored} voxels,", {**bill, **extra}, there, place, advice)
+        if any(None in pairs for pairs in sizes):
+            logger.info("the size of a DICOM series stands in no header; there is no memory bill for it")
+    # a bill that cannot be made is no reason to stop: networks of users may do anything in their forward pass
+    except Exception as error:
+        logger.info("there is no memory bill: %s", " ".join(str(error).split())[:200])

@@ -1,0 +1,1 @@
+"""What evaluation and inference write for people: tables and pictures."""

@@ -1,0 +1,1 @@
+"""What a training runs besides MONAI: handlers, checkpoints, losses, optimisers, processes."""

@@ -1,0 +1,110 @@
+"""The app folder of the MONAI Label server, and what is refused before it starts; tests/label drives the server."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import sys
+
+import pytest
+
+from tests.synthetic import CLASSIFICATION, ROOT, SEGMENTATION, volume, write_nifti
+from tools.ship import label
+from tools.ship.label import prepare, serve
+
+NAME, CLASSIFIER = SEGMENTATION[0].name, CLASSIFICATION[0].name
+
+
+@pytest.fixture
+def studies(tmp_path):
+    folder = tmp_path / "studies"
+    folder.mkdir()
+    write_nifti(volume(0)[0], folder / "a.nii.gz")
+    return folder
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """Return the commands that would have started a server."""
+    commands = []
+
+    class Done:
+        returncode = 0
+
+    def run(command, **options):
+        commands.append((command, options["env"]))
+        return Done
+
+    monkeypatch.setattr(label.subprocess, "run", run)
+    return commands
+
+
+def test_the_app_folder(tmp_path, studies, started):
+    app = tmp_path / "app"
+    serve(NAME, CLASSIFIER, studies=str(studies), app=str(app), epistemic=NAME, python=sys.executable, port=0)
+    ((command, environment),) = started
+    assert command[:4] == [sys.executable, "-m", "monailabel.main", "start_server"]
+    text = " ".join(command)
+    assert f"--conf models {NAME},{CLASSIFIER} --conf zoo_source local --conf sam2 false" in text
+    assert f"--conf epistemic_model {NAME}" in text
+    assert "--host 127.0.0.1" in text
+    assert "PYTHONPATH" not in environment
+    assert (app / "main.py").is_file()
+    for name in (NAME, CLASSIFIER):
+        own = app / "model" / name
+        assert (own / "custom_networks" / "nets" / "__init__.py").is_file()
+        assert (own / "models" / "model.pt").read_bytes() == (
+            ROOT / "bundles" / name / "models" / "model.pt"
+        ).read_bytes()
+        assert [path.name for path in (own / "models").iterdir()] == ["model.pt"]
+        assert not list(own.rglob("__pycache__"))
+
+
+def test_weights_trained_in_the_viewer_stay(tmp_path):
+    app = prepare(tmp_path / "app", [NAME])
+    weights = app / "model" / NAME / "models" / "model.pt"
+    weights.write_bytes(b"trained")
+    prepare(app, [NAME, CLASSIFIER])
+    assert weights.read_bytes() == b"trained"
+    metadata = app / "model" / NAME / "configs" / "metadata.json"
+    metadata.write_text(json.dumps({**json.loads(metadata.read_text()), "version": "0.0.9"}))
+    with pytest.raises(ValueError, match=r"is version 0\.0\.9 of the bundle, not .*; move it away, or give another"):
+        prepare(app, [NAME])
+
+
+def test_a_bundle_without_weights(tmp_path):
+    folder = tmp_path / NAME
+    shutil.copytree(SEGMENTATION[0], folder, ignore=shutil.ignore_patterns("models"))
+    with pytest.raises(ValueError, match="has no weights; train it first"):
+        prepare(tmp_path / "app", [CLASSIFIER, str(folder)])
+    assert not (tmp_path / "app").exists()
+
+
+def test_what_is_refused(tmp_path, studies, started):
+    (tmp_path / "empty").mkdir()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        common = {"python": sys.executable, "app": str(tmp_path / "app"), "port": 0}
+        cases = [
+            ((NAME,), {"studies": str(tmp_path / "empty")}, ValueError, r"there is no image \(.*empty; give"),
+            ((NAME,), {"studies": str(tmp_path / "absent")}, ValueError, r"there is no image \(.*absent; give"),
+            ((), {}, ValueError, "give the names of one bundle or more"),
+            (("no_bundle",), {}, ValueError, "there is no bundle no_bundle; use one of"),
+            ((NAME,), {"epistemic": CLASSIFIER}, ValueError, f"epistemic must be .*; use one of {NAME}$"),
+            ((NAME,), {"port": port}, ValueError, rf"cannot listen on 127\.0\.0\.1:{port} \(.*\); give another --port"),
+            ((NAME,), {"python": str(tmp_path / "python")}, FileNotFoundError, "run: make venv-label"),
+        ]
+        for bundles, options, kind, message in cases:
+            with pytest.raises(kind, match=message):
+                serve(*bundles, **{"studies": str(studies), **common, **options})
+    assert not started
+    assert not (tmp_path / "app").exists()
+
+
+def test_a_server_that_fails_is_an_error(tmp_path, studies, started, monkeypatch):
+    monkeypatch.setattr(label.subprocess, "run", lambda *_, **__: type("Failed", (), {"returncode": 3}))
+    with pytest.raises(RuntimeError, match=r"ended with exit code 3; its log is .*app\.log"):
+        serve(NAME, studies=str(studies), app=str(tmp_path / "app"), python=sys.executable, port=0)

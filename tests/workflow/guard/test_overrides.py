@@ -1,0 +1,114 @@
+"""An override that changes nothing ends the run; everything that changes something passes."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from custom_networks.workflow import check_overrides
+from tests.processes import isolated
+from tests.synthetic import BUNDLES
+
+BUNDLE = next(bundle for bundle in BUNDLES if "attention_unet" in bundle.name)
+RUN = ["run", "--config_file", f"['{BUNDLE}/configs/train.json','{BUNDLE}/configs/evaluate.json']"]
+RUN += ["--bundle_root", str(BUNDLE)]
+
+FINE = {
+    "knobs": ["--epochs", "1", "--learning_rate=0.1", "--mirror_axes", "[0, 1]"],
+    "a knob with a dash": ["--val-interval", "1"],
+    "one of a sibling config": ["--load_pretrain", "False"],
+    "id paths": ["--network_def#dropout", "0.1", "--train::trainer::max_epochs", "3", "--train#handlers#0", "None"],
+    "an entry that only another config's path names": ["--validate#sampler", "None"],
+    "arguments of MONAI": [
+        "--run_id",
+        "run",
+        "--meta_file",
+        "m.json",
+        "--logging_file",
+        "False",
+        "--tracking",
+        "mlflow",
+    ],
+    "an argument that the class does not have yet": ["--optimizer#weight_decay", "0.1"],
+    "a new entry that another one refers to": ["--mine", "3", "--epochs", "@mine"],
+    "a negative value": ["--seed", "-1"],
+    "yes and no as Python writes them": ["--amp", "False", "--low_memory=True"],
+    "yes and no as text where no config has them": ["--output_dir", "false"],
+}
+WRONG = {
+    "singular": (["--epoch", "1"], "the command line sets epoch, but .* is called epoch; did you mean epochs?"),
+    "with an equals sign": (["--batchsize=1"], "sets batchsize, .* called batchsize; did you mean batch_size?"),
+    "one dash": (["-epoch", "1"], "sets epoch, .* did you mean epochs?"),
+    "in a section": (["--train#dataset_", "1"], "sets train#dataset_, .* called dataset_; did you mean dataset?"),
+    "double colons": (["--trainn::trainer", "1"], "sets trainn::trainer, .* called trainn; did you mean train?"),
+    "an entry of the metadata": (["--intended_use", "1"], "called intended_use; see the knobs"),
+    "like nothing": (["--zzz", "1"], "called zzz; see the knobs at the top of configs/train.json"),
+    "named by itself only": (["--epoch", "1", "--seed", "epoch"], "sets epoch,"),
+    "part of another reference": (["--epoch", "1", "--seed", "@epochs"], "sets epoch,"),
+    "no as JSON writes it": (
+        ["--amp", "false"],
+        "sets amp to the text 'false', which would count as true; write False",
+    ),
+    "yes in capitals": (["--low_memory=TRUE"], "sets low_memory to the text 'TRUE', .*; write True"),
+}
+
+
+@pytest.mark.parametrize("case", FINE)
+def test_what_changes_something_passes(case):
+    check_overrides(str(BUNDLE), [*RUN, *FINE[case]])
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_changes_nothing_is_refused(case):
+    arguments, message = WRONG[case]
+    with pytest.raises(ValueError, match=message):
+        check_overrides(str(BUNDLE), [*RUN, *arguments])
+
+
+@pytest.mark.parametrize("option", ["--args_file", "--config_file"])
+def test_files_are_read(tmp_path, option):
+    good, bad = tmp_path / "good.json", tmp_path / "bad.json"
+    good.write_text(json.dumps({"epochs": 2, "spacing": [1, 1, 1]}))
+    bad.write_text(json.dumps({"spacings": [1, 1, 1]}))
+    for files in (str(good), f"['{BUNDLE}/configs/train.json', '{good}']"):
+        check_overrides(str(BUNDLE), ["run", option, files])
+    with pytest.raises(ValueError, match=r"bad\.json sets spacings, .* did you mean spacing\?"):
+        check_overrides(str(BUNDLE), ["run", option, f"['{good}', '{bad}']"])
+
+
+@pytest.mark.parametrize("bundle", BUNDLES, ids=lambda path: path.name)
+def test_every_profile_and_every_config_passes(bundle):
+    files = sorted((bundle / "configs").rglob("*.json"))
+    for path in files:
+        if path.name not in ("metadata.json", "folds.json"):
+            check_overrides(str(bundle), ["run", "--args_file", str(path), "--config_file", str(path)])
+
+
+def test_calls_from_python_are_left_alone(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["pytest", "--epoch", "1"])
+    check_overrides(str(BUNDLE))
+
+
+@pytest.mark.parametrize(("bundle", "name"), [(BUNDLE, "train"), (BUNDLES[-1], "inference")], ids=str)
+def test_the_command_line_ends_with_one_sentence(bundle, name, tmp_path):
+    files = ["--config_file", str(bundle / "configs" / f"{name}.json"), "--bundle_root", str(bundle)]
+    done = isolated("-m", "monai.bundle", "run", *files, "--patchsize", "[8, 8, 8]", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        f"error: the command line sets patchsize, but nothing in the configs of {bundle.name} is called patchsize; did "
+        "you mean patch_size?"
+    )
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("text", ["False", "false"])
+def test_a_text_for_no_in_a_profile(tmp_path, text):
+    profile = tmp_path / "mine.json"
+    profile.write_text(json.dumps({"amp": text}))
+    with pytest.raises(ValueError, match=f"mine.json sets amp to the text '{text}', .* write false without quotation"):
+        check_overrides(str(BUNDLE), [*RUN, "--args_file", str(profile)])
+    profile.write_text('{"amp": true}')
+    with pytest.raises(ValueError, match="the command line sets amp to the text 'false'"):
+        check_overrides(str(BUNDLE), [*RUN, "--args_file", str(profile), "--amp", "false"])
+    check_overrides(str(BUNDLE), [*RUN, "--args_file", str(profile)])

@@ -1,0 +1,1 @@
+"""Formulas and plots of the documentation."""

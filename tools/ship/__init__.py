@@ -1,0 +1,1 @@
+"""What leaves this repository: bundles checked, packed, verified, exported and served."""

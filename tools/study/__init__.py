@@ -1,0 +1,1 @@
+"""Trainings and removal tests, kept as run files."""
