@@ -16,7 +16,7 @@ from tqdm import tqdm
 from custom_networks.adapt.choices import MAX_VOXELS, largest_patch, rounded_patch, schedule, target_spacing
 from custom_networks.adapt.draft import Draft, format_sizes
 from custom_networks.adapt.facts import CT_PERCENTILES, SAMPLES, Header, read_headers, read_voxels
-from custom_networks.adapt.network import build, step_bytes
+from custom_networks.adapt.network import build, precision_of, step_bytes
 from custom_networks.workflow.data.classification_list import TRAINING, classification_data_list, read_rows
 from custom_networks.workflow.data.headers import Shape, at_spacing
 from custom_networks.workflow.memory.bill import cached_bytes, format_bytes
@@ -133,6 +133,7 @@ def _patch(
     draft.say(
         "batch_size", str(batch_size), f"a step is expected to take {format_bytes(need)} of {format_bytes(memory)}"
     )
+    draft.say("precision", *precision_of({**config, **draft.profile}))
     return patch, need
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from custom_networks.adapt.choices import (
@@ -23,6 +24,7 @@ from custom_networks.adapt.choices import (
 from custom_networks.adapt.draft import format_sizes
 from custom_networks.bundle_folder import configured
 from custom_networks.files import read_json
+from custom_networks.workflow.infer.inferers import network_dtype
 from custom_networks.workflow.memory.bill import format_bytes, training_bytes
 
 # how much smaller a patch that takes too much becomes at least
@@ -113,8 +115,21 @@ def build(bundle: Path, profile: Mapping[str, Any]) -> nn.Module:
     return network
 
 
+def precision_of(config: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the precision in which this machine's processor trains, for which a plan is made, and why.
+
+    Args:
+        config: train.json with the profile laid over it.
+    """
+    if network_dtype(torch.device("cpu"), config["amp"]) is torch.bfloat16:
+        return "bfloat16", "what the memory of a step is for; where a processor has none, float32 takes more"
+    return "float32", "what the memory of a step is for; " + (
+        "this processor does not compute in bfloat16" if config["amp"] else "amp is false"
+    )
+
+
 def step_bytes(network: nn.Module, config: Mapping[str, Any], patch_size: Sequence[int], batch_size: int) -> int:
-    """Return the memory that a training step is expected to take on the CPU.
+    """Return the memory that a training step is expected to take on this machine's CPU, see :func:`precision_of`.
 
     Args:
         network: a segmentation network or a classifier.

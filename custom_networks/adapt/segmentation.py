@@ -22,7 +22,7 @@ from custom_networks.adapt.choices import (
 from custom_networks.adapt.draft import Draft, format_sizes
 from custom_networks.adapt.facts import CT_PERCENTILES, Facts
 from custom_networks.adapt.files import INDEX
-from custom_networks.adapt.network import Fit, fit
+from custom_networks.adapt.network import Fit, fit, precision_of
 from custom_networks.files import read_json
 from custom_networks.workflow.data.headers import Shape, at_spacing
 from custom_networks.workflow.data.segmentation_list import FOLDS, case_name, segmentation_data_list
@@ -61,7 +61,9 @@ def segmentation_profile(
     (training, validation), folds = _split(bundle, facts, names, draft)
     _schedule(bundle, config, len(training), draft)
     size_of = dict(zip(names, resampled, strict=True))
-    _cache([[size_of[name] for name in part] for part in (training, validation)], chosen, memory, draft)
+    choose_cache(
+        [[size_of[name] for name in part] for part in (training, validation)], chosen.step_bytes, memory, draft
+    )
     _low_memory(config, shapes, resampled, chosen, memory, draft)
     _network(chosen, draft)
     if facts.in_one_piece:
@@ -153,6 +155,7 @@ def _patch(
         "patch_size", format_sizes(chosen.patch_size), f"{part} the median image, {format_sizes(median)} at spacing"
     )
     draft.say("batch_size", str(chosen.batch_size), need)
+    draft.say("precision", *precision_of({**config, **draft.profile}))
     draft.say("foreground_ratio", f"{ratio:g}", f"{share:.2%} of the voxels are foreground")
     return chosen
 
@@ -216,10 +219,17 @@ def _schedule(bundle: Path, config: Mapping[str, Any], cases: int, draft: Draft)
     draft.say("epochs", str(epochs), f"steps per epoch: {steps}; a validation every {interval} epochs (val_interval)")
 
 
-def _cache(shapes: Sequence[Sequence[Shape]], chosen: Fit, memory: int, draft: Draft) -> None:
-    """Choose the share of the cases that is kept in memory beside a step of training."""
+def choose_cache(shapes: Sequence[Sequence[Shape]], step: int, memory: int, draft: Draft) -> None:
+    """Choose the share of the cases that is kept in memory beside a step of training.
+
+    Args:
+        shapes: voxels per axis of the training cases, and of those to validate on.
+        step: bytes of a step.
+        memory: bytes for both together.
+        draft: holds ``in_channels``; gets ``cache_rate``.
+    """
     everything = cached_bytes(shapes[0], shapes[1], draft.profile["in_channels"], 1.0)
-    share = min(1.0, math.floor((memory - chosen.step_bytes) / everything * 10) / 10)
+    share = min(1.0, math.floor((memory - step) / everything * 10) / 10)
     draft.profile["cache_rate"] = share
     draft.say("cache_rate", f"{share:g}", f"all cases at spacing are {format_bytes(everything)}")
 

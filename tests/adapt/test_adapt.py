@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import monai.bundle
@@ -14,7 +16,9 @@ import torch
 from custom_networks.__main__ import main
 from custom_networks.adapt.adapt import adapt
 from custom_networks.adapt.check import check
+from custom_networks.adapt.draft import Draft
 from custom_networks.adapt.network import as_config_value, build, step_bytes
+from custom_networks.adapt.segmentation import choose_cache
 from tests.synthetic import (
     CLASSIFICATION,
     ROOT,
@@ -105,18 +109,41 @@ def test_classes_in_several_pieces_keep_them(data, tmp_path):
     assert "largest_component" not in adapt(str(data), bundle=ATTENTION_UNET, out=str(tmp_path / "mine.json"))
 
 
-def test_less_memory_makes_a_smaller_patch_that_fits(tmp_path):
+@pytest.mark.parametrize(("amp", "native"), [(True, True), (True, False), (False, True)])
+def test_less_memory_makes_a_smaller_patch_that_fits(tmp_path, monkeypatch, capsys, amp, native):
+    """Whatever the processor of the machine computes in; the plan says for what it was made."""
+    monkeypatch.setattr("custom_networks.workflow.infer.inferers.has_bfloat16", lambda device: native)
+    bundle = tmp_path / "bundle"
+    shutil.copytree(ROOT / "bundles" / ATTENTION_UNET / "configs", bundle / "configs")
+    (bundle / "configs" / "train.json").write_text(json.dumps({**config(bundle), "amp": amp}))
     root, memory = write_slices(tmp_path / "slices"), 400_000_000
-    profile = adapt(str(root), bundle=ATTENTION_UNET, out=str(tmp_path / "mine.json"), memory=str(memory))
-    bundle = ROOT / "bundles" / ATTENTION_UNET
+    profile = adapt(str(root), bundle=str(bundle), out=str(tmp_path / "mine.json"), memory=str(memory))
     network, laid_over = build(bundle, profile), {**config(bundle), **profile}
     need = step_bytes(network, laid_over, profile["patch_size"], profile["batch_size"])
     assert 0.6 * memory < need <= memory
     assert np.prod(profile["patch_size"]) < 144 * 144 * 12
     assert profile["patch_size"][2] == 12
-    assert profile["cache_rate"] <= (memory - need) / (4 * 160 * 180 * 12 * 8) < 1
+    precision, why = re.search(r"^precision +(\w+)  \((.*)\)$", capsys.readouterr().out, re.MULTILINE).groups()
+    assert precision == ("bfloat16" if amp and native else "float32")
+    assert ("amp is false" in why) is not amp
     with pytest.raises(ValueError, match=r"single patch of .* voxels, but --memory allows 40 MB; give more"):
-        adapt(str(root), bundle=ATTENTION_UNET, out=str(tmp_path / "mine.json"), memory="40MB")
+        adapt(str(root), bundle=str(bundle), out=str(tmp_path / "mine.json"), memory="40MB")
+
+
+def test_the_same_memory_holds_a_larger_patch_in_bfloat16(tmp_path, monkeypatch):
+    root, voxels = write_slices(tmp_path / "slices"), []
+    for native in (False, True):
+        monkeypatch.setattr("custom_networks.workflow.infer.inferers.has_bfloat16", lambda device, own=native: own)
+        profile = adapt(str(root), bundle=ATTENTION_UNET, out=str(tmp_path / "mine.json"), memory="400MB")
+        voxels.append(np.prod(profile["patch_size"]) * profile["batch_size"])
+    assert voxels[0] < voxels[1]
+
+
+@pytest.mark.parametrize(("left", "rate"), [(2.0, 1.0), (1.0, 1.0), (0.55, 0.5), (0.0, 0.0)])
+def test_the_memory_that_a_step_leaves_holds_a_share_of_the_cases(left, rate):
+    shapes, draft = [[(100, 100, 100)] * 4, [(100, 100, 100)]], Draft({"in_channels": 1})
+    choose_cache(shapes, 10**8, int(10**8 + left * 5 * 100**3 * 8), draft)
+    assert draft.profile["cache_rate"] == rate
 
 
 def run(bundle: Path, profile: Path, *names: str, **overrides: str | int) -> None:

@@ -33,6 +33,20 @@ def has_bfloat16(device: torch.device) -> bool:
     return False
 
 
+def network_dtype(device: torch.device, amp: bool) -> torch.dtype:
+    """Return the precision that a network runs in: bfloat16 if that is wanted and the device has it, else float32.
+
+    Args:
+        device: where it runs.
+        amp: whether mixed precision is wanted.
+
+    Example:
+        >>> network_dtype(torch.device("cpu"), amp=False)
+        torch.float32
+    """
+    return torch.bfloat16 if amp and has_bfloat16(device) else torch.float32
+
+
 def autocast_forward(network: Callable[..., Tensor], inputs: Tensor, amp: bool, *args: Any, **kwargs: Any) -> Tensor:
     """Run a network under bfloat16 autocast and return float32.
 
@@ -46,7 +60,7 @@ def autocast_forward(network: Callable[..., Tensor], inputs: Tensor, amp: bool, 
         *args: passed to the network.
         **kwargs: passed to the network.
     """
-    enabled = amp and has_bfloat16(inputs.device)
+    enabled = network_dtype(inputs.device, amp) is torch.bfloat16
     with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=enabled):
         return network(inputs, *args, **kwargs).float()
 

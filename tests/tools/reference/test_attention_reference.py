@@ -94,7 +94,7 @@ def test_every_module_needs_a_note_and_a_figure(monkeypatch):
     with pytest.raises(ValueError, match="there is no figure for convolution"):
         page({**REPORT, "modules": {n: r for n, r in REPORT["modules"].items() if n != YARDSTICK}})
     monkeypatch.setattr(attention_reference, "NOTES", {name: note for name, note in NOTES.items() if name != "sim_am"})
-    with pytest.raises(ValueError, match="there is no note for sim_am; correct tools/attention_notes"):
+    with pytest.raises(ValueError, match="there is no note for sim_am; correct tools/reference/attention_notes"):
         page(REPORT)
     monkeypatch.setattr(attention_reference, "NOTES", {**NOTES, "mine": NOTES["sim_am"]})
     with pytest.raises(ValueError, match="there is a note for mine"):
