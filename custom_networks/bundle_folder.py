@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+from urllib.request import urlopen
 
-from custom_networks.files import read_json
+from custom_networks.files import read_json, replacing
 
 if TYPE_CHECKING:
     from monai.bundle import ConfigParser
 
 HOME = Path(__file__).resolve().parents[1]
 """What holds this package: the repository, a packed bundle, or the site-packages of an installation."""
+TIMEOUT = 60
+"""Seconds without an answer after which a download is given up."""
 TASKS = ("segmentation", "classification")
 
 
@@ -78,13 +82,15 @@ def _choice(known: Iterable[str]) -> str:
 
 def _downloaded(address: str) -> Path:
     """Return the zip of an address in the working directory, downloaded unless it is there."""
-    from monai.apps.utils import download_url
-
     file = Path.cwd() / PurePosixPath(urlsplit(address).path).name
     if file.suffix != ".zip":
         raise ValueError(f"{address} is not the address of a zip; give that of a packed bundle")
     if not file.is_file():
-        download_url(address, file)
+        try:
+            with urlopen(address, timeout=TIMEOUT) as answer, replacing(file) as partial, partial.open("wb") as target:
+                shutil.copyfileobj(answer, target)
+        except OSError as error:
+            raise OSError(f"{address} cannot be downloaded ({error}); check the address and the connection") from error
     return file
 
 

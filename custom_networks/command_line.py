@@ -5,11 +5,16 @@ Only the module of the command that was asked for is imported, so that a missing
 
 from __future__ import annotations
 
+import ast
 import functools
 import importlib
+import importlib.util
 import inspect
+import os
 import sys
+import textwrap
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import fire
@@ -107,6 +112,32 @@ def usage(program: str, commands: Commands) -> str:
     return "\n".join(lines)
 
 
+def help_of(program: str, target: str) -> str:
+    """Return how a command is called, and its docstring, read from its source: what it imports may take seconds.
+
+    Args:
+        program: how the command is called.
+        target: what it runs, ``module:function``.
+    """
+    module, name = target.split(":")
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+    body = ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body
+    function = next(node for node in body if isinstance(node, ast.FunctionDef) and node.name == name)
+    arguments = function.args
+    named = [*arguments.args, *arguments.kwonlyargs]
+    required = len(arguments.args) - len(arguments.defaults)
+    defaults: list[ast.expr | None] = [*[None] * required, *arguments.defaults, *arguments.kw_defaults]
+    words = [program] + ([f"[{arguments.vararg.arg.upper()} ...]"] if arguments.vararg else [])
+    for position, (argument, default) in enumerate(zip(named, defaults, strict=True)):
+        is_flag = isinstance(default, ast.Constant) and default.value is False
+        word = f"--{argument.arg}" + ("" if is_flag else f" {argument.arg.upper()}")
+        words.append(argument.arg.upper() if position < required else word if default is None else f"[{word}]")
+    text = textwrap.fill(" ".join(words), 120, subsequent_indent="    ", break_on_hyphens=False)
+    return f"usage: {text}\n\n{inspect.cleandoc(ast.get_docstring(function) or '')}"
+
+
 def as_text(argument: str) -> str:
     """Return an argument that fire, which reads Python literals, takes for the text that it is.
 
@@ -145,9 +176,14 @@ def run(program: str, commands: Commands, argv: list[str] | None = None) -> int:
         return 2
     command, rest = " ".join(argv[:depth]), [as_text(value) for value in argv[depth:]]
     try:
-        function = load(target)
-        shows_help = any(value in ("-h", "--help") for value in rest)
-        fire.Fire(function if shows_help else strict(function), command=rest, name=f"{program} {command}")
+        if any(value in ("-h", "--help") for value in rest):
+            print(help_of(f"{program} {command}", target))
+        else:
+            fire.Fire(strict(load(target)), command=rest, name=f"{program} {command}")
+        sys.stdout.flush()
+    except BrokenPipeError:  # whatever reads the output has stopped, such as head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except REPORTED as error:
         print(f"error: {sentence(error)}", file=sys.stderr)
         return 1

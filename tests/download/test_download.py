@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 
+import pytest
 import torch
 
 from tests.download.conftest import download, last_json, packed, version
 from tests.processes import flags
 from tests.synthetic import BUNDLES, CLASSIFICATION, IMAGES, SEGMENTATION, config, kind, task, tiny_knobs, tiny_training
+
+pytestmark = pytest.mark.slow
 
 LOAD = """
 import json, sys
@@ -30,10 +33,6 @@ print(json.dumps(found))
 TWO = """
 import json, sys
 import monai.bundle, torch
-
-import pytest
-
-pytestmark = pytest.mark.slow
 found = {}
 for root in sys.argv[1:]:
     config = f"{root}/configs/inference.json"

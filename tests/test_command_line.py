@@ -1,0 +1,108 @@
+"""The commands of users and maintainers: each is importable, says its usage, and ends in one sentence."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import subprocess
+import sys
+
+import pytest
+
+from custom_networks import __main__ as users
+from custom_networks import command_line
+from tests.processes import environment
+from tests.synthetic import ROOT
+from tools import __main__ as maintainers
+
+TARGETS = [
+    target
+    for commands in (users.COMMANDS, maintainers.COMMANDS)
+    for entry in commands.values()
+    for target in ([entry] if isinstance(entry, str) else entry.values())
+]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_command_can_be_imported(target):
+    assert callable(command_line.load(target))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_command_explains_every_argument(target):
+    said = command_line.help_of("program", target)
+    call, _, text = said.partition("\n\n")
+    function = command_line.load(target)
+    for name, parameter in inspect.signature(function).parameters.items():
+        word = f"--{name}" if parameter.kind is not parameter.VAR_POSITIONAL else name.upper()
+        assert word in call or name.upper() in call
+        assert (parameter.default is parameter.empty) is not (f"[--{name}" in call)
+        assert re.search(rf"^ +{name}: ", text, re.MULTILINE), f"{target} does not explain {name}"
+
+
+def test_help_names_what_is_needed_and_what_may_be_left_out(capsys):
+    assert users.main(["check", "--help"]) == 0
+    assert capsys.readouterr().out.startswith("usage: custom_networks check DATASET_DIR [--profile PROFILE]\n\nRead")
+    assert users.main(["adapt", "x", "-h"]) == 0
+    assert "[--dataset_dir DATASET_DIR] --out OUT [--bundle BUNDLE]" in capsys.readouterr().out
+    assert maintainers.main(["bundles", "render", "--help"]) == 0
+    assert capsys.readouterr().out.startswith("usage: python -m tools bundles render [--check]\n")
+    assert maintainers.main(["bench", "--help"]) == 0
+    assert capsys.readouterr().out.startswith("usage: python -m tools bench [NETWORKS ...] [--shape SHAPE]")
+
+
+@pytest.mark.parametrize("module", [users, maintainers], ids=["users", "maintainers"])
+def test_usage_and_unknown_commands(module, capsys):
+    assert module.main([]) == module.main(["--help"]) == 0
+    said = capsys.readouterr().out
+    assert all(f"  {name}" in said for name in module.COMMANDS)
+    assert module.main(["nothing"]) == 2
+    assert "error: unknown command 'nothing'" in capsys.readouterr().err
+
+
+def test_an_unknown_argument_is_refused_before_anything_runs(capsys, tmp_path):
+    assert users.main(["check", str(tmp_path), "--profil", "mine.json"]) == 1
+    error = capsys.readouterr().err
+    assert error == "error: check does not know --profil; it takes --dataset_dir, --profile\n"
+    assert users.main(["check", str(tmp_path), "mine.json", "more"]) == 1
+    assert "check does not know more" in capsys.readouterr().err
+
+
+def test_what_a_command_raises_is_one_sentence(monkeypatch, capsys):
+    def fail(error: Exception):
+        def call() -> None:
+            raise error
+
+        monkeypatch.setattr(command_line, "load", lambda _: call)
+        return users.main(["list"])
+
+    assert fail(ValueError("two\nlines")) == 1
+    assert fail(OSError("disk full")) == 1
+    assert fail(ModuleNotFoundError("No module named 'onnx'", name="onnx.helper")) == 1
+    said = ["two lines", "disk full", "this command needs onnx; pip install 'custom_networks[export]'"]
+    assert capsys.readouterr().err == "".join(f"error: {sentence}\n" for sentence in said)
+    with pytest.raises(KeyError):  # a mistake of ours keeps its traceback
+        fail(KeyError("x"))
+
+
+def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("arguments", [["list"], ["info"], ["info", "cbam"], ["check", "--help"], ["--help"]], ids=str)
+def test_what_only_says_something_needs_no_torch(arguments):
+    """Nothing heavier than the standard library and fire is imported, so that the answer comes at once."""
+    script = "import sys; from custom_networks.__main__ import main; code = main(sys.argv[1:]); "
+    script += "print('heavy:', sorted({'torch', 'monai', 'numpy'} & set(sys.modules))); sys.exit(code)"
+    done = python("-c", script, *arguments)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "heavy: []"
+
+
+def test_a_reader_that_stops_is_no_error():
+    shell = f"{sys.executable} -m custom_networks list | head -n 1"
+    done = subprocess.run(
+        ["bash", "-c", shell], cwd=ROOT, env=environment(), capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == ("bundles\n", "")
