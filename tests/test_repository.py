@@ -1,0 +1,72 @@
+"""The files that say how the repository is cited, checked and written to."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from custom_networks import __version__
+
+ROOT = Path(__file__).resolve().parents[1]
+WORKFLOW = ROOT / ".github" / "workflows" / "ci.yml"
+FORMS = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
+ISSUES = [path for path in FORMS if path.name != "config.yml"]
+FILES = [ROOT / "CITATION.cff", ROOT / ".pre-commit-config.yaml", WORKFLOW, *FORMS]
+
+
+def read(path: Path) -> dict:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def jobs() -> list[dict]:
+    return list(read(WORKFLOW)["jobs"].values())
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_is_yaml(path):
+    assert isinstance(read(path), dict)
+
+
+def test_citation_is_that_of_the_package():
+    citation, project = read(ROOT / "CITATION.cff"), (ROOT / "pyproject.toml").read_text()
+    assert citation["cff-version"] == "1.2.0"
+    assert citation["version"] == __version__
+    assert f'license = "{citation["license"]}"' in project
+    assert citation["authors"] == [{"name": "The custom_networks authors"}]
+    assert {"message", "title"} <= citation.keys()
+
+
+def test_ci_runs_what_a_contributor_runs():
+    assert all(any(step.get("run") == ".ci/run" for step in job["steps"]) for job in jobs())
+
+
+def test_ci_runs_on_the_oldest_python_that_make_takes():
+    oldest = re.search(r"sys\.version_info < \((\d+), (\d+)\)", (ROOT / "Makefile").read_text())
+    for job in jobs():
+        versions = [tuple(map(int, version.split("."))) for version in job["strategy"]["matrix"]["python-version"]]
+        assert min(versions) == tuple(map(int, oldest.groups()))
+        assert len(versions) > 1
+
+
+def test_hooks_call_what_make_lint_calls():
+    recipe = (ROOT / "Makefile").read_text().partition("\nlint:")[2].partition("\n\n")[0].replace("$(BIN)", ".venv/bin")
+    for hook in read(ROOT / ".pre-commit-config.yaml")["repos"][0]["hooks"]:
+        assert hook["entry"].replace(" --force-exclude", "") in recipe
+
+
+@pytest.mark.parametrize("path", ISSUES, ids=lambda path: path.name)
+def test_form_is_one_that_github_takes(path):
+    form = read(path)
+    assert {"name", "description", "body"} <= form.keys()
+    questions = [part for part in form["body"] if part["type"] != "markdown"]
+    assert len({question["id"] for question in questions}) == len(questions)
+    assert all(question["attributes"]["label"] for question in questions)
+
+
+def test_a_report_of_a_bug_holds_the_versions():
+    questions = read(ROOT / ".github" / "ISSUE_TEMPLATE" / "bug.yml")["body"]
+    asked = [question for question in questions if "custom_networks info --json" in str(question)]
+    assert [question["validations"]["required"] for question in asked] == [True]
