@@ -16,7 +16,7 @@ from typing import Any
 import fire
 
 COMMANDS: dict[str, str | dict[str, str]] = {
-    "bundles": {"render": "tools.bundles:render", "train": "tools.bundles:train"},
+    "bundles": {"render": "tools.recipes.render:render", "train": "tools.study.train:train"},
     "data": {
         "embedded": "tools.data:embedded",
         "fetch": "tools.data:fetch",

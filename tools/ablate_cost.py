@@ -8,8 +8,8 @@ from typing import Any
 
 from tools.ablate import BUDGET
 from tools.bench import MEASURES, check_repeats, conditions, summary, take_turns, write
-from tools.bundles import render
 from tools.recipes.removal import COST_FILE
+from tools.recipes.render import render
 from tools.runs import find_bundle, profile_path, train_config
 
 

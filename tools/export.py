@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from custom_networks.workflow import load_weights
-from tools.bundles import all_bundles, render
 from tools.recipes.exports import FORMATS, RECORD
+from tools.recipes.render import all_bundles, render
 from tools.runs import find_bundle
 
 TOLERANCE = 1e-3

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 
 from tools import verify
-from tools.bundles import all_bundles
 from tools.lint import bundle_problems
 from tools.lint_configs import Problem
+from tools.recipes.render import all_bundles
 from tools.runs import ROOT, find_bundle
 
 MODEL_INFO = Path("bundles", "model_info.json")
@@ -62,7 +62,7 @@ def pack(bundle: str | None = None, out: str = "dist", base_url: str = "", all: 
         if name in known and known[name]["sha256"] != info[name]["sha256"]:
             raise ValueError(
                 f"{name} was packed before with other contents ({info_file}); add a version to the "
-                f"changelog in tools/recipes/{folder.name}.py and render the bundles"
+                f"changelog in tools/recipes/bundles/{folder.name}.py and render the bundles"
             )
     target = Path(out)
     target.mkdir(parents=True, exist_ok=True)

@@ -12,8 +12,8 @@ import torch
 from tests.cli.conftest import isolated
 from tests.synthetic import BUNDLES, CLASSIFICATION
 from tools import export as module
-from tools.bundles import all_bundles
 from tools.recipes.exports import exports
+from tools.recipes.render import all_bundles
 
 SOURCE = CLASSIFICATION[0]
 

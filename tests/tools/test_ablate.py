@@ -12,8 +12,8 @@ from tests.records import record
 from tests.synthetic import BUNDLES
 from tools import ablate as ablate_module
 from tools.ablate import ablate, run_path
-from tools.bundles import all_bundles, recipe
 from tools.recipes.removal import read_runs, removal_table, single_seed_table, spread, verdict
+from tools.recipes.render import all_bundles, recipe_of
 
 
 @pytest.fixture(params=all_bundles(), ids=lambda bundle: bundle.name)
@@ -23,7 +23,7 @@ def bundle(request):
 
 @pytest.fixture
 def score(bundle):
-    return recipe(bundle).SCORE
+    return recipe_of(bundle).SCORE
 
 
 @pytest.fixture
@@ -167,7 +167,7 @@ def folder(bundle, tmp_path, monkeypatch):
     shutil.copytree(source, target, ignore=shutil.ignore_patterns("runs", "*.pt", "eval"))
 
     def render():
-        (target / "docs" / "README.md").write_text(recipe(bundle).readme(bundle, target))
+        (target / "docs" / "README.md").write_text(recipe_of(bundle).readme(bundle, target))
 
     monkeypatch.setattr(ablate_module, "render", render)
     return target
@@ -216,7 +216,7 @@ def test_the_readme_holds_the_table_of_single_seeds_once_one_was_run(bundle, sco
     for variant in bundle.removal_profiles:
         change = 0 if variant == plain else 0.02
         keep(folder, variant, [record(bundle, 0.8 + change + seed / 100, seed, variant) for seed in range(3)])
-    readme = recipe(bundle).readme
+    readme = recipe_of(bundle).readme
     alone = replace(bundle, single_seed_profiles=())
     both = replace(bundle, single_seed_profiles=("a", "b"))
     before = readme(alone, folder)

@@ -11,8 +11,8 @@ from tests.records import record
 from tests.synthetic import SEGMENTATION, config
 from tools import ablate_cost as module
 from tools.ablate_cost import ablate_cost
-from tools.bundles import all_bundles
 from tools.recipes.removal import COST_FILE, read_costs, removal_table, single_seed_table
+from tools.recipes.render import all_bundles
 from tools.recipes.segmentation.readme import SCORE
 
 SOURCE = SEGMENTATION[0]

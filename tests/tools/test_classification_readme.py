@@ -5,8 +5,8 @@ from __future__ import annotations
 from tests.records import record
 from tests.synthetic import write_patches
 from tools import forest as forest_module
-from tools.bundles import all_bundles
 from tools.recipes.classification.readme import headline, performance, study_sentence
+from tools.recipes.render import all_bundles
 
 BUNDLE = next(bundle for bundle in all_bundles() if bundle.recipe == "classification")
 

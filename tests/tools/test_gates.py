@@ -7,8 +7,8 @@ import torch
 
 from custom_networks.nets import AxialUnet
 from tools.__main__ import main
-from tools.recipes import hippocampus_mr_attention_unet_segmentation as ungated
-from tools.recipes import hippocampus_mr_medical_transformer_segmentation as gated
+from tools.recipes.bundles import hippocampus_mr_attention_unet_segmentation as ungated
+from tools.recipes.bundles import hippocampus_mr_medical_transformer_segmentation as gated
 from tools.recipes.segmentation.readme import trained_gates
 
 SMALL = {"features": (4, 8, 8), "num_units": (1, 1)}

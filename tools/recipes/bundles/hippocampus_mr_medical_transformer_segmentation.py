@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tools.recipes import hippocampus
 from tools.recipes.bundle import Bundle
+from tools.recipes.bundles import hippocampus
 from tools.recipes.shared import OUT_CHANNELS
 
 COMMON: dict[str, Any] = {
