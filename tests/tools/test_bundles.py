@@ -16,7 +16,7 @@ from tools.__main__ import main
 from tools.recipes import render as module
 from tools.recipes.formatting import to_json
 from tools.recipes.render import END, START, all_bundles, recipe_of, render
-from tools.recipes.segmentation.train import train
+from tools.recipes.segmentation.train import build_train
 from tools.study import train as training
 
 VALUES = [
@@ -57,8 +57,8 @@ def test_every_specification_is_a_folder_and_the_reverse():
 def test_gates_are_warmed_up_in_a_bundle_that_says_so_and_in_no_other():
     names = [path.name for path in SEGMENTATION]
     plain = next(bundle for bundle in all_bundles() if bundle.name in names)
-    gated = train(replace(plain, knobs={**plain.knobs, "gate_warm_up_epochs": 2}))
-    without = train(replace(plain, knobs={k: v for k, v in plain.knobs.items() if k != "gate_warm_up_epochs"}))
+    gated = build_train(replace(plain, knobs={**plain.knobs, "gate_warm_up_epochs": 2}))
+    without = build_train(replace(plain, knobs={k: v for k, v in plain.knobs.items() if k != "gate_warm_up_epochs"}))
     assert gated.pop("gate_warm_up_epochs") == 2
     handler = gated["train"]["handlers"].pop()
     assert gated == without
@@ -91,17 +91,18 @@ def test_rendering_twice_changes_nothing(copy, capsys):
     render(check=True)
 
 
-@pytest.mark.parametrize("damage", ["edit", "delete", "left over"])
+@pytest.mark.parametrize("damage", ["edit", "delete", "left over", "page"])
 def test_the_check_finds_what_differs_and_rendering_repairs_it(copy, damage):
     before = contents(copy)
-    folder = copy / "bundles" / all_bundles()[0].name / "configs"
-    path = folder / ("profiles/old.json" if damage == "left over" else "train.json")
+    configs = copy / "bundles" / all_bundles()[0].name / "configs"
+    files = {"left over": configs / "profiles" / "old.json", "page": copy / "docs" / "reference" / "knobs.md"}
+    path = files.get(damage, configs / "train.json")
     if damage == "delete":
         path.unlink()
     else:
         path.write_text("{}\n")
     damaged = contents(copy)
-    with pytest.raises(ValueError, match=rf"rendered files are stale \(bundles/\S+{path.name}\); run"):
+    with pytest.raises(ValueError, match=rf"rendered files are stale \(\S+/{path.name}\); run"):
         render(check=True)
     assert contents(copy) == damaged
     render()

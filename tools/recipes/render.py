@@ -8,9 +8,10 @@ import pkgutil
 from pathlib import Path
 from types import ModuleType
 
-from tools.recipes import bundles
+from tools.recipes import bundles as specifications
 from tools.recipes.bundle import Bundle
 from tools.recipes.formatting import to_json
+from tools.recipes.knob_page import Configs, render_knob_page
 
 ROOT = Path(__file__).resolve().parents[2]
 START, END = "<!-- bundles:start -->", "<!-- bundles:end -->"
@@ -18,13 +19,13 @@ START, END = "<!-- bundles:start -->", "<!-- bundles:end -->"
 
 def all_bundles() -> list[Bundle]:
     """Return every specification under ``tools/recipes/bundles``."""
-    names = sorted(module.name for module in pkgutil.iter_modules(bundles.__path__))
-    modules = [importlib.import_module(f"{bundles.__name__}.{name}") for name in names]
+    names = sorted(module.name for module in pkgutil.iter_modules(specifications.__path__))
+    modules = [importlib.import_module(f"{specifications.__name__}.{name}") for name in names]
     return [module.BUNDLE for module in modules if hasattr(module, "BUNDLE")]
 
 
 def recipe_of(bundle: Bundle) -> ModuleType:
-    """Return the recipe of a bundle: ``configs``, ``readme``, ``headline`` and ``SCORE``.
+    """Return the recipe of a bundle: ``build_configs``, ``readme``, ``headline`` and ``SCORE``.
 
     Args:
         bundle: the specification.
@@ -32,15 +33,15 @@ def recipe_of(bundle: Bundle) -> ModuleType:
     return importlib.import_module(f"tools.recipes.{bundle.recipe}")
 
 
-def render_bundle(bundle: Bundle) -> dict[str, str]:
+def render_bundle(bundle: Bundle, configs: Configs) -> dict[str, str]:
     """Return the text of every rendered file of a bundle by its path under the bundle's folder.
 
     Args:
         bundle: the specification.
+        configs: what its recipe makes of it, by file name.
     """
-    configs = recipe_of(bundle).configs(bundle)
-    configs |= {f"profiles/{name}.json": dict(values) for name, values in bundle.profiles.items()}
-    files = {f"configs/{name}": to_json(config) + "\n" for name, config in configs.items()}
+    profiles = {f"profiles/{name}.json": values for name, values in bundle.profiles.items()}
+    files = {f"configs/{name}": to_json(config) + "\n" for name, config in {**configs, **profiles}.items()}
     return {
         **files,
         "configs/logging.conf": Path(__file__).with_name("logging.conf").read_text(),
@@ -50,15 +51,15 @@ def render_bundle(bundle: Bundle) -> dict[str, str]:
     }
 
 
-def fill_table_of_bundles(specifications: list[Bundle], text: str) -> str:
+def fill_table_of_bundles(bundles: list[Bundle], text: str) -> str:
     """Return the project's README with its table of bundles brought up to date.
 
     Args:
-        specifications: the bundles.
+        bundles: the specifications.
         text: the README as it is.
     """
     lines = []
-    for bundle in specifications:
+    for bundle in bundles:
         run = ROOT / "bundles" / bundle.name / "docs" / "runs" / "training.json"
         result = recipe_of(bundle).headline(json.loads(run.read_text())) if run.is_file() else "not measured yet"
         link = f"[{bundle.name}](bundles/{bundle.name}/docs/README.md)"
@@ -70,21 +71,25 @@ def fill_table_of_bundles(specifications: list[Bundle], text: str) -> str:
 
 
 def render(check: bool = False) -> None:
-    """Write the rendered files of all bundles and the README's table, or check that they are up to date.
+    """Write the bundles' files, the README's table and the page of the knobs, or check that they are up to date.
 
     Args:
         check: write nothing, and fail if a file differs from what would be written.
 
     Raises:
-        ValueError: with ``check``, if a file is missing, stale, or left over.
+        ValueError: if a knob has no sentence or a sentence no knob; with ``check``, if a file is missing, stale, or
+            left over.
     """
-    specifications = all_bundles()
+    bundles = [(bundle, recipe_of(bundle).build_configs(bundle)) for bundle in all_bundles()]
     readme_file = ROOT / "README.md"
-    files = {readme_file: fill_table_of_bundles(specifications, readme_file.read_text())}
+    files = {
+        readme_file: fill_table_of_bundles([bundle for bundle, _ in bundles], readme_file.read_text()),
+        ROOT / "docs" / "reference" / "knobs.md": render_knob_page(bundles),
+    }
     left_over: list[Path] = []
-    for bundle in specifications:
+    for bundle, configs in bundles:
         folder = ROOT / "bundles" / bundle.name
-        files |= {folder / name: text for name, text in render_bundle(bundle).items()}
+        files |= {folder / name: text for name, text in render_bundle(bundle, configs).items()}
         left_over += [path for path in sorted(folder.glob("configs/**/*.json")) if path not in files]
     stale = [path for path, text in files.items() if not path.is_file() or path.read_text() != text]
     names = ", ".join(str(path.relative_to(ROOT)) for path in [*stale, *left_over])
