@@ -163,11 +163,11 @@ def test_training_a_bundle_keeps_weights_and_run_file(bundle, copy, trainings, t
     assert "20: 0.80" in page
     assert "Not measured on a GPU." in page
     assert "{{" not in page
-    assert recipe_headline(bundle) in (copy / "README.md").read_text()
+    assert result_cell(bundle) in (copy / "README.md").read_text()
 
 
-def recipe_headline(bundle):
-    return f"| {recipe_of(bundle).headline(record(bundle, 0.9))} |"
+def result_cell(bundle):
+    return f"| {recipe_of(bundle).state_result(record(bundle, 0.9))} |"
 
 
 def test_every_seed_leaves_its_run_file_but_only_the_first_its_weights(bundle, copy, trainings, tmp_path):

@@ -28,7 +28,7 @@ DATA_FORMAT = ("modality", "image_format", "channel_def")
 """Keys of a specification's metadata that describe the image in ``network_data_format``."""
 
 
-def describe(bundle: Bundle) -> dict[str, Any]:
+def collect_words(bundle: Bundle) -> dict[str, Any]:
     """Return what a bundle says about itself in words, in the order of metadata.json.
 
     Args:

@@ -25,7 +25,7 @@ def all_bundles() -> list[Bundle]:
 
 
 def recipe_of(bundle: Bundle) -> ModuleType:
-    """Return the recipe of a bundle: ``build_configs``, ``readme``, ``headline`` and ``SCORE``.
+    """Return the recipe of a bundle: ``build_configs``, ``render_readme``, ``state_result`` and ``SCORE``.
 
     Args:
         bundle: the specification.
@@ -45,7 +45,7 @@ def render_bundle(bundle: Bundle, configs: Configs) -> dict[str, str]:
     return {
         **files,
         "configs/logging.conf": Path(__file__).with_name("logging.conf").read_text(),
-        "docs/README.md": recipe_of(bundle).readme(bundle, ROOT / "bundles" / bundle.name),
+        "docs/README.md": recipe_of(bundle).render_readme(bundle, ROOT / "bundles" / bundle.name),
         "docs/data_license.txt": bundle.data_license,
         "LICENSE": (ROOT / "LICENSE").read_text(),
     }
@@ -61,7 +61,7 @@ def fill_table_of_bundles(bundles: list[Bundle], text: str) -> str:
     lines = []
     for bundle in bundles:
         run = ROOT / "bundles" / bundle.name / "docs" / "runs" / "training.json"
-        result = recipe_of(bundle).headline(json.loads(run.read_text())) if run.is_file() else "not measured yet"
+        result = recipe_of(bundle).state_result(json.loads(run.read_text())) if run.is_file() else "not measured yet"
         link = f"[{bundle.name}](bundles/{bundle.name}/docs/README.md)"
         lines.append(f"| {link} | {bundle.network_name} | {bundle.metadata['data_source'].split(' (')[0]} | {result} |")
     head, _, rest = text.partition(START)

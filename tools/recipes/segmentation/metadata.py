@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tools.recipes.bundle import Bundle
-from tools.recipes.metadata import SCHEMA, VERSIONS, describe, number_channels
+from tools.recipes.metadata import SCHEMA, VERSIONS, collect_words, number_channels
 
 
 def build_metadata(bundle: Bundle) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def build_metadata(bundle: Bundle) -> dict[str, Any]:
         "changelog": dict(bundle.changelog),
         **VERSIONS,
         "supported_apps": {"monai-label": ""},
-        **describe(bundle),
+        **collect_words(bundle),
         "network_data_format": {
             "inputs": {
                 "image": {
