@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from tools.recipes import knob_page, knobs
 from tools.recipes.knob_page import describe_default, render_knob_page
 from tools.recipes.knobs import KNOBS, Knob, select_knobs
 from tools.recipes.render import all_bundles, recipe_of, render
@@ -13,17 +14,28 @@ from tools.recipes.render import all_bundles, recipe_of, render
 BUNDLES = all_bundles()
 
 
+@pytest.fixture
+def replace_knobs(monkeypatch):
+    """Return a function that puts other knobs in the place of the table, whose order is that of the page."""
+
+    def replace_knobs(table):
+        for module in (knobs, knob_page):
+            monkeypatch.setattr(module, "KNOBS", table)
+
+    return replace_knobs
+
+
 @pytest.mark.parametrize("name", ["epochs", "device", "load_pretrain", "ckpt_path"])
-def test_a_knob_without_a_sentence_ends_the_rendering(name, monkeypatch):
-    monkeypatch.delitem(KNOBS, name)
+def test_a_knob_without_a_sentence_ends_the_rendering(name, replace_knobs):
+    replace_knobs({key: knob for key, knob in KNOBS.items() if key != name})
     with pytest.raises(
         ValueError, match=f"the knob {name} has no sentence; add one to KNOBS in tools/recipes/knobs.py"
     ):
         render(check=True)
 
 
-def test_a_sentence_without_a_knob_ends_the_rendering(monkeypatch):
-    monkeypatch.setitem(KNOBS, "epoch", Knob("Number of epochs."))
+def test_a_sentence_without_a_knob_ends_the_rendering(replace_knobs):
+    replace_knobs({**KNOBS, "epoch": Knob("Number of epochs.")})
     with pytest.raises(ValueError, match="no config has the knob epoch; remove it from KNOBS"):
         render(check=True)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from tools.recipes.bundle import Bundle
 from tools.recipes.knobs import KNOBS, find_knob, knobs_of
+from tools.recipes.markdown import format_table
 
 Configs = Mapping[str, Mapping[str, Any]]
 
@@ -43,15 +44,13 @@ def render_knob_page(bundles: Sequence[tuple[Bundle, Configs]]) -> str:
         if name not in used:
             raise ValueError(f"no config has the knob {name}; remove it from KNOBS in tools/recipes/knobs.py")
     recipes = list(dict.fromkeys(bundle.recipe for bundle, _ in bundles))
-    lines = [
-        f"| knob | meaning | {' | '.join(f'default, {recipe}' for recipe in recipes)} | configs |",
-        "|" + "---|" * (3 + len(recipes)),
-    ]
+    rows = []
     for name, knob in KNOBS.items():
         defaults = [describe_default(name, [own for own in bundles if own[0].recipe == recipe]) for recipe in recipes]
         files = [file for file in FILES if any(name in knobs_of(configs[f"{file}.json"]) for _, configs in bundles)]
-        lines.append(f"| `{name}` | {knob.meaning} | {' | '.join(defaults)} | {', '.join(files)} |")
-    return PAGE.format(table="\n".join(lines))
+        rows.append([f"`{name}`", knob.meaning, *defaults, ", ".join(files)])
+    heads = ["knob", "meaning", *(f"default, {recipe}" for recipe in recipes), "configs"]
+    return PAGE.format(table="\n".join(format_table(heads, rows)))
 
 
 def describe_default(name: str, bundles: Sequence[tuple[Bundle, Configs]]) -> str:

@@ -12,6 +12,7 @@ from tools.recipes import bundles as specifications
 from tools.recipes.bundle import Bundle
 from tools.recipes.formatting import to_json
 from tools.recipes.knob_page import Configs, render_knob_page
+from tools.recipes.markdown import format_table
 
 ROOT = Path(__file__).resolve().parents[2]
 START, END = "<!-- bundles:start -->", "<!-- bundles:end -->"
@@ -58,16 +59,16 @@ def fill_table_of_bundles(bundles: list[Bundle], text: str) -> str:
         bundles: the specifications.
         text: the README as it is.
     """
-    lines = []
+    rows = []
     for bundle in bundles:
         run = ROOT / "bundles" / bundle.name / "docs" / "runs" / "training.json"
         result = recipe_of(bundle).state_result(json.loads(run.read_text())) if run.is_file() else "not measured yet"
         link = f"[{bundle.name}](bundles/{bundle.name}/docs/README.md)"
-        lines.append(f"| {link} | {bundle.network_name} | {bundle.metadata['data_source'].split(' (')[0]} | {result} |")
+        rows.append([link, bundle.network_name, bundle.metadata["data_source"].split(" (")[0], result])
     head, _, rest = text.partition(START)
     _, _, tail = rest.partition(END)
-    columns = ["| bundle | network | data | result |", "|---|---|---|---|"]
-    return "\n".join([head + START, "", *columns, *lines, "", END + tail])
+    table = format_table(["bundle", "network", "data", "result"], rows)
+    return "\n".join([head + START, "", *table, "", END + tail])
 
 
 def render(check: bool = False) -> None:
