@@ -7,7 +7,7 @@ import sys
 from custom_networks.command_line import Commands, run
 
 COMMANDS: Commands = {
-    "bundles": {"render": "tools.bundles:render", "train": "tools.bundles:train"},
+    "bundles": {"render": "tools.recipes.render:render", "train": "tools.study.train:train"},
     "data": {
         "embedded": "tools.data.datasets:embedded",
         "fetch": "tools.data.datasets:fetch",

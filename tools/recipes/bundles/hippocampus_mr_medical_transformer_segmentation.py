@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tools.recipes import hippocampus
 from tools.recipes.bundle import Bundle
-from tools.recipes.shared import OUT_CHANNELS
+from tools.recipes.bundles import hippocampus
+from tools.recipes.segmentation.components import OUT_CHANNELS
 
 COMMON: dict[str, Any] = {
     "kernel_size": 3,
@@ -98,7 +98,7 @@ BUNDLE = Bundle(
                 "_requires_": "@code_path",
                 "spatial_dims": 3,
                 "in_channels": "@in_channels",
-                "out_channels": OUT_CHANNELS["segmentation"],
+                "out_channels": OUT_CHANNELS,
                 "features": [32, 32, 64, 128],
                 "strides": [1, 2, 1],
                 "num_units": [1, 1, 1],
