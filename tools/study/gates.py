@@ -26,12 +26,12 @@ def gates(weights: str) -> str:
     path = Path(weights)
     path = path if path.suffix == ".pt" else find_bundle(weights) / "models" / "model.pt"
     checkpoint = read_checkpoint(path)
-    text = table(checkpoint.get("model", checkpoint), str(path))
+    text = tabulate_gates(checkpoint.get("model", checkpoint), str(path))
     print(text)
     return text
 
 
-def table(state: dict[str, Tensor], where: str) -> str:
+def tabulate_gates(state: dict[str, Tensor], where: str) -> str:
     """Return the gates of a state dict as a Markdown table.
 
     Args:

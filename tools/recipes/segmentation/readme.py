@@ -18,7 +18,7 @@ from tools.recipes.markdown import (
 )
 from tools.recipes.removal import Record, Score, read_costs, read_variants
 from tools.recipes.removal_text import state_verdict, tabulate_removal, tabulate_single_seeds
-from tools.study.gates import table
+from tools.study.gates import tabulate_gates
 
 METRIC_HEADS = {
     "dice": "Dice",
@@ -106,7 +106,7 @@ def describe_gates(bundle: Bundle, folder: Path) -> str:
         [
             "The gates of the shipped weights, in brackets the change from where they started:",
             "",
-            table(read_checkpoint(weights), str(weights)),
+            tabulate_gates(read_checkpoint(weights), str(weights)),
             "",
             "```bash",
             f"python -m tools gates {bundle.name}",
