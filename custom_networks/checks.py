@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import gcd
 
 from torch import Tensor
 
@@ -142,9 +143,34 @@ def check_divides(channels: int, parts: int, name: str, whole: str = "in_channel
         4
     """
     if parts < 1 or channels % parts:
-        divisors = ", ".join(str(n) for n in range(1, channels + 1) if channels % n == 0)
-        raise ValueError(f"{name} must divide {whole} {channels}, got {parts}; use one of {divisors}")
+        raise ValueError(f"{name} must divide {whole} {channels}, got {parts}; use one of {_divisors(channels)}")
     return channels // parts
+
+
+def check_divides_all(channels: Sequence[int], parts: int, name: str, whole: str) -> None:
+    """Refuse a number of parts into which not all of several numbers of channels can be divided.
+
+    Args:
+        channels: numbers of channels to divide.
+        parts: number of parts, a divisor of each of them.
+        name: argument name of ``parts`` used in the error.
+        whole: argument name of ``channels`` used in the error.
+
+    Raises:
+        ValueError: if ``parts`` does not divide every number of channels.
+
+    Example:
+        >>> check_divides_all((8, 12), 4, "groups", "features")
+    """
+    common = gcd(*channels)
+    if parts < 1 or common % parts:
+        raise ValueError(
+            f"{name} must divide every entry of {whole} {tuple(channels)}, got {parts}; use one of {_divisors(common)}"
+        )
+
+
+def _divisors(number: int) -> str:
+    return ", ".join(str(n) for n in range(1, number + 1) if number % n == 0)
 
 
 def check_heads(in_channels: int, num_heads: int, head_channels: int | None) -> list[int]:

@@ -9,6 +9,7 @@ import torch
 
 from custom_networks.checks import (
     check_divides,
+    check_divides_all,
     check_heads,
     check_input,
     check_odd,
@@ -54,6 +55,17 @@ def test_check_divides_refuses(parts):
 def test_check_divides_names_what_is_divided():
     with pytest.raises(ValueError, match=r"^groups must divide in_channels / 2 = 3, got 2; use one of 1, 3$"):
         check_divides(3, 2, "groups", "in_channels / 2 =")
+
+
+def test_check_divides_all():
+    check_divides_all((8, 12), 4, "groups", "features")
+
+
+@pytest.mark.parametrize("parts", [0, -1, 3, 8])
+def test_check_divides_all_refuses(parts):
+    message = f"groups must divide every entry of features (8, 12), got {parts}; use one of 1, 2, 4"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        check_divides_all((8, 12), parts, "groups", "features")
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ class DualConv(nn.Module):
         ValueError: if ``spatial_dims`` is not 2 or 3, ``groups`` does not divide the channels or a kernel size is even.
 
     Example:
+        >>> import torch
         >>> DualConv(3, 8, 16, strides=2)(torch.zeros(1, 8, 5, 6, 7)).shape
         torch.Size([1, 16, 3, 3, 4])
 
@@ -102,17 +103,20 @@ def convolution_block(
         act: MONAI activation.
         norm: MONAI norm.
         dropout: probability of dropping a value.
-        dual_groups: groups of a :class:`DualConv` in place of the dense convolution; ``None``, or a number that does
-            not divide the channels of the input (an image has one), gives the dense one.
+        dual_groups: groups of a :class:`DualConv` in place of the dense convolution, a divisor of ``out_channels``;
+            ``None``, or a number that does not divide ``in_channels`` (an image has one), gives the dense one.
 
     Raises:
-        ValueError: as for :class:`DualConv`.
+        ValueError: if ``dual_groups`` does not divide ``out_channels``, or as for :class:`DualConv`.
 
     Example:
+        >>> import torch
         >>> block = convolution_block(3, 8, 16, act="relu", norm="instance", dual_groups=4)
         >>> block(torch.zeros(1, 8, 5, 6, 7)).shape
         torch.Size([1, 16, 5, 6, 7])
     """
+    if dual_groups is not None:
+        check_divides(out_channels, dual_groups, "dual_groups", "out_channels")
     if dual_groups is None or in_channels % dual_groups:
         return Convolution(
             spatial_dims,

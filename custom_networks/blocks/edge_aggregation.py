@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from custom_networks.blocks.dual_conv import convolution_block
 from custom_networks.blocks.resize import crop
-from custom_networks.checks import check_odd, check_spatial_dims, per_axis, per_level
+from custom_networks.checks import check_divides_all, check_odd, check_spatial_dims, per_axis, per_level
 
 
 class SpatialMask(nn.Module):
@@ -146,7 +146,7 @@ class EdgeAggregation(nn.Module):
         act: MONAI activation of the blocks.
         norm: MONAI norm of the blocks.
         dropout: probability of dropping a value in the blocks.
-        dual_groups: groups of dual convolutions in the blocks, see
+        dual_groups: groups of dual convolutions in the blocks, a divisor of every entry of ``in_channels``, see
             :func:`~custom_networks.blocks.dual_conv.convolution_block`; ``None`` for dense ones.
 
     Shape:
@@ -155,7 +155,7 @@ class EdgeAggregation(nn.Module):
 
     Raises:
         ValueError: if there are fewer than two maps, the lengths of the arguments do not fit each other,
-            ``dual_groups`` divides a block's input but not its output, or as for the blocks.
+            ``dual_groups`` does not divide every entry of ``in_channels``, or as for the blocks.
 
     Example:
         >>> maps = [torch.zeros(1, 4, 9, 8, 7), torch.zeros(1, 8, 5, 4, 4)]
@@ -188,6 +188,8 @@ class EdgeAggregation(nn.Module):
         levels = len(in_channels)
         if levels < 2:
             raise ValueError(f"in_channels must name at least 2 maps, got {tuple(in_channels)}; add a map")
+        if dual_groups is not None:
+            check_divides_all(in_channels, dual_groups, "dual_groups", "in_channels")
         steps = per_level(strides, levels - 1, spatial_dims, "strides")
         kernels = per_level(kernel_size, levels - 1, spatial_dims, "kernel_size")
         for kernel in kernels:

@@ -81,6 +81,12 @@ def test_the_image_gets_a_dense_convolution():
     assert isinstance(convolution_block(3, 8, 8, dual_groups=8, **BLOCK)[0], DualConv)
 
 
+@pytest.mark.parametrize("dual_groups", [0, 4])
+def test_the_block_names_its_own_argument(dual_groups):
+    with pytest.raises(ValueError, match=f"^dual_groups must divide out_channels 6, got {dual_groups}; use one of"):
+        convolution_block(3, 8, 6, dual_groups=dual_groups, **BLOCK)
+
+
 @pytest.mark.parametrize(("dims", "kernel_size", "taps"), [(2, 3, 9), (3, 3, 27), (3, (1, 3, 5), 15)])
 def test_parameter_count(dims, kernel_size, taps):
     module = DualConv(dims, 8, 12, kernel_size=kernel_size, groups=4)
