@@ -32,7 +32,9 @@ def per_axis(value: int | Sequence[int], spatial_dims: int, name: str) -> tuple[
     return values
 
 
-def per_level(value: int | Sequence, levels: int, spatial_dims: int, name: str) -> list[tuple[int, ...]]:
+def per_level(
+    value: int | Sequence, levels: int, spatial_dims: int, name: str, widths: str = "features"
+) -> list[tuple[int, ...]]:
     """Return one tuple of per-axis integers for each level.
 
     Args:
@@ -40,6 +42,7 @@ def per_level(value: int | Sequence, levels: int, spatial_dims: int, name: str) 
         levels: number of entries.
         spatial_dims: number of spatial axes.
         name: argument name used in the error.
+        widths: name of the argument that says how many levels there are, used in the error.
 
     Raises:
         ValueError: if the number of entries or of axes is another, or a value is below 1.
@@ -50,7 +53,10 @@ def per_level(value: int | Sequence, levels: int, spatial_dims: int, name: str) 
     """
     entries = [value] * levels if isinstance(value, int) else list(value)
     if len(entries) != levels:
-        raise ValueError(f"{name} must have {levels} entries for these features, got {len(entries)}: {value}")
+        raise ValueError(
+            f"{name} must have {levels} entries for these {widths}, got {len(entries)}: {value}; give that many, or "
+            "one integer for all"
+        )
     return [per_axis(entry, spatial_dims, name) for entry in entries]
 
 
@@ -83,11 +89,15 @@ def check_attention_parts(attention: Sequence[str], parts: Sequence[str]) -> Non
         parts: the parts that the network has.
 
     Raises:
-        ValueError: if a name is unknown.
+        ValueError: if a name is unknown, or a name stands alone instead of in a list.
 
     Example:
         >>> check_attention_parts(["gate"], ("gate", "non_local"))
     """
+    if isinstance(attention, str):
+        raise ValueError(  # noqa: TRY004 - the value is wrong, not its type
+            f"attention must be a list of names, got {attention!r}; use [{attention!r}]"
+        )
     unknown = sorted(set(attention) - set(parts))
     if unknown:
         raise ValueError(f"attention must hold only {tuple(parts)}, got {unknown}; leave out the rest")
@@ -124,6 +134,25 @@ def check_reduction(channels: int, reduction: int, name: str = "reduction") -> i
     if reduction < 1:
         raise ValueError(f"{name} must be at least 1, got {reduction}; use 1 to keep all {channels} channels")
     return max(1, channels // reduction)
+
+
+def check_width(channels: int, name: str) -> int:
+    """Return a number of channels as it is.
+
+    Args:
+        channels: the number.
+        name: argument name used in the error.
+
+    Raises:
+        ValueError: if it is below 1; a gate without channels is a constant.
+
+    Example:
+        >>> check_width(8, "inter_channels")
+        8
+    """
+    if channels < 1:
+        raise ValueError(f"{name} must be at least 1, got {channels}; use for example 8")
+    return channels
 
 
 def check_divides(channels: int, parts: int, name: str, whole: str = "in_channels") -> int:
