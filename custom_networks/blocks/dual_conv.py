@@ -60,7 +60,7 @@ class DualConv(nn.Module):
         super().__init__()
         check_spatial_dims(spatial_dims)
         kernel = per_axis(kernel_size, spatial_dims, "kernel_size")
-        check_odd(kernel, "kernel_size")
+        check_odd(kernel_size, "kernel_size")
         steps = per_axis(strides, spatial_dims, "strides")
         check_divides(in_channels, groups, "groups")
         check_divides(out_channels, groups, "groups", "out_channels")
@@ -115,6 +115,9 @@ def convolution_block(
         >>> block(torch.zeros(1, 8, 5, 6, 7)).shape
         torch.Size([1, 16, 5, 6, 7])
     """
+    check_spatial_dims(spatial_dims)
+    kernel, steps = per_axis(kernel_size, spatial_dims, "kernel_size"), per_axis(strides, spatial_dims, "strides")
+    check_odd(kernel_size, "kernel_size")
     if dual_groups is not None:
         check_divides(out_channels, dual_groups, "dual_groups", "out_channels")
     if dual_groups is None or in_channels % dual_groups:
@@ -122,8 +125,8 @@ def convolution_block(
             spatial_dims,
             in_channels,
             out_channels,
-            kernel_size=kernel_size,
-            strides=strides,
+            kernel_size=kernel,
+            strides=steps,
             adn_ordering="DNA",
             act=act,
             norm=norm,
@@ -131,6 +134,6 @@ def convolution_block(
             bias=False,
         )
     return nn.Sequential(
-        DualConv(spatial_dims, in_channels, out_channels, kernel_size=kernel_size, strides=strides, groups=dual_groups),
+        DualConv(spatial_dims, in_channels, out_channels, kernel_size=kernel, strides=steps, groups=dual_groups),
         ADN("DNA", out_channels, act=act, norm=norm, norm_dim=spatial_dims, dropout=dropout or None, dropout_dim=1),
     )

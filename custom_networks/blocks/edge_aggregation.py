@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from custom_networks.blocks.dual_conv import convolution_block
 from custom_networks.blocks.resize import crop
-from custom_networks.checks import check_divides_all, check_odd, check_spatial_dims, per_axis, per_level
+from custom_networks.checks import check_divides_all, check_odd, check_spatial_dims, check_width, per_axis, per_level
 
 
 class SpatialMask(nn.Module):
@@ -83,7 +83,7 @@ class SkipGate(nn.Module):
         ``x`` and ``other (B, C, *S)`` to ``(B, C, *S)``; S must hold more than one voxel.
 
     Raises:
-        ValueError: if ``spatial_dims`` is not 2 or 3.
+        ValueError: if ``spatial_dims`` is not 2 or 3 or ``inter_channels`` is below 1.
 
     Example:
         >>> SkipGate(3, 8)(torch.zeros(1, 8, 5, 4, 6), torch.zeros(1, 8, 5, 4, 6)).shape
@@ -100,7 +100,7 @@ class SkipGate(nn.Module):
         super().__init__()
         check_spatial_dims(spatial_dims)
         conv = Conv[Conv.CONV, spatial_dims]
-        width = in_channels if inter_channels is None else inter_channels
+        width = in_channels if inter_channels is None else check_width(inter_channels, "inter_channels")
         self.W = nn.Sequential(conv(in_channels, width, 1, bias=False), get_norm_layer("instance", spatial_dims, width))
         self.psi = nn.Sequential(conv(width, 1, 1, bias=False), get_norm_layer("instance", spatial_dims, 1))
 
@@ -190,8 +190,8 @@ class EdgeAggregation(nn.Module):
             raise ValueError(f"in_channels must name at least 2 maps, got {tuple(in_channels)}; add a map")
         if dual_groups is not None:
             check_divides_all(in_channels, dual_groups, "dual_groups", "in_channels")
-        steps = per_level(strides, levels - 1, spatial_dims, "strides")
-        kernels = per_level(kernel_size, levels - 1, spatial_dims, "kernel_size")
+        steps = per_level(strides, levels - 1, spatial_dims, "strides", "in_channels")
+        kernels = per_level(kernel_size, levels - 1, spatial_dims, "kernel_size", "in_channels")
         for kernel in kernels:
             check_odd(kernel, "kernel_size")
 

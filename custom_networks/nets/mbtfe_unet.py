@@ -146,6 +146,10 @@ class MbtfeUnet(Segmenter):
         super().__init__(in_channels, steps, deep_supervision)
         blocks: dict[str, Any] = {"act": act, "norm": norm, "dropout": dropout, "dual_groups": dual_groups}
         with_mbtfe = {level % levels for level in mbtfe_levels} if "mbtfe" in attention else set()
+        if any(features[level] < 2 for level in with_mbtfe):
+            raise ValueError(
+                f"features must be at least 2 on a level with an MBTFE block, got {tuple(features)}; widen the level"
+            )
 
         def convolutions(channels: int, level: int, step: Sequence[int] | int) -> list[nn.Module]:
             width, kernel = features[level], kernels[level]

@@ -144,7 +144,10 @@ BAD = {
         r"kernel_size must be odd and positive, got \(2, 2, 2\); use for example \(3, 3, 3\)",
     ),
     "non-local-level": ({"non_local_levels": (4,)}, r"non_local_levels must lie between -4 and 3, got \(4,\)"),
-    "non-affine-norm": ({"norm": "instance"}, "norm must have a learned scale"),
+    "non-affine-norm": (
+        {"norm": "instance"},
+        "norm must have a learned scale for a non-local block .* got 'instance'; use",
+    ),
 }
 
 
