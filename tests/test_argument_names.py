@@ -36,6 +36,7 @@ WRONG = {
     "dual_groups": [0, 5],
     "energy_lambda": [0],
     "eps": [-1],
+    "gate_reduction": [0],
     "grid_size": [0, (2, 2)],
     "groups": [0, 3],
     "head_channels": [0],

@@ -25,8 +25,8 @@ class AttentionGate(nn.Module):
         g (B, G, *T) ---- phi 1x1x1 -> resized to *S/sub_sample -------------------------+-> ReLU, psi, sigmoid
         alpha (B, 1, *S/sub_sample) -> resized to *S -> times x -> W 1x1x1, norm -> (B, C, *S)
 
-    Differs from the paper: instance norm after W by default (batch norm in the released code), and the released
-    network's ``combine_gates`` layer is left out (with one gate per skip it is a linear map after the linear map W).
+    Differs from the paper: instance norm after W by default (batch norm in the released code). What the released
+    network puts behind a gate (``combine_gates``: 1x1x1 convolution, batch norm, ReLU) is not part of the module.
 
     Args:
         spatial_dims: 2 or 3.
