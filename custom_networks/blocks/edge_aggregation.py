@@ -10,17 +10,18 @@ from monai.networks.layers.factories import Conv
 from monai.networks.layers.utils import get_norm_layer
 from torch import Tensor, nn
 
+from custom_networks.attention.cbam import SpatialGate
 from custom_networks.blocks.dual_conv import convolution_block
 from custom_networks.blocks.resize import crop
-from custom_networks.checks import check_divides_all, check_odd, check_spatial_dims, check_width, per_axis, per_level
+from custom_networks.checks import check_divides_all, check_odd, check_spatial_dims, check_width, per_level
 
 
 class SpatialMask(nn.Module):
-    r"""Weight every voxel by a convolution of its channels' mean and maximum.
+    r"""Weight every voxel by CBAM's gate from its channels' mean and maximum.
 
     .. math:: y = \sigma\bigl(K * [\,\bar x;\ \hat x\,]\bigr) \odot x
 
-    with mean :math:`\bar x` and maximum :math:`\hat x` over the channels. It has no width of its own, so one set of
+    with the gate of :class:`~custom_networks.attention.cbam.SpatialGate`. It has no width of its own, so one set of
     weights serves maps of any number of channels.
 
     Differs from the original: None.
@@ -43,15 +44,12 @@ class SpatialMask(nn.Module):
         Parameters ``2 k + 1`` with k taps.
 
     References:
-        As :class:`EdgeAggregation`; the gate is the spatial one of S. Woo et al., "CBAM", ECCV 2018, arXiv:1807.06521.
+        As :class:`EdgeAggregation`, and for the gate as :class:`~custom_networks.attention.cbam.Cbam`.
     """
 
     def __init__(self, spatial_dims: int, *, kernel_size: int | Sequence[int] = 3) -> None:
         super().__init__()
-        check_spatial_dims(spatial_dims)
-        kernel = per_axis(kernel_size, spatial_dims, "kernel_size")
-        check_odd(kernel_size, "kernel_size")
-        self.conv = Conv[Conv.CONV, spatial_dims](2, 1, kernel, padding=tuple(k // 2 for k in kernel))
+        self.conv = SpatialGate(spatial_dims, kernel_size=kernel_size)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``y``, see the class.
@@ -59,8 +57,7 @@ class SpatialMask(nn.Module):
         Args:
             x: ``(B, C, *S)``.
         """
-        pooled = torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], dim=1)
-        return torch.sigmoid(self.conv(pooled)) * x
+        return self.conv(x) * x
 
 
 class SkipGate(nn.Module):
