@@ -80,7 +80,7 @@ class NonLocal(nn.Module):
         )
         self.pool = list(per_axis(pool, spatial_dims, "pool"))
         self.theta = conv(in_channels, key_channels, 1)
-        self.phi = conv(in_channels, key_channels, 1)
+        self.phi = conv(in_channels, key_channels, 1)  # shipped weights hold the bias, which cancels in the softmax
         self.g = conv(in_channels, value_channels, 1)
         self.W = nn.Sequential(conv(value_channels, in_channels, 1))
         if norm is not None:

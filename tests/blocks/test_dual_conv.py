@@ -97,7 +97,7 @@ BAD = {
     "dims": ({"spatial_dims": 1}, "spatial_dims must be 2 or 3, got 1; reshape"),
     "input": ({"in_channels": 1}, "groups must divide in_channels 1, got 4; use one of 1"),
     "output": ({"out_channels": 6}, "groups must divide out_channels 6, got 4; use one of 1, 2, 3, 6"),
-    "even": ({"kernel_size": 2}, r"kernel_size must be odd and positive, got \(2, 2, 2\)"),
+    "even": ({"kernel_size": 2}, "kernel_size must be odd and positive, got 2; use for example 3"),
 }
 
 
