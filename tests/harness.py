@@ -78,7 +78,7 @@ def _classifier_case(name: str, spatial_dims: int) -> Case:
     kind = NETS[name]
 
     def build(in_channels: int = 2, out_channels: int = NET_CLASSES, **kwargs) -> nn.Module:
-        arguments = small_arguments(kind) | {"attention": "cbam"} | kwargs
+        arguments = small_arguments(kind) | {"attention_module": "cbam"} | kwargs
         return kind(spatial_dims, in_channels, out_channels, **arguments)
 
     shape = (2, *(m + extra for m, extra in zip(build().min_size, (0, 3, 2), strict=False)))

@@ -181,7 +181,7 @@ def test_from_json():
                 "_target_": "custom_networks.plug",
                 "network": {"_target_": "SegResNet", "init_filters": 8},
                 "points": ["down_layers.1", "down_layers.2"],
-                "attention": "cbam",
+                "attention_module": "cbam",
             }
         }
     )

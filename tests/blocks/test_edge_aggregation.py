@@ -140,7 +140,10 @@ BAD = {
     "strides": ({"strides": (2, 2)}, r"strides must have 1 entries .* got 2: \(2, 2\)"),
     "kernels": ({"kernel_size": (3, 3)}, r"kernel_size must have 1 entries .* got 2: \(3, 3\)"),
     "even": ({"kernel_size": 2}, r"kernel_size must be odd and positive, got \(2, 2, 2\)"),
-    "groups": ({"in_channels": (4, 6), "dual_groups": 5}, "groups must divide out_channels 6, got 5; use one of"),
+    "groups": (
+        {"in_channels": (4, 6), "dual_groups": 5},
+        r"^dual_groups must divide every entry of in_channels \(4, 6\), got 5; use one of 1, 2$",
+    ),
 }
 
 

@@ -92,7 +92,8 @@ def test_parameter_count(dims, channels, width):
 
 BAD = {
     "dims": ({"spatial_dims": 4}, "spatial_dims must be 2 or 3, got 4; reshape"),
-    "narrow": ({"in_channels": 1}, "out_channels must be at least 2, got 1; use for example 8"),
+    "narrow": ({"in_channels": 1}, "^in_channels must be at least 2, got 1; use for example 8"),
+    "narrow output": ({"out_channels": 1}, "^out_channels must be at least 2, got 1; use for example 8"),
     "checkpointing": ({"norm": "batch", "checkpointing": True}, "checkpointing must be off with batch norm, got True"),
 }
 
