@@ -213,8 +213,9 @@ def medical_transformer(
     global_levels: int = 2,
     released: bool = False,
     training: bool = False,
+    together: bool = False,
 ) -> Tensor:
-    """Return the logits of every supervised map: one pass per window, one after the other."""
+    """Return the logits of every supervised map: one pass per window, one after the other, or one pass ``together``."""
     outputs: list[Tensor] = []
     fused = 0
     shared, local = below(state, "global_branch"), below(state, "local_branch")
@@ -223,8 +224,10 @@ def medical_transformer(
         fused = outputs.pop()
     if local:
         joined = x.new_empty(x.shape[0], state["fuse.conv.weight"].shape[1], *x.shape[2:])
-        for place, window in windows(x, size):
-            y = axial_branch(window, local, strides, groups, released=released, training=training)[-1]
+        places, contents = zip(*windows(x, size), strict=True)
+        passes = (torch.cat(contents),) if together else contents
+        maps = [axial_branch(y, local, strides, groups, released=released, training=training)[-1] for y in passes]
+        for place, y in zip(places, torch.cat(maps).chunk(len(places)), strict=True):
             box = tuple(slice(p, min(p + w, s)) for p, w, s in zip(place, size, x.shape[2:], strict=True))
             joined[(..., *box)] = y[(..., *(slice(b.stop - b.start) for b in box))]
         fused = fused + joined

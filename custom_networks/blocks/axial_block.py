@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
 
+from custom_networks.blocks.axial_norm import INSTANCE, axial_norm
 from custom_networks.blocks.gated_axial_attention import GatedAxialAttention, MeanPool
-from custom_networks.blocks.window_norm import INSTANCE, WindowNorm
 from custom_networks.checks import check_spatial_dims, per_axis
 
 EXPANSION = 2
 
 
 class ConvolutionUnit(nn.Module):
-    """Convolution without bias and norm, for a batch that may hold windows; weights drawn as by He et al. (2015).
+    """Convolution without bias, and norm; weights drawn as by He et al. (2015).
 
     Args:
         spatial_dims: 2 or 3.
@@ -47,29 +48,15 @@ class ConvolutionUnit(nn.Module):
         padding = tuple(k // 2 for k in kernel)
         self.conv = Conv[Conv.CONV, spatial_dims](in_channels, out_channels, kernel, steps, padding, bias=False)
         nn.init.kaiming_normal_(self.conv.weight, mode="fan_in", nonlinearity="relu")
-        self.norm = WindowNorm(norm, spatial_dims, out_channels)
+        self.norm = axial_norm(norm, spatial_dims, out_channels)
 
-    def forward(self, x: Tensor, windows: int = 1) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """Return ``norm(conv(x))``.
 
         Args:
             x: ``(B, in_channels, *S)``.
-            windows: windows of every sample that are folded into the batch as its slowest index.
         """
-        return self.norm(self.conv(x), windows)
-
-
-class Unchanged(nn.Module):
-    """Stands where a norm or a shortcut would, and returns its input."""
-
-    def forward(self, x: Tensor, windows: int = 1) -> Tensor:
-        """Return ``x``.
-
-        Args:
-            x: any tensor.
-            windows: of no account.
-        """
-        return x
+        return self.norm(self.conv(x))
 
 
 class AxialBlock(nn.Module):
@@ -170,25 +157,25 @@ class AxialBlock(nn.Module):
         if not attention:
             self.axes.append(MeanPool(spatial_dims, steps))
         self.expand = ConvolutionUnit(spatial_dims, inner, out_channels, norm=norm)
-        if self.expand.norm.norm.weight is not None:
-            nn.init.zeros_(self.expand.norm.norm.weight)
+        last: Any = self.expand.norm[0]
+        if last.weight is not None:
+            nn.init.zeros_(last.weight)
         self.dropout = nn.Dropout(dropout)
         changes = in_channels != out_channels or max(steps) > 1
         self.shortcut = (
             ConvolutionUnit(spatial_dims, in_channels, out_channels, strides=steps, norm=norm)
             if changes
-            else Unchanged()
+            else nn.Identity()
         )
 
-    def forward(self, x: Tensor, windows: int = 1) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """Return ``y``, see the class.
 
         Args:
             x: ``(B, C, *S)``.
-            windows: windows of every sample that are folded into the batch as its slowest index; counts for batch norm.
         """
-        y = torch.relu(self.reduce(x, windows))
+        y = torch.relu(self.reduce(x))
         for layer in self.axes:
-            y = layer(y, windows)
-        y = self.dropout(self.expand(torch.relu(y), windows))
-        return torch.relu(self.shortcut(x, windows) + y)
+            y = layer(y)
+        y = self.dropout(self.expand(torch.relu(y)))
+        return torch.relu(self.shortcut(x) + y)

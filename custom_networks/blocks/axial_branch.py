@@ -8,14 +8,14 @@ import torch
 from monai.networks.layers.factories import Conv, Pool
 from torch import Tensor, nn
 
-from custom_networks.blocks.axial_block import AxialBlock, ConvolutionUnit, Unchanged
+from custom_networks.blocks.axial_block import AxialBlock, ConvolutionUnit
+from custom_networks.blocks.axial_norm import INSTANCE, axial_norm
 from custom_networks.blocks.resize import resize
-from custom_networks.blocks.window_norm import INSTANCE, WindowNorm
 from custom_networks.checks import check_odd, check_spatial_dims, per_axis, per_level
 
 
 class ResizingUnit(nn.Module):
-    """Convolution, norm if there is one, and resizing to a grid unless it is there, for a batch that may hold windows.
+    """Convolution, norm if there is one, and resizing to a grid unless it is there.
 
     Args:
         spatial_dims: 2 or 3.
@@ -47,18 +47,17 @@ class ResizingUnit(nn.Module):
         steps = per_axis(strides, spatial_dims, "strides")
         padding = tuple(k // 2 for k in kernel)
         self.conv = Conv[Conv.CONV, spatial_dims](in_channels, out_channels, kernel, steps, padding)
-        self.norm = Unchanged() if norm is None else WindowNorm(norm, spatial_dims, out_channels)
+        self.norm = nn.Identity() if norm is None else axial_norm(norm, spatial_dims, out_channels)
         self.resizes = resizes
 
-    def forward(self, x: Tensor, size: list[int], windows: int = 1) -> Tensor:
+    def forward(self, x: Tensor, size: list[int]) -> Tensor:
         """Return ``resize(norm(conv(x)))``, or ``norm(conv(x))``.
 
         Args:
             x: ``(B, in_channels, *S)``.
             size: spatial size of the output.
-            windows: windows of every sample that are folded into the batch as its slowest index.
         """
-        y = self.norm(self.conv(x), windows)
+        y = self.norm(self.conv(x))
         return resize(y, size) if self.resizes else y
 
 
@@ -249,33 +248,32 @@ class AxialBranch(nn.Module):
             for level in range(last, 0, -1)
         )
 
-    def forward(self, x: Tensor, windows: int = 1) -> list[Tensor]:
+    def forward(self, x: Tensor) -> list[Tensor]:
         """Return the decoder's maps, coarsest first, see the class.
 
         Args:
             x: image ``(B, in_channels, *S)``.
-            windows: windows of every sample that are folded into the batch as its slowest index; counts for batch norm.
         """
         read = x
         for unit in self.reader:
-            read = torch.relu(unit(read, windows))
+            read = torch.relu(unit(read))
         y = self.pool(read)
         for unit in self.stem:
-            y = torch.relu(unit(y, windows))
+            y = torch.relu(unit(y))
         maps: list[Tensor] = [x]
         for stage in self.stages:
             for block in stage:  # type: ignore[attr-defined]
-                y = block(y, windows)
+                y = block(y)
             maps.append(y)
         for unit in self.bottom:
-            y = y + torch.relu(unit(y, list(y.shape[2:]), windows))
+            y = y + torch.relu(unit(y, list(y.shape[2:])))
         outputs: list[Tensor] = []
         for i, unit in enumerate(self.decoder):
             level = len(maps) - 2 - i
-            y = torch.relu(unit(y, list(maps[level].shape[2:]), windows))
+            y = torch.relu(unit(y, list(maps[level].shape[2:])))
             if level > 0:
                 y = y + maps[level]
             outputs.append(y)
         for unit in self.skip:
-            outputs.append(outputs.pop() + unit(read, list(x.shape[2:]), windows))
+            outputs.append(outputs.pop() + unit(read, list(x.shape[2:])))
         return outputs

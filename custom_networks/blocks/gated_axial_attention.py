@@ -11,8 +11,8 @@ from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recompute
 
+from custom_networks.blocks.axial_norm import INSTANCE, axial_norm
 from custom_networks.blocks.logit_norm import LogitNorm
-from custom_networks.blocks.window_norm import INSTANCE, WindowNorm
 from custom_networks.checks import check_spatial_dims, per_axis
 
 FORMS = ("gated", "released", "ungated", "position_free")
@@ -38,12 +38,11 @@ class MeanPool(nn.Module):
         self.strides = list(per_axis(strides, spatial_dims, "strides"))
         self.shrinks = max(self.strides) > 1
 
-    def forward(self, x: Tensor, windows: int = 1) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """Return the means.
 
         Args:
             x: ``(B, C, *S)``.
-            windows: ignored; there for modules that take the place of an attention.
         """
         if not self.shrinks:
             return x
@@ -163,9 +162,9 @@ class GatedAxialAttention(nn.Module):
         positions = form != "position_free"
         self.projection = Conv[Conv.CONV, spatial_dims](in_channels, 2 * out_channels, 1, bias=False)
         nn.init.normal_(self.projection.weight, std=in_channels**-0.5)
-        self.projection_norm = WindowNorm(norm, spatial_dims, 2 * out_channels)
+        self.projection_norm = axial_norm(norm, spatial_dims, 2 * out_channels)
         self.logit_norm = LogitNorm(self.groups, positions=positions, norm=norm)
-        self.output_norm = WindowNorm(norm, spatial_dims, 2 * out_channels if positions else out_channels)
+        self.output_norm = axial_norm(norm, spatial_dims, 2 * out_channels if positions else out_channels)
         table = torch.randn(2 * position_length - 1, 2 * width) * width**-0.5
         self.table: nn.Parameter | None
         self.gates: nn.Parameter | None
@@ -183,13 +182,12 @@ class GatedAxialAttention(nn.Module):
         reach = table.shape[0] // 2
         return F.embedding((position[:, None] - position).clamp(-reach, reach) + reach, table)
 
-    def _operands(self, tokens: Tensor, relative: Tensor | None, windows: int) -> Tensor:
+    def _operands(self, tokens: Tensor, relative: Tensor | None) -> Tensor:
         """Return what ``_attend`` takes, scaled queries, keys and values, ``(N, L, width)``.
 
         Args:
             tokens: queries, keys and values ``(B, lines, g, L, 4c)``.
             relative: see ``_relative``.
-            windows: windows of every sample.
         """
         samples, lines = tokens.shape[:2]
         rows = tokens.flatten(0, 2).split(self.widths, dim=-1)
@@ -202,11 +200,9 @@ class GatedAxialAttention(nn.Module):
         if every_gate is not None:
             gates = every_gate[:2]
         inside = gates if self.released else None
-        scale = self.logit_norm(rows[0], rows[1], query_table, key_table, inside, samples, lines, windows)
+        scale = self.logit_norm(rows[0], rows[1], query_table, key_table, inside, samples, lines)
         if gates is not None and not self.released:
             scale = torch.cat([scale[:, :1], scale[:, 1:] * gates[:, None]], dim=1)
-        if 1 < scale.shape[0] < samples:
-            scale = scale.repeat_interleave(samples // scale.shape[0], dim=0)
         scale = scale[:, None, :, :, None, None]
         queries, keys, values = tokens.split(self.widths, dim=-1)
         if relative is None:
@@ -250,20 +246,19 @@ class GatedAxialAttention(nn.Module):
                 outputs.append(self._attend(part, relative))
         return torch.cat(outputs)
 
-    def forward(self, x: Tensor, windows: int = 1) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """Return ``y``, see the class.
 
         Args:
             x: ``(B, C, *S)``.
-            windows: windows of every sample that are folded into the batch as its slowest index; counts for batch norm.
         """
         axis = self.axis + 2
         if x.shape[axis] == 1 and self.keeps_channels:
             return self.pool(x)
-        lines = self.projection_norm(self.projection(x), windows).movedim(axis, -1)
+        lines = self.projection_norm(self.projection(x)).movedim(axis, -1)
         tokens = lines.flatten(2, -2).unflatten(1, (self.groups, -1)).permute(0, 3, 1, 4, 2).contiguous()
         relative = self._relative(x.shape[axis])
-        operands = self._operands(tokens, relative, windows)
+        operands = self._operands(tokens, relative)
         if not torch.jit.is_scripting() and torch.compiler.is_compiling():
             y = self._attend(operands, relative)
         else:
@@ -274,7 +269,7 @@ class GatedAxialAttention(nn.Module):
         gates = self.gates
         if gates is not None and self.released:
             y = y * gates[2:].repeat_interleave(y.shape[1] // 2).view([-1] + [1] * (y.dim() - 2))
-        y = self.output_norm(y, windows)
+        y = self.output_norm(y)
         if relative is not None:
             value, position = y.chunk(2, dim=1)
             if gates is not None and not self.released:

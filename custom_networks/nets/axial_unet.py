@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from custom_networks.blocks.axial_branch import AxialBranch
-from custom_networks.blocks.window_norm import INSTANCE
+from custom_networks.blocks.axial_norm import INSTANCE
 from custom_networks.checks import check_attention_parts, check_input, check_spatial_dims, per_axis, per_level
 from custom_networks.nets.segmenter import Segmenter
 

@@ -10,7 +10,7 @@ from monai.networks.blocks import Convolution
 from torch import Tensor
 
 from custom_networks.blocks.axial_branch import AxialBranch
-from custom_networks.blocks.window_norm import INSTANCE
+from custom_networks.blocks.axial_norm import INSTANCE
 from custom_networks.blocks.windows import fold_windows, unfold_windows
 from custom_networks.checks import check_attention_parts, check_input, check_spatial_dims, per_axis, per_level
 from custom_networks.nets.segmenter import Segmenter
@@ -30,14 +30,15 @@ class MedicalTransformer(Segmenter):
                       +-> cut to G windows (G B, n, *w)   -> local branch, all levels -> join, cut to S --+-> W, relu
                                                                                                   -> head -> logits
 
-    All windows go through the local branch in one batch. Batch norm, where it is asked for, treats them as if they came
-    one after the other (see :class:`~custom_networks.blocks.window_norm.WindowNorm`), as in the released code.
+    All windows go through the local branch in one batch.
 
     The default is the paper's network; ``form="ungated", local_form="ungated"`` is its LoGo.
 
     Differs from the paper: three dimensions (or two); windows of any size or number for any image (the released code
     cuts 4x4 windows of 32 pixels whatever the image); the local stem is as narrow as the global one (the released code
-    gives it the width that the global branch ends with, 64 for 8); the branches' differences.
+    gives it the width that the global branch ends with, 64 for 8); batch norm, where it is asked for, has one mean and
+    variance of all windows in training (the released code passes them one after the other, each with its own, and moves
+    the running ones as many times); the branches' differences.
 
     Args:
         spatial_dims: 2 or 3.
@@ -224,10 +225,7 @@ class MedicalTransformer(Segmenter):
             outputs = self.global_branch(x)
         if self.local_branch is not None:
             counts, window = self._windows(size)
-            total = 1
-            for count in counts:
-                total *= count
-            y = self.local_branch(fold_windows(x, counts, window), total)[-1]
+            y = self.local_branch(fold_windows(x, counts, window))[-1]
             y = unfold_windows(y, counts, size)
             if len(outputs) > 0:
                 y = outputs.pop() + y

@@ -104,21 +104,6 @@ def test_axes_are_attended_in_turn(order):
     assert (other(x.permute(places)) - y).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
-@pytest.mark.parametrize("norm", ["batch", INSTANCE], ids=["batch", "instance"])
-def test_windows_in_the_batch_equal_a_loop_over_them(norm, training):
-    folded, looped = (
-        randomised(AxialBlock(3, 6, 8, strides=2, norm=norm, form="position_free", **SMALL)).train(training)
-        for _ in range(2)
-    )
-    looped.load_state_dict(folded.state_dict())
-    x = torch.randn(6, 6, 4, 5, 4, dtype=torch.float64) * torch.arange(1, 7).view(-1, 1, 1, 1, 1)
-    want = torch.cat([looped(window) for window in x.chunk(3)])
-    torch.testing.assert_close(folded(x, windows=3), want, rtol=1e-9, atol=1e-9)
-    for (name, one), other in zip(folded.named_buffers(), looped.buffers(), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9, msg=lambda m, n=name: n + m)
-
-
 def test_dropout_is_in_the_branch_before_the_sum():
     block = randomised(AxialBlock(2, 8, 8, **SMALL)).train()
     block.dropout.p = 1.0

@@ -159,36 +159,6 @@ def test_groups_are_the_largest_number_that_divides():
     assert GatedAxialAttention(3, 24, axis=0, groups=6).groups == 6
 
 
-# --- windows
-
-
-@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("norm", ["batch", NORMS["instance"]], ids=["batch", "instance"])
-def test_windows_in_the_batch_equal_a_loop_over_them(norm, form, training):
-    folded, looped = (
-        randomised(GatedAxialAttention(3, 8, axis=1, form=form, norm=norm, **SMALL)).train(training) for _ in range(2)
-    )
-    looped.load_state_dict(folded.state_dict())
-    x = torch.randn(6, 8, 3, 4, 2, dtype=torch.float64)
-    x = x * torch.arange(1, 7).view(-1, 1, 1, 1, 1) + torch.arange(6).view(-1, 1, 1, 1, 1)
-    mine, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
-    got = folded(mine, windows=3)
-    want = torch.cat([looped(window) for window in theirs.chunk(3)])
-    torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-10)
-    for y in (got, want):
-        y.square().sum().backward()
-    torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-8, atol=1e-10)
-    for one, other in zip(folded.parameters(), looped.parameters(), strict=True):
-        torch.testing.assert_close(one.grad, other.grad, rtol=1e-8, atol=1e-9)
-    for (name, one), other in zip(folded.named_buffers(), looped.buffers(), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10, msg=lambda m, n=name: n + m)
-    if norm == "batch" and training:
-        joint = randomised(GatedAxialAttention(3, 8, axis=1, form=form, norm=norm, **SMALL)).train()
-        joint.load_state_dict(looped.state_dict())
-        assert (joint(x) - want).abs().max() > 0.1
-
-
 # --- gates
 
 

@@ -1,9 +1,12 @@
-"""MedicalTransformer against a functional forward that loops over the windows, and its own documentation."""
+"""MedicalTransformer against a functional forward, window by window, and its own documentation."""
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
+from torch import Tensor, nn
 
 from custom_networks.blocks import GatedAxialAttention
 from custom_networks.nets import MedicalTransformer
@@ -43,16 +46,44 @@ CASES = {
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
 @pytest.mark.parametrize("norm", ["batch", ("instance", {"affine": True})], ids=["batch", "instance"])
 @pytest.mark.parametrize(("size", "kwargs", "strides", "window"), CASES.values(), ids=CASES.keys())
-def test_equals_one_pass_per_window(size, kwargs, strides, window, norm, training):
+def test_equals_the_functional_forward(size, kwargs, strides, window, norm, training):
     net = randomised(MedicalTransformer(len(size), 2, 3, norm=norm, **SMALL | kwargs), 0.3).train(training)
     state = {name: value.clone() for name, value in net.state_dict().items()}
     x = torch.randn(2, 2, *size, dtype=torch.float64)
     released = kwargs.get("form") == "released"
-    want = axial_references.medical_transformer(x, state, strides, 2, window, released=released, training=training)
+    options = {"released": released, "training": training, "together": norm == "batch" and training}
+    want = axial_references.medical_transformer(x, state, strides, 2, window, **options)
     assert want.shape[1] == 1
     torch.testing.assert_close(net(x), want[:, 0], rtol=1e-6, atol=1e-6)
     for name, buffer in net.named_buffers():
         torch.testing.assert_close(buffer, state[name], rtol=1e-6, atol=1e-7, msg=lambda m, n=name: n + m)
+
+
+class _InTurn(nn.Module):
+    """A branch through which the windows of a batch pass one after the other, as in the released code."""
+
+    def __init__(self, branch: nn.Module, windows: int) -> None:
+        super().__init__()
+        self.branch, self.windows = branch, windows
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return [torch.cat(maps) for maps in zip(*map(self.branch, x.chunk(self.windows)), strict=True)]
+
+
+@pytest.mark.parametrize("local_form", ["position_free", "released"])
+def test_released_batch_statistics_are_those_of_windows_in_turn(local_form):
+    """They are no option, only a wrapper away: what "Differs from the paper" says of batch norm, and nothing else."""
+    options = {"window_size": 8, "norm": "batch", "form": "released", "local_form": local_form}
+    net = randomised(MedicalTransformer(3, 2, 3, **SMALL | options), 0.3).train()
+    in_turn, state = copy.deepcopy(net), {name: value.clone() for name, value in net.state_dict().items()}
+    in_turn.local_branch = _InTurn(in_turn.local_branch, 2)
+    x = torch.randn(2, 2, 8, 8, 16, dtype=torch.float64)
+    want = axial_references.medical_transformer(x, state, STEPS, 2, (8, 8, 8), released=True, training=True)[:, 0]
+    torch.testing.assert_close(in_turn(x), want, rtol=1e-6, atol=1e-6)
+    for name, buffer in in_turn.named_buffers():
+        expected = state[name.replace("local_branch.branch", "local_branch")]
+        torch.testing.assert_close(buffer, expected, rtol=1e-6, atol=1e-7, msg=lambda m, n=name: n + m)
+    assert (net(x) - want).abs().max() > 0.01
 
 
 def test_deep_supervision_equals_the_functional_forward():
