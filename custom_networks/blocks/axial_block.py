@@ -83,14 +83,14 @@ class AxialBlock(nn.Module):
         in_channels: channels C of the input.
         out_channels: channels C' of the output, a multiple of 4.
         strides: one integer, or one per axis.
-        position_grid: voxels per axis of x that the tables are made for: one integer, or one per axis.
-        groups: heads; where they do not divide C' / 4, the largest number that divides both.
+        token_grid: tokens per axis of x that the tables are made for: one integer, or one per axis.
+        num_heads: heads; where they do not divide C' / 4, the largest number that divides both.
         form: form of the attention, "gated", "released", "ungated" or "position_free".
-        attention: whether there is attention; else the pooling alone stands in its place.
+        use_attention: whether there is attention; else the pooling alone stands in its place.
         norm: MONAI norm, batch with running statistics or instance without.
         dropout: probability of dropping a value of the branch before the sum.
         max_logits: logits of the attention computed at a time.
-        checkpoint: in training, compute the softmaxes a second time in the backward pass instead of storing them.
+        checkpointing: in training, compute the softmaxes a second time in the backward pass instead of storing them.
 
     Shape:
         ``(B, C, *S)`` to ``(B, C', *ceil(S / strides))``, any size.
@@ -118,14 +118,14 @@ class AxialBlock(nn.Module):
         out_channels: int,
         *,
         strides: int | Sequence[int] = 1,
-        position_grid: int | Sequence[int] = 64,
-        groups: int = 8,
+        token_grid: int | Sequence[int] = 64,
+        num_heads: int = 8,
         form: str = "gated",
-        attention: bool = True,
+        use_attention: bool = True,
         norm: str | tuple = INSTANCE,
         dropout: float = 0.0,
         max_logits: int = 2**22,
-        checkpoint: bool = False,
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
         check_spatial_dims(spatial_dims)
@@ -135,7 +135,7 @@ class AxialBlock(nn.Module):
                 f"use for example {2 * EXPANSION * max(1, -(-out_channels // (2 * EXPANSION)))}"
             )
         steps = per_axis(strides, spatial_dims, "strides")
-        grid = per_axis(position_grid, spatial_dims, "position_grid")
+        grid = per_axis(token_grid, spatial_dims, "token_grid")
         inner = out_channels // EXPANSION
         self.reduce = ConvolutionUnit(spatial_dims, in_channels, inner, norm=norm)
         self.axes = nn.ModuleList(
@@ -144,17 +144,17 @@ class AxialBlock(nn.Module):
                 inner,
                 axis=axis,
                 position_length=grid[axis],
-                groups=groups,
+                num_heads=num_heads,
                 strides=steps if axis == spatial_dims - 1 else 1,
                 form=form,
                 norm=norm,
                 max_logits=max_logits,
-                checkpoint=checkpoint,
+                checkpointing=checkpointing,
             )
             for axis in range(spatial_dims)
-            if attention
+            if use_attention
         )
-        if not attention:
+        if not use_attention:
             self.axes.append(MeanPool(spatial_dims, steps))
         self.expand = ConvolutionUnit(spatial_dims, inner, out_channels, norm=norm)
         last: Any = self.expand.norm[0]

@@ -93,17 +93,17 @@ class AxialBranch(nn.Module):
         stem_skip: whether the stem's map before the pooling is added to the decoder's last one. With first strides of
             1, and ``stem_pool`` in their place, it is on the grid of x and brings the finest edges.
         num_units: axial blocks of each level but the first.
-        attention: whether the blocks have attention.
+        use_attention: whether the blocks have attention.
         form: form of the attention, "gated", "released", "ungated" or "position_free".
-        position_grid: voxels per axis of x that the tables of relative positions are made for: one integer, or one per
-            axis.
-        groups: heads; where they do not divide, the largest number that divides both.
+        token_grid: tokens per axis of the grid after the stem (that of x over the first strides and ``stem_pool``) that
+            the tables of relative positions are made for: one integer, or one per axis.
+        num_heads: heads; where they do not divide, the largest number that divides both.
         bottom: whether the decoder starts with a convolution with the last level's strides.
         decoder_norm: whether the decoder has norms, too, but behind the convolution of ``bottom``, whose map may be a
             single voxel.
         norm: MONAI norm, batch with running statistics or instance without.
         dropout: probability of dropping a value of every block's branch.
-        checkpoint: in training, compute the softmaxes a second time in the backward pass instead of storing them.
+        checkpointing: in training, compute the softmaxes a second time in the backward pass instead of storing them.
 
     Shape:
         ``(B, in_channels, *S)`` to a list of L - 1 maps ``(B, features[l], *S_l)``, l = L-2 to 0, the last on the grid
@@ -142,15 +142,15 @@ class AxialBranch(nn.Module):
         stem_pool: int | Sequence[int] = 1,
         stem_skip: bool = False,
         num_units: Sequence[int] = (1, 2, 4, 1),
-        attention: bool = True,
+        use_attention: bool = True,
         form: str = "gated",
-        position_grid: int | Sequence[int] = 64,
-        groups: int = 8,
+        token_grid: int | Sequence[int] = 32,
+        num_heads: int = 8,
         bottom: bool = True,
         decoder_norm: bool = False,
         norm: str | tuple = INSTANCE,
         dropout: float = 0.0,
-        checkpoint: bool = False,
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
         check_spatial_dims(spatial_dims)
@@ -165,7 +165,7 @@ class AxialBranch(nn.Module):
         steps = per_level(strides, levels - 1, spatial_dims, "strides")
         kernels = per_level(kernel_size, levels, spatial_dims, "kernel_size")
         pool = per_axis(stem_pool, spatial_dims, "stem_pool")
-        grid = list(per_axis(position_grid, spatial_dims, "position_grid"))
+        grid = list(per_axis(token_grid, spatial_dims, "token_grid"))
         for kernel in kernels:
             check_odd(kernel, "kernel_size")
         if len(num_units) != levels - 1 or min(num_units) < 1:
@@ -195,7 +195,6 @@ class AxialBranch(nn.Module):
             ConvolutionUnit(spatial_dims, width, out, kernel_size=kernels[1], norm=norm)
             for width, out in ((stem, 8 * features[0]), (8 * features[0], stem))
         )
-        grid = [-(-g // (s * p)) for g, s, p in zip(grid, steps[0], pool, strict=True)]
         after = norm if decoder_norm else None
         self.skip = nn.ModuleList(
             ResizingUnit(spatial_dims, stem, features[0], norm=after, resizes=max(steps[0]) > 1)
@@ -213,13 +212,13 @@ class AxialBranch(nn.Module):
                         features[level] if unit else below,
                         features[level],
                         strides=shrinks,
-                        position_grid=grid,
-                        groups=groups,
+                        token_grid=grid,
+                        num_heads=num_heads,
                         form=form,
-                        attention=attention,
+                        use_attention=use_attention,
                         norm=norm,
                         dropout=dropout,
-                        checkpoint=checkpoint,
+                        checkpointing=checkpointing,
                     )
                 )
                 grid = [-(-g // s) for g, s in zip(grid, shrinks, strict=True)]

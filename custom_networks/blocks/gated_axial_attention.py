@@ -91,13 +91,13 @@ class GatedAxialAttention(nn.Module):
         axis: spatial axis to attend along, 0 the first.
         position_length: length K of the lines that the tables are made for, in voxels; distances of K and more read the
             entry of K - 1.
-        groups: heads; where they do not divide C' / 2, the largest number g that divides both.
+        num_heads: heads; where they do not divide C' / 2, the largest number g that divides both.
         strides: pooling of the output, one integer, or one per axis.
         form: "gated", "released", "ungated" or "position_free".
         norm: MONAI norm, batch with running statistics or instance without.
         max_logits: logits computed at a time, which bounds the temporary memory: 4 bytes each, three times. A traced
             graph (compiled or exported) computes all of them at once.
-        checkpoint: in training, compute the softmax a second time in the backward pass instead of storing it.
+        checkpointing: in training, compute the softmax a second time in the backward pass instead of storing it.
 
     Shape:
         ``(B, C, *S)`` to ``(B, C', *ceil(S / strides))``, any size.
@@ -113,7 +113,7 @@ class GatedAxialAttention(nn.Module):
         Parameters ``2CC' + 4C'`` for the projection and its norm, ``4C'`` and ``3g`` for the other norms if affine,
         ``(2K - 1) 2C'/g`` for the tables, 4 gates unless "ungated"; position-free ``2CC' + 4C' + 2C' + g``. With N
         voxels, the time is 5·N·L·C' for the maps; a training step stores one map, N·L·g values (192 MiB for a head at
-        64x64x64), with ``checkpoint`` none.
+        64x64x64), with ``checkpointing`` none.
 
     References:
         J. M. J. Valanarasu et al., "Medical Transformer: Gated Axial-Attention for Medical Image Segmentation", MICCAI
@@ -130,12 +130,12 @@ class GatedAxialAttention(nn.Module):
         *,
         axis: int,
         position_length: int = 64,
-        groups: int = 8,
+        num_heads: int = 8,
         strides: int | Sequence[int] = 1,
         form: str = "gated",
         norm: str | tuple = INSTANCE,
         max_logits: int = 2**22,
-        checkpoint: bool = False,
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
         check_spatial_dims(spatial_dims)
@@ -147,23 +147,27 @@ class GatedAxialAttention(nn.Module):
             raise ValueError(f"axis must lie between 0 and {spatial_dims - 1}, got {axis}; count the spatial axes only")
         if form not in FORMS:
             raise ValueError(f"form must be one of {FORMS}, got {form!r}; choose one")
-        for name, value in {"position_length": position_length, "groups": groups, "max_logits": max_logits}.items():
+        for name, value in {
+            "position_length": position_length,
+            "num_heads": num_heads,
+            "max_logits": max_logits,
+        }.items():
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}; use for example 8")
         self.axis = axis
         self.keeps_channels = in_channels == out_channels
-        self.groups = gcd(groups, out_channels // 2)
-        width = out_channels // self.groups
+        self.num_heads = gcd(num_heads, out_channels // 2)
+        width = out_channels // self.num_heads
         self.widths = [width // 2, width // 2, width]
         self.released = form == "released"
         self.max_logits = max_logits
         self.max_rows = MAX_ROWS
-        self.checkpoint = checkpoint
+        self.checkpointing = checkpointing
         positions = form != "position_free"
         self.projection = Conv[Conv.CONV, spatial_dims](in_channels, 2 * out_channels, 1, bias=False)
         nn.init.normal_(self.projection.weight, std=in_channels**-0.5)
         self.projection_norm = axial_norm(norm, spatial_dims, 2 * out_channels)
-        self.logit_norm = LogitNorm(self.groups, positions=positions, norm=norm)
+        self.logit_norm = LogitNorm(self.num_heads, positions=positions, norm=norm)
         self.output_norm = axial_norm(norm, spatial_dims, 2 * out_channels if positions else out_channels)
         table = torch.randn(2 * position_length - 1, 2 * width) * width**-0.5
         self.table: nn.Parameter | None
@@ -240,7 +244,7 @@ class GatedAxialAttention(nn.Module):
         rows = max(1, min(self.max_rows, self.max_logits // (length * length)))
         outputs: list[Tensor] = []
         for part in operands.split(rows):  # no slices: MONAI takes those of a tensor with metadata for samples
-            if not torch.jit.is_scripting() and self.checkpoint and self.training and relative is not None:
+            if not torch.jit.is_scripting() and self.checkpointing and self.training and relative is not None:
                 outputs.append(recompute(self._attend, part, relative, use_reentrant=False, preserve_rng_state=False))
             else:
                 outputs.append(self._attend(part, relative))
@@ -256,7 +260,7 @@ class GatedAxialAttention(nn.Module):
         if x.shape[axis] == 1 and self.keeps_channels:
             return self.pool(x)
         lines = self.projection_norm(self.projection(x)).movedim(axis, -1)
-        tokens = lines.flatten(2, -2).unflatten(1, (self.groups, -1)).permute(0, 3, 1, 4, 2).contiguous()
+        tokens = lines.flatten(2, -2).unflatten(1, (self.num_heads, -1)).permute(0, 3, 1, 4, 2).contiguous()
         relative = self._relative(x.shape[axis])
         operands = self._operands(tokens, relative)
         if not torch.jit.is_scripting() and torch.compiler.is_compiling():

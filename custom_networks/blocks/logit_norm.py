@@ -76,7 +76,7 @@ class LogitNorm(nn.Module):
     Differs from the paper: no shift :math:`\beta`, which has no effect there.
 
     Args:
-        groups: heads g.
+        num_heads: heads g.
         positions: whether there are three parts, or the first alone.
         norm: MONAI norm: a batch norm with running statistics, or an instance norm without.
 
@@ -102,11 +102,11 @@ class LogitNorm(nn.Module):
     __constants__ = ("batch", "eps", "momentum")
 
     def __init__(
-        self, groups: int, *, positions: bool = True, norm: str | tuple = ("instance", {"affine": True})
+        self, num_heads: int, *, positions: bool = True, norm: str | tuple = ("instance", {"affine": True})
     ) -> None:
         super().__init__()
-        self.groups = groups
-        logits = 3 * groups if positions else groups
+        self.num_heads = num_heads
+        logits = 3 * num_heads if positions else num_heads
         built: Any = build_norm(norm, 2, logits)
         self.batch = isinstance(built, BATCH_NORMS)
         self.eps, self.momentum = float(built.eps), float(built.momentum)
@@ -142,7 +142,7 @@ class LogitNorm(nn.Module):
             lines: number of lines of each sample.
         """
         if self.batch and not self.training:
-            variance = self.running_var.unflatten(0, (1, -1, self.groups))
+            variance = self.running_var.unflatten(0, (1, -1, self.num_heads))
         else:
             mean, variance = pair_moments(queries, keys)
             mean, variance = mean[None], variance[None]
@@ -155,10 +155,10 @@ class LogitNorm(nn.Module):
                 factors = torch.cat([gates.new_ones(1), gates])[:, None]
                 mean, variance = factors * mean, factors.square() * variance
             sets = [1, samples * lines] if self.batch else [samples, lines]
-            means = mean.unflatten(1, [sets[0], sets[1], self.groups])
+            means = mean.unflatten(1, [sets[0], sets[1], self.num_heads])
             mean = means.mean(2)
             between = (means - mean[:, :, None]).square().mean(2)
-            variance = variance.unflatten(1, [sets[0], sets[1], self.groups]).mean(2) + between
+            variance = variance.unflatten(1, [sets[0], sets[1], self.num_heads]).mean(2) + between
             mean, variance = mean.transpose(0, 1), variance.transpose(0, 1).clamp(min=0)
             if self.batch:
                 pairs = sets[1] * queries.shape[1] * queries.shape[1]
@@ -168,7 +168,7 @@ class LogitNorm(nn.Module):
                 self.num_batches_tracked.add_(1)
         scale = (variance + self.eps).rsqrt()
         if self.weight is not None:
-            scale = scale * self.weight.view(-1, self.groups)
+            scale = scale * self.weight.view(-1, self.num_heads)
         if gates is not None:
             scale = scale * torch.cat([gates.new_ones(1), gates])[:, None]
         return scale

@@ -100,7 +100,7 @@ class VisionTransformer(nn.Module):
         num_layers: number of layers, at least 1.
         num_heads: attention heads, a divisor of C.
         position_embedding: "learned", "rotary" or "none".
-        position_grid: reference grid of the learned table in tokens: one integer, or one per axis.
+        token_grid: reference grid of the learned table in tokens: one integer, or one per axis.
         dropout: probability of dropping a value after the positions and in the perceptrons, in training only.
 
     Shape:
@@ -114,7 +114,7 @@ class VisionTransformer(nn.Module):
         torch.Size([1, 24, 4, 6, 5])
 
     Cost:
-        Parameters ``num_layers (12C^2 + 13C) + 2C``, and ``C prod(position_grid)`` for learned positions.
+        Parameters ``num_layers (12C^2 + 13C) + 2C``, and ``C prod(token_grid)`` for learned positions.
 
     References:
         As :class:`TransformerLayer`.
@@ -128,7 +128,7 @@ class VisionTransformer(nn.Module):
         num_layers: int = 12,
         num_heads: int = 12,
         position_embedding: str = "learned",
-        position_grid: int | Sequence[int] = 6,
+        token_grid: int | Sequence[int] = 6,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
@@ -137,7 +137,7 @@ class VisionTransformer(nn.Module):
         if position_embedding not in POSITIONS:
             raise ValueError(f"position_embedding must be one of {POSITIONS}, got {position_embedding!r}; choose one")
         learned = position_embedding == "learned"
-        self.positions = PositionEmbedding(spatial_dims, in_channels, position_grid) if learned else nn.Identity()
+        self.positions = PositionEmbedding(spatial_dims, in_channels, token_grid) if learned else nn.Identity()
         self.dropout = nn.Dropout(dropout)
         self.layers = nn.Sequential(
             *(

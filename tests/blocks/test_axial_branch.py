@@ -9,7 +9,7 @@ from custom_networks.blocks import AxialBranch
 from tests import axial_references
 from tests.modules import randomised
 
-SMALL = {"features": (4, 8, 12), "num_units": (1, 2), "groups": 2, "position_grid": 8}
+SMALL = {"features": (4, 8, 12), "num_units": (1, 2), "num_heads": 2, "token_grid": 4}
 NORMS = {"batch": "batch", "instance": ("instance", {"affine": True})}
 
 

@@ -18,7 +18,7 @@ POSITIONS = ("learned", "rotary", "none")
 
 
 def _case(dims: int, position_embedding: str) -> harness.Case:
-    small = {"num_layers": 1, "num_heads": 2, "position_embedding": position_embedding, "position_grid": 3}
+    small = {"num_layers": 1, "num_heads": 2, "position_embedding": position_embedding, "token_grid": 3}
 
     def build(**kwargs) -> nn.Module:
         return VisionTransformer(dims, 12, **small | kwargs)
@@ -55,7 +55,7 @@ def test_equals_the_formula(size, position_embedding):
         num_layers=2,
         num_heads=2,
         position_embedding=position_embedding,
-        position_grid=(2, 5, 3)[: len(size)],
+        token_grid=(2, 5, 3)[: len(size)],
         dropout=0.5,  # off in eval
     )
     transformer_references.use_exact_frequencies(randomised(module))
@@ -93,7 +93,7 @@ def test_either_dropout_of_the_perceptron_at_one_leaves_its_bias_or_nothing(plac
 
 
 def test_dropout_follows_the_positions():
-    module = randomised(VisionTransformer(2, 8, num_layers=1, num_heads=2, position_grid=3))
+    module = randomised(VisionTransformer(2, 8, num_layers=1, num_heads=2, token_grid=3))
     module.dropout.train().p = 1.0
     x = torch.randn(1, 8, 3, 4, dtype=torch.float64)
     without = dict(module.state_dict())
@@ -112,7 +112,7 @@ def test_layer_parameter_count(dims, rotary):
 @pytest.mark.parametrize(("position_embedding", "table"), [("learned", 24 * 30), ("rotary", 0), ("none", 0)])
 def test_parameter_count(position_embedding, table):
     module = VisionTransformer(
-        3, 24, num_layers=3, num_heads=4, position_embedding=position_embedding, position_grid=(2, 3, 5)
+        3, 24, num_layers=3, num_heads=4, position_embedding=position_embedding, token_grid=(2, 3, 5)
     )
     assert sum(p.numel() for p in module.parameters()) == 3 * (12 * 24**2 + 13 * 24) + 2 * 24 + table
 
@@ -125,7 +125,7 @@ BAD = {
         {"position_embedding": "sine"},
         r"position_embedding must be one of \('learned', 'rotary', 'none'\), got 'sine'; choose one",
     ),
-    "grid": ({"position_grid": (2, 2)}, r"grid must be a positive integer or 3 positive integers, got \(2, 2\)"),
+    "grid": ({"token_grid": (2, 2)}, r"token_grid must be a positive integer or 3 positive integers, got \(2, 2\)"),
     "heads": ({"num_heads": 7}, "num_heads must divide in_channels 24, got 7; use one of 1, 2, 3, 4"),
     "narrow": (
         {"position_embedding": "rotary"},
@@ -223,7 +223,7 @@ def test_a_layer_scale_on_the_identity_is_something_else(oracle, monkeypatch):
     state["positions.table"] = table
     want = reference["output_eval"][0].double()
 
-    module = VisionTransformer(3, 32, num_layers=2, num_heads=4, position_grid=(3, 2, 4)).double().eval()
+    module = VisionTransformer(3, 32, num_layers=2, num_heads=4, token_grid=(3, 2, 4)).double().eval()
     module.load_state_dict({key: value for key, value in state.items() if ".ls" not in key})
     assert (module(tokens) - want).abs().max() > 1e-2
 

@@ -14,7 +14,7 @@ from tests import axial_references
 from tests.modules import randomised
 from tests.nets.test_axial_unet import count
 
-SMALL = {"features": (4, 8, 12, 16), "num_units": (1, 2, 1), "strides": (2, 2, 1), "groups": 2, "position_grid": 8}
+SMALL = {"features": (4, 8, 12, 16), "num_units": (1, 2, 1), "strides": (2, 2, 1), "num_heads": 2, "token_grid": 4}
 STEPS = [(2, 2, 2), (2, 2, 2), (1, 1, 1)]
 CASES = {
     "by size": ((8, 16, 8), {"window_size": 8}, STEPS, (8, 8, 8)),
@@ -95,8 +95,8 @@ def test_deep_supervision_equals_the_functional_forward():
 
 
 def test_tables_of_the_branches():
-    for kwargs, lengths in ({"window_size": 8}, [4, 4, 2]), ({"window_grid": 2, "position_grid": 16}, [4, 4, 2]):
-        net = MedicalTransformer(**SMALL | {"position_grid": 16} | kwargs, local_form="gated")
+    for kwargs, lengths in ({"window_size": 8}, [4, 4, 2]), ({"window_grid": 2}, [4, 4, 2]):
+        net = MedicalTransformer(**SMALL | {"token_grid": 8} | kwargs, local_form="gated")
         layers = [m for m in net.global_branch.modules() if isinstance(m, GatedAxialAttention)]
         assert [(len(m.table) + 1) // 2 for m in layers[::3]] == [8, 8, 4]
         layers = [m for m in net.local_branch.modules() if isinstance(m, GatedAxialAttention)]
@@ -116,9 +116,9 @@ def test_tables_of_the_branches():
 )
 def test_parameter_count(dims, kwargs, rest, fuse):
     f, units = (4, 8, 16, 32), (2, 1, 2)
-    net = MedicalTransformer(dims, 2, 5, features=f, num_units=units, groups=4, position_grid=16, **kwargs)
-    want = count(dims, f[:3], 2, 5, units[:2], 16, groups=4, bottom=False, **rest)
-    want += count(dims, f, 2, 0, units, 16, groups=4, positions=False, **{**rest, "deep": 0})
+    net = MedicalTransformer(dims, 2, 5, features=f, num_units=units, num_heads=4, token_grid=8, **kwargs)
+    want = count(dims, f[:3], 2, 5, units[:2], 8, num_heads=4, bottom=False, **rest)
+    want += count(dims, f, 2, 0, units, 8, num_heads=4, positions=False, **{**rest, "deep": 0})
     assert sum(p.numel() for p in net.parameters()) == want + 3**dims * f[0] ** 2 + f[0] + fuse
 
 
@@ -131,7 +131,7 @@ def test_the_default_in_2d_is_the_network_of_the_paper(form, local_form, publish
 
     The published local stem has 64 channels, the width that the global branch happens to end with, instead of 8.
     """
-    net = MedicalTransformer(2, 1, 2, form=form, local_form=local_form, position_grid=128, window_size=32)
+    net = MedicalTransformer(2, 1, 2, form=form, local_form=local_form, token_grid=64, window_size=32)
     wide = (64 - 8) * (7**2 + 2 * 9 * 128 + 4 + 16 + 32)
     unused += 34 + 3 * 2 * 24
     assert sum(p.numel() for p in net.parameters()) == published - wide - unused
@@ -140,7 +140,7 @@ def test_the_default_in_2d_is_the_network_of_the_paper(form, local_form, publish
 @pytest.mark.parametrize(("size", "kwargs"), [((8, 20, 12), {}), ((12, 40, 24), {"window_grid": 2})], ids=str)
 def test_forward_and_backward_at_any_size(size, kwargs):
     torch.manual_seed(0)
-    net = MedicalTransformer(**SMALL | {"num_units": (1, 1, 1)} | kwargs, checkpoint=True)
+    net = MedicalTransformer(**SMALL | {"num_units": (1, 1, 1)} | kwargs, checkpointing=True)
     net(torch.randn(1, 1, *size)).square().mean().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
 
