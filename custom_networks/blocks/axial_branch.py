@@ -76,8 +76,9 @@ class AxialBranch(nn.Module):
 
     Differs from the paper: three dimensions (or two), any size, strides and kernels per axis; the widest convolution of
     the stem follows from ``features`` (128 channels in the released code, whatever the others are); pooling and several
-    convolutions before it in the stem, a skip from it and norms in the decoder are options; He initialisation; the
-    blocks' differences, see :class:`~custom_networks.blocks.axial_block`.
+    convolutions before it in the stem, a skip from it and norms in the decoder are options; the weights of the stem are
+    drawn as by He et al. (2015), those of the decoder and of the skip as torch does; the blocks' differences, see
+    :class:`~custom_networks.blocks.axial_block.AxialBlock`.
 
     Args:
         spatial_dims: 2 or 3.

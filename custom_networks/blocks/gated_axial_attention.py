@@ -77,12 +77,14 @@ class GatedAxialAttention(nn.Module):
     - "position_free": no tables, :math:`y_i = \mathrm{norm}(\sum_j P_{ij} v_j)`, by a fused kernel.
 
     A relative distance beyond the tables takes their last entry, so that any L will do; a shorter line reads their
-    middle. A line of one voxel has nothing to attend to: if C = C', only the pooling is left.
+    middle.
 
     Differs from the paper: the gates stand behind the norms, where they can act; instance norm by default; any length;
-    the shift of the norm of the logits, which no softmax sees, is left out. "released", norm "batch" and lines of the
-    length of the tables give the published code. Its logits' statistics come from c by c matrices, one tensor of logits
-    stands for its seven, and the peak does not grow with the number of lines; all of this is exact.
+    the shift of the norm of the logits, which no softmax sees, is left out; a line of one voxel, which has nothing to
+    attend to, is only pooled if C = C', and the parameters have gradients of zero (the published code would add the
+    norms' shifts). "released", norm "batch" and lines of the length of the tables give the published code. Its logits'
+    statistics come from c by c matrices, one tensor of logits stands for its seven, and the peak does not grow with the
+    number of lines; all of this is exact.
 
     Args:
         spatial_dims: 2 or 3.
@@ -258,6 +260,9 @@ class GatedAxialAttention(nn.Module):
         """
         axis = self.axis + 2
         if x.shape[axis] == 1 and self.keeps_channels:
+            if not torch.jit.is_scripting() and self.training:
+                # distributed training waits for a gradient of every parameter: here they are zero
+                x = x + 0 * torch.stack([parameter.sum() for parameter in self.parameters()]).sum()
             return self.pool(x)
         lines = self.projection_norm(self.projection(x)).movedim(axis, -1)
         tokens = lines.flatten(2, -2).unflatten(1, (self.num_heads, -1)).permute(0, 3, 1, 4, 2).contiguous()

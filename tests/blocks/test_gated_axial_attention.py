@@ -114,6 +114,20 @@ def test_an_axis_of_one_voxel_is_only_pooled():
     _compare(wider, x, "ungated", training=True)
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_on_an_axis_of_one_voxel_every_parameter_has_a_gradient_of_zero(form):
+    """Distributed training waits for one of each."""
+    module = randomised(GatedAxialAttention(3, 8, axis=1, form=form)).train()
+    x = torch.randn(2, 8, 5, 1, 7, dtype=torch.float64, requires_grad=True)
+    y = module(x)
+    assert torch.equal(y, x)
+    y.square().sum().backward()
+    torch.testing.assert_close(x.grad, 2 * x.detach())
+    for name, parameter in module.named_parameters():
+        assert parameter.grad is not None, name
+        assert not parameter.grad.any(), name
+
+
 @pytest.mark.parametrize(("size", "strides"), [((5, 4, 7), (2, 1, 3)), ((4, 9), 2), ((3, 3), 1)], ids=str)
 def test_the_output_is_pooled(size, strides):
     module = randomised(GatedAxialAttention(len(size), 8, axis=0, strides=strides))
