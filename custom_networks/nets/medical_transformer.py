@@ -215,8 +215,8 @@ class MedicalTransformer(AxialSegmenter):
 
         Example:
             >>> arguments = {"features": [32, 32, 64, 128], "strides": [1, 2, 1], "stem_pool": 2}
-            >>> MedicalTransformer.patch_arguments((40, 56, 12), arguments)
-            {'token_grid': [20, 28, 6], 'window_size': [20, 28, 12]}
+            >>> MedicalTransformer.patch_arguments((40, 56, 8), arguments)
+            {'token_grid': [20, 28, 4], 'window_size': [20, 28, 8]}
         """
         implied = super().patch_arguments(patch_size, arguments)
         if cls._argument(arguments, "window_grid") is None:
