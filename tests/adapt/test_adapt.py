@@ -38,10 +38,10 @@ CLASSIFIER = "adrenal_ct_attention_classification"
 # what follows the patch of 144 x 144 x 12 voxels
 POSITIONS = {
     "hippocampus_mr_medical_transformer_segmentation": {
-        "network_def#position_grid": [144, 144, 12],
+        "network_def#token_grid": [72, 72, 12],
         "network_def#window_size": [72, 72, 12],
     },
-    "hippocampus_mr_transunet_segmentation": {"network_def#position_grid": [18, 18, 6]},
+    "hippocampus_mr_transunet_segmentation": {"network_def#token_grid": [18, 18, 6]},
 }
 
 
