@@ -42,7 +42,7 @@ def _any_multiple(case: Case) -> tuple[dict[int, Any], ...]:
 
 def _is_large(case: Case) -> bool:
     """Tell whether the case is a network in 3D, whose graph takes so long that it is made from one example only."""
-    return bool(case.multiples) and len(case.shapes[0]) == 4
+    return case.is_net and len(case.shapes[0]) == 4
 
 
 @lru_cache(maxsize=1)

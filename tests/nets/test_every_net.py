@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import pytest
 
-from tests import harness
+from custom_networks import nets
+from tests import harness, small_nets
 
 
 def converted_in_another(case, check):
     """Tell what to leave out: AxialUnet's branch is in the graph of MedicalTransformer; ONNX takes half a minute."""
     return case.name.startswith("AxialUnet") and check is harness.check_onnx
+
+
+def test_every_net_has_its_small_arguments():
+    missing = set(nets.__all__) - {*small_nets.SEGMENTERS, *small_nets.CLASSIFIERS}
+    assert not missing, f"add {sorted(missing)} to SEGMENTERS or CLASSIFIERS in tests/small_nets.py"
+
+
+@pytest.mark.parametrize("case", [*harness.NET_CASES, *harness.CLASSIFIER_CASES], ids=lambda case: case.name)
+def test_every_net_takes_dropout(case):
+    assert case.takes_dropout, "MONAI Label's epistemic scoring sets dropout; give the network this argument"
 
 
 BATTERY = [
