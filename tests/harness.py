@@ -239,6 +239,24 @@ def check_attention_map(case: Case) -> None:
         assert _snapshot(module) == before, "attention_map stored something"
 
 
+# --- blocks
+
+
+def classes_of(module: nn.Module) -> set[type[nn.Module]]:
+    """Return the classes of a module and of everything in it."""
+    return {type(child) for child in module.modules()}
+
+
+def check_part_of(case: Case) -> None:
+    """Show that the network whose graph stands for that of the block holds it, with everything that it is made of."""
+    (block,) = (child for child in case.module().modules() if type(child) is case.kind)
+    (net,) = (net for net in NET_CASES if net.name == f"{case.part_of}-{len(case.shapes[0]) - 1}d")
+    inside = [classes_of(child) for child in net.module().modules() if type(child) is case.kind]
+    assert any(classes_of(block) <= classes for classes in inside), (
+        f"{case.part_of} has no such block; leave out part_of"
+    )
+
+
 # --- networks
 
 
@@ -326,10 +344,13 @@ NET_CHECKS = (*MODULE_CHECKS, check_refusals, check_deep_supervision, check_anis
 def battery(cases: Iterable[Case], checks: Iterable[Callable[[Case], None]] = MODULE_CHECKS) -> list:
     """Return every case with every check, for ``parametrize(("case", "check"), ...)``.
 
-    A module of 2D is not compiled and not exported to ONNX: what its graph has, that of 3D has, and both are slow.
+    A module of 2D is not compiled and not exported to ONNX: what its graph has, that of 3D has, and both are slow. Nor
+    is one that is part of a network which is.
     """
-    return [
-        pytest.param(case, check, id=f"{case.name}-{check.__name__.removeprefix('check_')}")
-        for case, check in itertools.product(cases, checks)
-        if len(case.shapes[0]) == 4 or check not in (check_compile, check_onnx)
-    ]
+    params = []
+    for case, check in itertools.product(cases, (*checks, check_part_of)):
+        in_3d = len(case.shapes[0]) == 4
+        elsewhere = check in (check_compile, check_onnx) and (not in_3d or case.part_of)
+        if not elsewhere and (check is not check_part_of or (in_3d and case.part_of)):
+            params.append(pytest.param(case, check, id=f"{case.name}-{check.__name__.removeprefix('check_')}"))
+    return params

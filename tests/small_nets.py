@@ -18,7 +18,14 @@ SEGMENTERS: dict[str, dict[str, object]] = {
     "MbtfeUnet": {"features": (8, 8, 16), "mbtfe_levels": (1,)},
     "MedicalTransformer": {"features": (8, 8), "num_units": (1,), "global_levels": 1, "window_size": 4},
     "Setr": {"features": (4, 8, 16), "num_layers": 1, "num_heads": 2},
-    "TransUnet": {"features": (4, 8, 16), "num_units": (1,), "num_layers": 1, "num_heads": 2},
+    # The first level of units of its trunk is the one behind the pooling, so there is a second.
+    "TransUnet": {
+        "features": (4, 8, 8, 16),
+        "strides": (2, 2, 1),
+        "num_units": (1, 1),
+        "num_layers": 1,
+        "num_heads": 2,
+    },
 }
 # What deep supervision needs besides: a third level has the only auxiliary head.
 DEEP: dict[str, dict[str, object]] = {
