@@ -341,16 +341,21 @@ CLASSIFIER_CHECKS = MODULE_CHECKS
 NET_CHECKS = (*MODULE_CHECKS, check_refusals, check_deep_supervision, check_anisotropic)
 
 
-def battery(cases: Iterable[Case], checks: Iterable[Callable[[Case], None]] = MODULE_CHECKS) -> list:
-    """Return every case with every check, for ``parametrize(("case", "check"), ...)``.
+def _made_elsewhere(case: Case, check: Callable[[Case], None]) -> bool:
+    """Tell whether another case has the graph: what a module's in 2D has, that in 3D has, and a block's its network's.
 
-    A module of 2D is not compiled and not exported to ONNX: what its graph has, that of 3D has, and both are slow. Nor
-    is one that is part of a network which is.
+    All of these are slow. In 2D networks alone are exported, there from the small example; nothing else in 2D is.
     """
-    params = []
-    for case, check in itertools.product(cases, (*checks, check_part_of)):
-        in_3d = len(case.shapes[0]) == 4
-        elsewhere = check in (check_compile, check_onnx) and (not in_3d or case.part_of)
-        if not elsewhere and (check is not check_part_of or (in_3d and case.part_of)):
-            params.append(pytest.param(case, check, id=f"{case.name}-{check.__name__.removeprefix('check_')}"))
-    return params
+    if len(case.shapes[0]) < 4:
+        return check in (check_compile, check_onnx) or (check is check_export and not case.is_net)
+    return bool(case.part_of) and check in (check_compile, check_onnx)
+
+
+def battery(cases: Iterable[Case], checks: Iterable[Callable[[Case], None]] = MODULE_CHECKS) -> list:
+    """Return every case with every check, for ``parametrize(("case", "check"), ...)``, but what is made elsewhere."""
+    return [
+        pytest.param(case, check, id=f"{case.name}-{check.__name__.removeprefix('check_')}")
+        for case in cases
+        for check in (*checks, *([check_part_of] if case.part_of else []))
+        if not _made_elsewhere(case, check)
+    ]

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from custom_networks.blocks import AttentionGate
 from tests import harness
 from tests.harness import ATTENTION_MAP, AXIS_PERMUTATION, Case
 
@@ -301,3 +302,18 @@ def test_rejects(kind, check, message):
 def test_rejects_false_claims(kind, check, claims, message):
     with pytest.raises(AssertionError, match=message):
         check(case_of(kind, *claims))
+
+
+class GateWithMore(AttentionGate):
+    """A gate whose graph no network has."""
+
+
+@pytest.mark.parametrize("kind", [GateWithMore, AttentionGate])
+def test_rejects_a_block_that_its_network_does_not_hold(kind):
+    def build() -> nn.Module:
+        gate = kind(3, 8, 12)
+        gate.more = nn.GELU()
+        return gate
+
+    with pytest.raises(AssertionError, match="AttentionUnet has no such block; leave out part_of"):
+        harness.check_part_of(Case.of("gate", build, kind, (8, 4, 6, 5), out_channels=8, part_of="AttentionUnet"))
