@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from custom_networks.adapt.network import _network_knobs
 
 from custom_networks import nets
+from custom_networks.adapt.network import _network_knobs
 
 CUBE = ([1.0, 1.0, 1.0], (40, 56, 40))
 SLICES = ([1.5, 1.5, 10.0], (144, 160, 12))

@@ -28,7 +28,7 @@ def _case(dims: int, **options) -> harness.Case:
 
 
 CASES = [_case(2), _case(3), _case(3, use_attention=False), _case(3, form="position_free")]
-# The graphs of blocks are parts of the networks' graphs, which the same checks run.
+# Three attentions are slow to export; the graphs of the networks, which the same checks run, have all of this one.
 GRAPHS = (harness.check_export, harness.check_compile, harness.check_onnx)
 QUICK = tuple(check for check in harness.MODULE_CHECKS if check not in GRAPHS)
 
@@ -41,15 +41,17 @@ def test_battery(case, check):
 class _Strided(nn.Module):
     """A block with strides, resized to the grid of its input."""
 
-    def __init__(self) -> None:
+    def __init__(self, **kwargs) -> None:
         super().__init__()
-        self.block = AxialBlock(3, 6, 8, strides=(1, 2, 3), **SMALL)
+        self.block = AxialBlock(3, 6, 8, strides=(1, 2, 3), **SMALL | kwargs)
 
     def forward(self, x: Tensor) -> Tensor:
         return nn.functional.interpolate(self.block(x), size=x.shape[2:])
 
 
-STRIDED = harness.Case.of("axial_block-strided", _Strided, _Strided, (6, 4, 7, 11), out_channels=8)
+STRIDED = harness.Case.of(
+    "axial_block-strided", _Strided, AxialBlock, (6, 4, 7, 11), out_channels=8, part_of="MedicalTransformer"
+)
 
 
 @pytest.mark.parametrize(("case", "check"), harness.battery([STRIDED], QUICK))

@@ -34,14 +34,17 @@ def _aggregation_case(dims: int) -> harness.Case:
         return _OnOneMap(EdgeAggregation(dims, (4, 8, 4), strides=steps, **kwargs))
 
     shape = (4, 8, 6, 5)[: dims + 1]
-    return harness.Case.of(f"edge_aggregation-{dims}d", build, EdgeAggregation, shape, out_channels=4)
+    return harness.Case.of(
+        f"edge_aggregation-{dims}d", build, EdgeAggregation, shape, out_channels=4, part_of="MbtfeUnet"
+    )
 
 
 def _mask_case(dims: int) -> harness.Case:
     def build(**kwargs) -> nn.Module:
         return SpatialMask(dims, **kwargs)
 
-    return harness.Case.of(f"spatial_mask-{dims}d", build, SpatialMask, (6, 4, 6, 5)[: dims + 1], out_channels=6)
+    shape = (6, 4, 6, 5)[: dims + 1]
+    return harness.Case.of(f"spatial_mask-{dims}d", build, SpatialMask, shape, out_channels=6, part_of="MbtfeUnet")
 
 
 def _gate_case(dims: int) -> harness.Case:
@@ -49,7 +52,7 @@ def _gate_case(dims: int) -> harness.Case:
         return SkipGate(dims, 6, **kwargs)
 
     shape = (6, 4, 6, 5)[: dims + 1]
-    return harness.Case.of(f"skip_gate-{dims}d", build, SkipGate, shape, shape, out_channels=6)
+    return harness.Case.of(f"skip_gate-{dims}d", build, SkipGate, shape, shape, out_channels=6, part_of="MbtfeUnet")
 
 
 CASES = [build(dims) for build in (_aggregation_case, _mask_case, _gate_case) for dims in (2, 3)]

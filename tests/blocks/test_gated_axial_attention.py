@@ -26,7 +26,8 @@ def _case(dims: int, axis: int, form: str, **options) -> harness.Case:
 
     shape = (16, 4, 6, 5)[: dims + 1]
     name = f"gated_axial_attention-{dims}d-{form}"
-    return harness.Case.of(name, build, GatedAxialAttention, shape, out_channels=16)
+    part_of = "" if form == "released" else "MedicalTransformer"
+    return harness.Case.of(name, build, GatedAxialAttention, shape, out_channels=16, part_of=part_of)
 
 
 CASES = [_case(2, 1, "gated"), _case(3, 1, "gated"), _case(3, 2, "released"), _case(3, 0, "position_free")]

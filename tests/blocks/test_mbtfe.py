@@ -17,7 +17,9 @@ def _case(dims: int) -> harness.Case:
     def build(**kwargs) -> nn.Module:
         return Mbtfe(dims, 6, 8, **kwargs)
 
-    return harness.Case.of(f"mbtfe-{dims}d", build, Mbtfe, (6, 4, 6, 5)[: dims + 1], out_channels=8)
+    return harness.Case.of(
+        f"mbtfe-{dims}d", build, Mbtfe, (6, 4, 6, 5)[: dims + 1], out_channels=8, part_of="MbtfeUnet"
+    )
 
 
 @pytest.mark.parametrize(("case", "check"), harness.battery([_case(2), _case(3)]))

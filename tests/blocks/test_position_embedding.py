@@ -16,7 +16,9 @@ def _case(dims: int) -> harness.Case:
         return PositionEmbedding(dims, 6, (3, 4, 2)[:dims], **kwargs)
 
     shape = (6, 4, 6, 5)[: dims + 1]
-    return harness.Case.of(f"position_embedding-{dims}d", build, PositionEmbedding, shape, out_channels=6)
+    return harness.Case.of(
+        f"position_embedding-{dims}d", build, PositionEmbedding, shape, out_channels=6, part_of="TransUnet"
+    )
 
 
 CHECKS = (*harness.MODULE_CHECKS, harness.check_contract, harness.check_unit_and_odd_axes)

@@ -25,7 +25,7 @@ class _Stacked(nn.Module):
         return torch.cat([resize(y, size) for y in self.trunk(x)], dim=1)
 
 
-CASE = harness.Case.of("residual_trunk", _Stacked, _Stacked, (2, 17, 10, 12), out_channels=24)
+CASE = harness.Case.of("residual_trunk", _Stacked, ResidualTrunk, (2, 17, 10, 12), out_channels=24, part_of="TransUnet")
 
 
 @pytest.mark.parametrize(("case", "check"), harness.battery([CASE]))  # in two dimensions as a part of TransUnet

@@ -25,7 +25,8 @@ def _case(dims: int, position_embedding: str) -> harness.Case:
 
     shape = (12, 4, 6, 5)[: dims + 1]
     name = f"vision_transformer-{dims}d-{position_embedding}"
-    return harness.Case.of(name, build, VisionTransformer, shape, out_channels=12)
+    part_of = "TransUnet" if position_embedding == "learned" else ""
+    return harness.Case.of(name, build, VisionTransformer, shape, out_channels=12, part_of=part_of)
 
 
 CHECKS = (*harness.MODULE_CHECKS, harness.check_contract, harness.check_unit_and_odd_axes)
