@@ -7,8 +7,7 @@ import re
 
 import pytest
 
-from custom_networks import attention, blocks, nets
-from custom_networks.plug import plug
+from custom_networks import attention, blocks, nets, plug
 from custom_networks.registry import ATTENTION
 
 REQUIRED = {

@@ -14,7 +14,7 @@ from torch import nn
 
 from custom_networks import plug
 from custom_networks.nets import AttentionUnet
-from custom_networks.plug import _Plugged
+from custom_networks.plugging import _Plugged
 from custom_networks.workflow import load_weights
 from tests.exports import onnx_session
 from tests.modules import randomised
