@@ -16,7 +16,7 @@ COMMANDS: Commands = {
     "demo": "tools.demo:demo",
     "bench": {
         "": "tools.bench.bench:bench",
-        "attention": "tools.bench.bench_attention:bench_attention",
+        "attention": "tools.reference.bench_attention:bench_attention",
         "axial": "tools.bench.bench_axial:bench_axial",
     },
     "reference": "tools.reference.attention_reference:reference",

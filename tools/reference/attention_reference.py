@@ -235,7 +235,7 @@ def page(report: dict[str, Any]) -> str:
     """Return the reference page.
 
     Args:
-        report: what :func:`tools.bench.bench_attention.bench_attention` writes.
+        report: what :func:`tools.reference.bench_attention.bench_attention` writes.
 
     Raises:
         ValueError: if a registered module has no note or no figure, or its figures are out of date.

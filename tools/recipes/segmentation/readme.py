@@ -9,6 +9,7 @@ from pathlib import Path
 from custom_networks.workflow.train.checkpoint import read_checkpoint
 from tools.recipes.bundle import Bundle
 from tools.recipes.exports import describe_exports
+from tools.recipes.gate_table import tabulate_gates
 from tools.recipes.markdown import (
     collect_fields,
     describe_training_time,
@@ -18,7 +19,6 @@ from tools.recipes.markdown import (
 )
 from tools.recipes.removal import Record, Score, read_costs, read_variants
 from tools.recipes.removal_text import state_verdict, tabulate_removal, tabulate_single_seeds
-from tools.study.gates import tabulate_gates
 
 METRIC_HEADS = {
     "dice": "Dice",
