@@ -202,24 +202,27 @@ BAD = {
     ),
     "no label": (
         lambda root: (root / LABEL).unlink(),
-        "listed in dataset.json but absent .* check lists them",
+        f"{LABEL} is listed in dataset.json but absent; restore it",
     ),
     "no image": (lambda root: (root / IMAGE).write_bytes(b"x"), "case_02.nii.gz cannot be read as an image"),
     "shape": (
         _change(LABEL, lambda label: label[1:]),
-        r"case_02.* has \(23, 28, 22\) voxels .* but its image \(24, 28, 22\)",
+        r"labelsTr/case_02.* has shape \(23, 28, 22\) but its image .*case_02.* \(24, 28, 22\)",
     ),
     "channels": (_change(IMAGE, lambda image: np.stack([image] * 2, -1)), "case_02.* has 2 channels but .*case_00.* 1"),
     "label channels": (
         _change(LABEL, lambda label: np.stack([label] * 2, -1)),
         "2 channels where one of class indices",
     ),
-    "fractions": (_change(LABEL, lambda label: label * np.float32(0.5)), "case_02.* holds values that are no integers"),
-    "nan": (_change(LABEL, lambda label: label * np.float32(np.nan)), "case_02.* holds NaN or infinite voxels"),
+    "fractions": (
+        _change(LABEL, lambda label: label * np.float32(0.5)),
+        "case_02.* holds the label value 0.5, which is no integer",
+    ),
+    "nan": (_change(LABEL, lambda label: label * np.float32(np.nan)), "case_02.* holds 14784 NaN or infinite voxels"),
     "json": (lambda root: (root / "dataset.json").write_text("{"), "dataset.json is not valid JSON"),
     "spacing": (
         lambda root: write_nifti(np.zeros((24, 28, 22), np.uint8), root / LABEL, np.diag([1, 1, 2, 1])),
-        r"case_02.* of 1 x 1 x 2 mm in RAS but its image",
+        "labelsTr/case_02.* has another affine than its image .*case_02.*, by up to 1 mm",
     ),
 }
 
