@@ -10,7 +10,6 @@ import pytest
 
 from custom_networks.workflow import segmentation_data_list
 from custom_networks.workflow.data.cases import Case, case_name, find_cases, shared_cases
-from custom_networks.workflow.data.label_checks import is_empty
 
 DICOM = bytes(128) + b"DICM"
 
@@ -182,15 +181,6 @@ def test_a_case_of_both_lists_is_run_and_named(tmp_path):
         {"image": str(root / "imagesTr/b.nii.gz"), "label": str(root / "labelsTr/b.nii.gz")}
     ]
     (shared,) = shared_cases(cases, root)
-    assert str(
-        shared
-    ) == f"{root / 'imagesTr/b.nii.gz'} is to validate on, but imagesTr/b.nii.gz of the same name is " + ("to train on")
+    assert shared.path == root / "imagesTr/b.nii.gz"
+    assert shared.what == "is to validate on, but imagesTr/b.nii.gz of the same name is to train on"
     assert not shared_cases([Case(case.image, case.label) for case in cases], root)
-
-
-@pytest.mark.parametrize(
-    ("values", "classes", "empty"),
-    [([0], None, True), ([0, -3], None, False), ([9], [[9], [0]], True), ([0, 9], [[9], [0]], False), ([], None, True)],
-)
-def test_an_empty_label_holds_no_class_but_the_background(values, classes, empty):
-    assert is_empty(values, classes) is empty
