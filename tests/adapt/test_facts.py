@@ -103,6 +103,17 @@ def test_sizes_are_those_along_ras_in_nifti_and_nrrd(data):
         assert image.spacing == pytest.approx((1, 2, 3))
 
 
+def test_nrrd_whose_origin_is_not_read_beside_nifti(data):
+    shifted = nib.affines.from_matvec(np.eye(3), [-7, 5, 11])
+    for number in range(5):
+        image, label = (data / folder / f"case_{number:02d}.nii.gz" for folder in ("imagesTr", "labelsTr"))
+        for path in (image, label):
+            write_nifti(np.asarray(nib.load(path).dataobj), path, shifted)
+        (data / "nrrd").mkdir(exist_ok=True)
+        write_nrrd(image, data / "nrrd" / image.name.replace(".nii.gz", ".nrrd"))
+    assert len(read_facts(data, "nrrd/*", "labelsTr/*").images) == 5
+
+
 @pytest.mark.parametrize("named", [True, False])
 def test_ct_takes_statistics_inside_the_foreground(data, named):
     if named:
@@ -203,6 +214,10 @@ BAD = {
     "no label": (
         lambda root: (root / LABEL).unlink(),
         f"{LABEL} is listed in dataset.json but absent; restore it",
+    ),
+    "in both lists": (
+        lambda root: describe(root, validation=[{"image": IMAGE, "label": LABEL}]),
+        f"{IMAGE} is to validate on, but {IMAGE} of the same name is to train on",
     ),
     "no image": (lambda root: (root / IMAGE).write_bytes(b"x"), "case_02.nii.gz cannot be read as an image"),
     "shape": (
