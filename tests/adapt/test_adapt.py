@@ -267,7 +267,7 @@ def refusals(data: Path) -> dict[str, tuple[list[str], str]]:
         "no bundle": ([str(data)], "give --bundle: one of adrenal"),
         "memory": ([str(data), *bundle, "--memory", "much"], "memory must be a size such as 8GB"),
         "globs": ([str(data), *bundle, "--images", "x/*"], "--images and --labels go together"),
-        "no match": ([str(data), *bundle, "--images", "x/*", "--labels", "y/*"], "no image in"),
+        "no match": ([str(data), *bundle, "--images", "x/*", "--labels", "y/*"], "no NIfTI or NRRD file matches"),
         "csv": ([str(data), "--bundle", CLASSIFIER], "labels.csv; write a CSV file"),
         "csv globs": (
             [str(data), "--bundle", CLASSIFIER, "--images", "x/*", "--labels", "y/*"],
