@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import gcd
 
 from torch import Tensor
 
@@ -31,7 +32,9 @@ def per_axis(value: int | Sequence[int], spatial_dims: int, name: str) -> tuple[
     return values
 
 
-def per_level(value: int | Sequence, levels: int, spatial_dims: int, name: str) -> list[tuple[int, ...]]:
+def per_level(
+    value: int | Sequence, levels: int, spatial_dims: int, name: str, widths: str = "features"
+) -> list[tuple[int, ...]]:
     """Return one tuple of per-axis integers for each level.
 
     Args:
@@ -39,6 +42,7 @@ def per_level(value: int | Sequence, levels: int, spatial_dims: int, name: str) 
         levels: number of entries.
         spatial_dims: number of spatial axes.
         name: argument name used in the error.
+        widths: name of the argument that says how many levels there are, used in the error.
 
     Raises:
         ValueError: if the number of entries or of axes is another, or a value is below 1.
@@ -49,7 +53,10 @@ def per_level(value: int | Sequence, levels: int, spatial_dims: int, name: str) 
     """
     entries = [value] * levels if isinstance(value, int) else list(value)
     if len(entries) != levels:
-        raise ValueError(f"{name} must have {levels} entries for these features, got {len(entries)}: {value}")
+        raise ValueError(
+            f"{name} must have {levels} entries for these {widths}, got {len(entries)}: {value}; give that many, or "
+            "one integer for all"
+        )
     return [per_axis(entry, spatial_dims, name) for entry in entries]
 
 
@@ -82,11 +89,15 @@ def check_attention_parts(attention: Sequence[str], parts: Sequence[str]) -> Non
         parts: the parts that the network has.
 
     Raises:
-        ValueError: if a name is unknown.
+        ValueError: if a name is unknown, or a name stands alone instead of in a list.
 
     Example:
         >>> check_attention_parts(["gate"], ("gate", "non_local"))
     """
+    if isinstance(attention, str):
+        raise ValueError(  # noqa: TRY004 - the value is wrong, not its type
+            f"attention must be a list of names, got {attention!r}; use [{attention!r}]"
+        )
     unknown = sorted(set(attention) - set(parts))
     if unknown:
         raise ValueError(f"attention must hold only {tuple(parts)}, got {unknown}; leave out the rest")
@@ -125,6 +136,25 @@ def check_reduction(channels: int, reduction: int, name: str = "reduction") -> i
     return max(1, channels // reduction)
 
 
+def check_width(channels: int, name: str) -> int:
+    """Return a number of channels as it is.
+
+    Args:
+        channels: the number.
+        name: argument name used in the error.
+
+    Raises:
+        ValueError: if it is below 1; a gate without channels is a constant.
+
+    Example:
+        >>> check_width(8, "inter_channels")
+        8
+    """
+    if channels < 1:
+        raise ValueError(f"{name} must be at least 1, got {channels}; use for example 8")
+    return channels
+
+
 def check_divides(channels: int, parts: int, name: str, whole: str = "in_channels") -> int:
     """Return ``channels // parts``, the width of each of ``parts`` equal parts.
 
@@ -142,9 +172,34 @@ def check_divides(channels: int, parts: int, name: str, whole: str = "in_channel
         4
     """
     if parts < 1 or channels % parts:
-        divisors = ", ".join(str(n) for n in range(1, channels + 1) if channels % n == 0)
-        raise ValueError(f"{name} must divide {whole} {channels}, got {parts}; use one of {divisors}")
+        raise ValueError(f"{name} must divide {whole} {channels}, got {parts}; use one of {_divisors(channels)}")
     return channels // parts
+
+
+def check_divides_all(channels: Sequence[int], parts: int, name: str, whole: str) -> None:
+    """Refuse a number of parts into which not all of several numbers of channels can be divided.
+
+    Args:
+        channels: numbers of channels to divide.
+        parts: number of parts, a divisor of each of them.
+        name: argument name of ``parts`` used in the error.
+        whole: argument name of ``channels`` used in the error.
+
+    Raises:
+        ValueError: if ``parts`` does not divide every number of channels.
+
+    Example:
+        >>> check_divides_all((8, 12), 4, "groups", "features")
+    """
+    common = gcd(*channels)
+    if parts < 1 or common % parts:
+        raise ValueError(
+            f"{name} must divide every entry of {whole} {tuple(channels)}, got {parts}; use one of {_divisors(common)}"
+        )
+
+
+def _divisors(number: int) -> str:
+    return ", ".join(str(n) for n in range(1, number + 1) if number % n == 0)
 
 
 def check_heads(in_channels: int, num_heads: int, head_channels: int | None) -> list[int]:

@@ -100,4 +100,7 @@ def build_attention(name: str, spatial_dims: int, in_channels: int, arguments: M
     if unknown:
         takes = ", ".join(known) or "no further argument"
         raise ValueError(f"attention module {name!r} does not know {', '.join(unknown)}; it takes {takes}")
-    return kind(spatial_dims, in_channels, **arguments)
+    try:
+        return kind(spatial_dims, in_channels, **arguments)
+    except ValueError as error:  # it names in_channels, which here are not those of an image
+        raise ValueError(f"attention module {name!r} on a map of {in_channels} channels: {error}") from error

@@ -15,24 +15,24 @@ class DirectAxialAttention(nn.Module):
     """
 
     def __init__(
-        self, spatial_dims: int, in_channels: int, *, axis: int, position_length: int = 64, groups: int = 8
+        self, spatial_dims: int, in_channels: int, *, axis: int, position_length: int = 64, num_heads: int = 8
     ) -> None:
         super().__init__()
         assert spatial_dims == 3
         self.axis = axis
-        self.groups = groups
-        width = in_channels // groups
+        self.num_heads = num_heads
+        width = in_channels // num_heads
         self.widths = [width // 2, width // 2, width]
         self.projection = nn.Conv3d(in_channels, 2 * in_channels, 1, bias=False)
         self.projection_norm = nn.ModuleDict({"norm": nn.InstanceNorm3d(2 * in_channels, affine=True)})
-        self.logit_norm = nn.InstanceNorm3d(3 * groups, affine=True)
+        self.logit_norm = nn.InstanceNorm3d(3 * num_heads, affine=True)
         self.output_norm = nn.ModuleDict({"norm": nn.InstanceNorm3d(2 * in_channels, affine=True)})
         self.table = nn.Parameter(torch.randn(2 * position_length - 1, 2 * width) * width**-0.5)
         self.gates = nn.Parameter(torch.tensor([0.1, 0.1, 1.0, 0.1]))
 
     def forward(self, x: Tensor) -> Tensor:
         lines = self.projection_norm["norm"](self.projection(x)).movedim(2 + self.axis, -1)
-        heads = lines.flatten(2, -2).unflatten(1, (self.groups, -1))  # (B, g, 4c, M, L)
+        heads = lines.flatten(2, -2).unflatten(1, (self.num_heads, -1))  # (B, g, 4c, M, L)
         query, key, value = heads.split(self.widths, dim=2)
         position = torch.arange(x.shape[2 + self.axis], device=x.device)
         reach = len(self.table) // 2

@@ -58,12 +58,12 @@ def relative(table: Tensor, length: int) -> Tensor:
 
 
 def axial_attention(
-    x: Tensor, state: State, axis: int, groups: int, *, released: bool = False, training: bool = False
+    x: Tensor, state: State, axis: int, num_heads: int, *, released: bool = False, training: bool = False
 ) -> Tensor:
     """Softmax attention along an axis from the maps of its logits; the parts are those that the state has."""
     qkv = normalise(pointwise(x, state["projection.weight"]), state, "projection_norm.norm", training)
     lines = qkv.movedim(2 + axis, -1).flatten(2, -2)  # (B, 2C, M, L)
-    heads = lines.chunk(groups, dim=1)
+    heads = lines.chunk(num_heads, dim=1)
     width = heads[0].shape[1] // 4
     q, k, v = (
         torch.stack([head[:, start:stop] for head in heads], dim=1)
@@ -101,11 +101,11 @@ def unit(x: Tensor, state: State, name: str, training: bool, strides: Steps | No
 
 
 def axial_block(
-    x: Tensor, state: State, groups: int, strides: Steps, *, released: bool = False, training: bool = False
+    x: Tensor, state: State, num_heads: int, strides: Steps, *, released: bool = False, training: bool = False
 ) -> Tensor:
     """relu(P x + norm W_2 relu A_3 A_2 A_1 relu norm W_1 x), an axis of one voxel or without weights left out."""
     y = unit(x, state, "reduce", training).clamp(min=0)
-    heads = max(n for n in range(1, groups + 1) if groups % n == 0 and y.shape[1] // 2 % n == 0)
+    heads = max(n for n in range(1, num_heads + 1) if num_heads % n == 0 and y.shape[1] // 2 % n == 0)
     for axis in range(x.dim() - 2):
         layer = below(state, f"axes.{axis}")
         if layer and y.shape[2 + axis] > 1:
@@ -138,7 +138,7 @@ def axial_branch(
     x: Tensor,
     state: State,
     strides: list[Steps],
-    groups: int,
+    num_heads: int,
     *,
     pool: Steps | None = None,
     released: bool = False,
@@ -155,7 +155,7 @@ def axial_branch(
     for level in range(len(strides)):
         for i, block in enumerate(numbered(state, f"stages.{level}")):
             steps = strides[level] if level and i == 0 else (1,) * len(strides[level])
-            y = axial_block(y, block, groups, steps, released=released, training=training)
+            y = axial_block(y, block, num_heads, steps, released=released, training=training)
         maps.append(y)
 
     def up(y: Tensor, name: str, size: Steps, steps: Steps | None = None) -> Tensor:
@@ -207,24 +207,27 @@ def medical_transformer(
     x: Tensor,
     state: State,
     strides: list[Steps],
-    groups: int,
+    num_heads: int,
     size: Steps,
     *,
     global_levels: int = 2,
     released: bool = False,
     training: bool = False,
+    together: bool = False,
 ) -> Tensor:
-    """Return the logits of every supervised map: one pass per window, one after the other."""
+    """Return the logits of every supervised map: one pass per window, one after the other, or one pass ``together``."""
     outputs: list[Tensor] = []
     fused = 0
     shared, local = below(state, "global_branch"), below(state, "local_branch")
     if shared:
-        outputs = axial_branch(x, shared, strides[:global_levels], groups, released=released, training=training)
+        outputs = axial_branch(x, shared, strides[:global_levels], num_heads, released=released, training=training)
         fused = outputs.pop()
     if local:
         joined = x.new_empty(x.shape[0], state["fuse.conv.weight"].shape[1], *x.shape[2:])
-        for place, window in windows(x, size):
-            y = axial_branch(window, local, strides, groups, released=released, training=training)[-1]
+        places, contents = zip(*windows(x, size), strict=True)
+        passes = (torch.cat(contents),) if together else contents
+        maps = [axial_branch(y, local, strides, num_heads, released=released, training=training)[-1] for y in passes]
+        for place, y in zip(places, torch.cat(maps).chunk(len(places)), strict=True):
             box = tuple(slice(p, min(p + w, s)) for p, w, s in zip(place, size, x.shape[2:], strict=True))
             joined[(..., *box)] = y[(..., *(slice(b.stop - b.start) for b in box))]
         fused = fused + joined

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from custom_networks import attention
 
 AXIS_PERMUTATION = "axis permutation"
-# What a class promises beyond its contract: permuting the spatial axes of the input permutes those of the output.
-CLAIMS: dict[type[nn.Module], frozenset[str]] = dict.fromkeys(
-    (
+ATTENTION_MAP = "attention map"
+# What a class promises beyond its contract. The battery asks every class for both: what claims it must do it, and what
+# does not must not. The first is that permuting the spatial axes of the input permutes those of the output.
+PERMUTE_AXES: frozenset[type[nn.Module]] = frozenset(
+    {
         attention.CrissCrossAttention,
         attention.DoubleAttention,
         attention.DualAttention,
@@ -30,9 +32,10 @@ CLAIMS: dict[type[nn.Module], frozenset[str]] = dict.fromkeys(
         attention.SpatialGroupEnhance,
         attention.SqueezeExcitation,
         attention.UfoAttention,
-    ),
-    frozenset({AXIS_PERMUTATION}),
+    }
 )
+# Their mechanisms have no map: every other class has the method attention_map.
+WITHOUT_MAP: frozenset[type[nn.Module]] = frozenset({attention.GlobalFilter, attention.UfoAttention})
 
 
 @dataclass(frozen=True)
@@ -42,27 +45,36 @@ class Case:
     Args:
         name: readable test id.
         build: returns a fresh module; takes the keyword arguments of the class.
+        kind: the class.
         shapes: ``(C, *spatial)`` of each input, the sizes distinct on every axis.
         out_channels: channels of the output.
         on_grid: whether the output lies on the grid of the first input; else it is one row per sample.
-        parameters: the names of the arguments of the class.
-        claims: see ``CLAIMS``.
+        claims: any of ``AXIS_PERMUTATION`` and ``ATTENTION_MAP``.
         multiples: what every axis must be a multiple of; empty if any size will do.
+        is_net: whether it is a whole network, whose graph takes long to make.
+        part_of: the network of ``tests/small_nets.py`` whose graph holds that of the module; empty if there is none.
     """
 
     name: str
     build: Callable[..., nn.Module]
+    kind: type[nn.Module]
     shapes: tuple[tuple[int, ...], ...]
     out_channels: int
     on_grid: bool = True
-    parameters: frozenset[str] = field(default_factory=frozenset)
-    claims: frozenset[str] = field(default_factory=frozenset)
+    claims: frozenset[str] = frozenset()
     multiples: tuple[int, ...] = ()
+    is_net: bool = False
+    part_of: str = ""
 
     @classmethod
     def of(cls, name: str, build: Callable[..., nn.Module], kind: type[nn.Module], *shapes: tuple, **rest) -> Case:
-        parameters = frozenset(inspect.signature(kind).parameters)
-        return cls(name, build, shapes, parameters=parameters, claims=CLAIMS.get(kind, frozenset()), **rest)
+        claims = {AXIS_PERMUTATION: kind in PERMUTE_AXES, ATTENTION_MAP: kind not in WITHOUT_MAP}
+        return cls(name, build, kind, shapes, claims=frozenset(c for c, claimed in claims.items() if claimed), **rest)
+
+    @property
+    def takes_dropout(self) -> bool:
+        """Tell whether the class has the argument ``dropout``."""
+        return "dropout" in inspect.signature(self.kind).parameters
 
     def module(self, **kwargs) -> nn.Module:
         """Return the module with every parameter drawn at random, zero-initialised ones included."""

@@ -42,7 +42,7 @@ def _any_multiple(case: Case) -> tuple[dict[int, Any], ...]:
 
 def _is_large(case: Case) -> bool:
     """Tell whether the case is a network in 3D, whose graph takes so long that it is made from one example only."""
-    return bool(case.multiples) and len(case.shapes[0]) == 4
+    return case.is_net and len(case.shapes[0]) == 4
 
 
 @lru_cache(maxsize=1)
@@ -58,12 +58,12 @@ def _exported(case: Case) -> tuple[ExportedProgram, bool]:
 
 
 def check_export(case: Case) -> None:
-    """Export with dynamic sizes from a small and, in 3D, from a large example (networks in 3D from that alone).
+    """Export with dynamic sizes from a small and, in 3D, from a large example, and run each on other sizes.
 
-    Run each on other sizes.
+    Networks in 3D are exported from the large one alone, and the blocks that are part of one from the small one alone.
     """
     module, programs = case.module(), []
-    if len(case.shapes[0]) == 4 and not _is_large(case):
+    if len(case.shapes[0]) == 4 and not case.is_net and not case.part_of:
         large = tuple(case.resized(2).inputs())
         programs.append((torch.export.export(module, large, dynamic_shapes=_any_multiple(case)), (0, 1, 3)))
     programs.append((_exported(case)[0], (0, 1, 3) if _is_large(case) else (1, 2)))

@@ -8,13 +8,17 @@ import pytest
 import torch
 
 from custom_networks.checks import (
+    check_attention_parts,
     check_divides,
+    check_divides_all,
     check_heads,
     check_input,
     check_odd,
     check_reduction,
     check_spatial_dims,
+    check_width,
     per_axis,
+    per_level,
 )
 
 
@@ -27,6 +31,36 @@ def test_per_axis(value, want):
 def test_per_axis_refuses(value):
     with pytest.raises(ValueError, match=r"strides must be a positive integer or 3 positive integers, got .*; use for"):
         per_axis(value, 3, "strides")
+
+
+def test_per_level():
+    assert per_level([2, (1, 2, 3)], 2, 3, "strides") == [(2, 2, 2), (1, 2, 3)]
+    assert per_level(3, 2, 2, "kernel_size") == [(3, 3), (3, 3)]
+
+
+@pytest.mark.parametrize("widths", ["features", "in_channels"])
+def test_per_level_refuses(widths):
+    message = f"strides must have 3 entries for these {widths}, got 2: (2, 2); give that many, or one integer for all"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        per_level((2, 2), 3, 3, "strides", widths)
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ("gate", "attention must be a list of names, got 'gate'; use ['gate']"),
+        (["gate", "se"], "attention must hold only ('gate', 'non_local'), got ['se']; leave out the rest"),
+    ],
+)
+def test_check_attention_parts_refuses(parts, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        check_attention_parts(parts, ("gate", "non_local"))
+
+
+def test_check_width():
+    assert check_width(1, "inter_channels") == 1
+    with pytest.raises(ValueError, match="inter_channels must be at least 1, got 0; use for example 8"):
+        check_width(0, "inter_channels")
 
 
 @pytest.mark.parametrize(("channels", "reduction", "want"), [(16, 8, 2), (16, 1, 16), (4, 8, 1), (5, 2, 2)])
@@ -54,6 +88,17 @@ def test_check_divides_refuses(parts):
 def test_check_divides_names_what_is_divided():
     with pytest.raises(ValueError, match=r"^groups must divide in_channels / 2 = 3, got 2; use one of 1, 3$"):
         check_divides(3, 2, "groups", "in_channels / 2 =")
+
+
+def test_check_divides_all():
+    check_divides_all((8, 12), 4, "groups", "features")
+
+
+@pytest.mark.parametrize("parts", [0, -1, 3, 8])
+def test_check_divides_all_refuses(parts):
+    message = f"groups must divide every entry of features (8, 12), got {parts}; use one of 1, 2, 4"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        check_divides_all((8, 12), parts, "groups", "features")
 
 
 @pytest.mark.parametrize(

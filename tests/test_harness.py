@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from custom_networks.blocks import AttentionGate
 from tests import harness
-from tests.harness import AXIS_PERMUTATION, Case
+from tests.harness import ATTENTION_MAP, AXIS_PERMUTATION, Case
 
 
 class Sound(nn.Module):
@@ -173,9 +176,44 @@ class StartsAtZero(Sound):
         return self.gamma * super().forward(x)
 
 
+class RandomInTraining(Sound):
+    """Noise that no argument turns off."""
+
+    def forward(self, x):
+        y = super().forward(x)
+        return y + torch.rand_like(y) if self.training else y
+
+
+class IdleBias(Sound):
+    def __init__(self, dropout: float = 0.0) -> None:
+        super().__init__(dropout)
+        self.bias = nn.Parameter(torch.zeros(4))
+
+    def forward(self, x):
+        return super().forward(x) + 0 * self.bias.view(4, 1, 1, 1)
+
+
+class OverflowsInHalfPrecision(Sound):
+    """Finite to 3.4e38 in bfloat16, to 65504 in float16."""
+
+    def forward(self, x):
+        scale = (self.excite.weight * 0 + 1).sum() * 1e4
+        return super().forward(x) * F.linear(scale.view(1, 1), scale.view(1, 1)).float() / scale**2
+
+
+class HasAMap(Sound):
+    def attention_map(self, x):
+        return self.gate(x)
+
+
 class MapIsOneSample(Sound):
     def attention_map(self, x):
         return self.gate(x)[:1]
+
+
+class MapIsAlwaysTheSame(Sound):
+    def attention_map(self, x):
+        return torch.ones_like(self.gate(x))
 
 
 class MapIsStored(Sound):
@@ -184,21 +222,31 @@ class MapIsStored(Sound):
         return self.last
 
 
-def case_of(kind: type[nn.Module], shape: tuple[int, ...] = (4, 4, 6, 5)) -> Case:
-    case = Case.of(kind.__name__, kind, kind, shape, out_channels=4)
-    return Case(**vars(case) | {"claims": frozenset({AXIS_PERMUTATION}), "parameters": frozenset({"dropout"})})
+def case_of(kind: type[nn.Module], *claims: str) -> Case:
+    return replace(Case.of(kind.__name__, kind, kind, (4, 4, 6, 5), out_channels=4), claims=frozenset(claims))
 
 
 @pytest.mark.parametrize("check", harness.ATTENTION_CHECKS, ids=lambda c: c.__name__.removeprefix("check_"))
 def test_accepts_a_sound_module(check):
-    check(case_of(Sound))
+    check(case_of(Sound, AXIS_PERMUTATION))
+
+
+@pytest.mark.parametrize(
+    ("kind", "check", "claims"),
+    [
+        (HasAMap, harness.check_attention_map, [ATTENTION_MAP]),
+        (PoolsTwoOfThreeAxes, harness.check_axis_permutation, []),
+    ],
+)
+def test_accepts_what_is_said(kind, check, claims):
+    check(case_of(kind, *claims))
 
 
 FAULTS = [
-    (PoolsTwoOfThreeAxes, harness.check_axis_permutation, "not equivariant to the permutation"),
     (DropoutInEval, harness.check_eval_repeatable, "eval is not repeatable"),
     (AttentionDropoutInEval, harness.check_eval_repeatable, "eval is not repeatable"),
     (DropoutNever, harness.check_eval_repeatable, "dropout does nothing"),
+    (RandomInTraining, harness.check_eval_repeatable, "training without dropout is not repeatable"),
     (InPlace, harness.check_input_untouched, "changed its input in place"),
     (StoresItsMap, harness.check_stores_nothing, "stored something in .*map"),
     (AppendsToAList, harness.check_stores_nothing, "stored something in .*maps"),
@@ -207,9 +255,11 @@ FAULTS = [
     (UnusedParameter, harness.check_gradients, "unused.* gets no gradient"),
     (DetachedGate, harness.check_gradients, "excite.* gets no gradient"),
     (MultipliedByZero, harness.check_gradients, "excite.weight gets a zero gradient"),
+    (IdleBias, harness.check_gradients, "^bias gets a zero gradient"),
     (MixesTheBatch, harness.check_batch, "a batch of two is not two batches of one"),
     (Overflows, harness.check_finite, "not finite on an input times 1e4"),
     (DividesByItsSpread, harness.check_finite, "not finite on a constant input"),
+    (OverflowsInHalfPrecision, harness.check_finite, "not finite under torch.float16 autocast on its input"),
     (HalvesTheGrid, harness.check_shape, "output shape"),
     (NeedsEvenAxes, harness.check_shape, "output shape"),
     (KeepsPlainTensors, harness.check_round_trip, "the state dict changes the output"),
@@ -219,8 +269,18 @@ FAULTS = [
     (BranchesOnExport, harness.check_compile, "torch.compile differs"),
     (BranchesOnExport, harness.check_onnx, "ONNX differs"),
     (StartsAtZero, harness.check_contract, "the output at initialisation is zero"),
-    (MapIsOneSample, harness.check_attention_map, "not one map per sample"),
-    (MapIsStored, harness.check_attention_map, "attention_map stored something"),
+]
+
+
+# What is claimed must be so, and what is not claimed must not.
+FALSE_CLAIMS = [
+    (PoolsTwoOfThreeAxes, harness.check_axis_permutation, [AXIS_PERMUTATION], "not equivariant to the permutation"),
+    (Sound, harness.check_axis_permutation, [], "equivariant to every permutation of the axes; claim it"),
+    (Sound, harness.check_attention_map, [ATTENTION_MAP], "no attention_map; add one, or say so"),
+    (HasAMap, harness.check_attention_map, [], "there is an attention_map; claim it"),
+    (MapIsOneSample, harness.check_attention_map, [ATTENTION_MAP], "not one map per sample"),
+    (MapIsAlwaysTheSame, harness.check_attention_map, [ATTENTION_MAP], "the same for two samples"),
+    (MapIsStored, harness.check_attention_map, [ATTENTION_MAP], "attention_map stored something"),
 ]
 
 
@@ -232,3 +292,28 @@ FAULTS = [
 def test_rejects(kind, check, message):
     with pytest.raises((AssertionError, torch._dynamo.exc.UserError), match=message):
         check(case_of(kind))
+
+
+@pytest.mark.parametrize(
+    ("kind", "check", "claims", "message"),
+    FALSE_CLAIMS,
+    ids=[f"{f[0].__name__}-{f[1].__name__.removeprefix('check_')}" for f in FALSE_CLAIMS],
+)
+def test_rejects_false_claims(kind, check, claims, message):
+    with pytest.raises(AssertionError, match=message):
+        check(case_of(kind, *claims))
+
+
+class GateWithMore(AttentionGate):
+    """A gate whose graph no network has."""
+
+
+@pytest.mark.parametrize("kind", [GateWithMore, AttentionGate])
+def test_rejects_a_block_that_its_network_does_not_hold(kind):
+    def build() -> nn.Module:
+        gate = kind(3, 8, 12)
+        gate.more = nn.GELU()
+        return gate
+
+    with pytest.raises(AssertionError, match="AttentionUnet has no such block; leave out part_of"):
+        harness.check_part_of(Case.of("gate", build, kind, (8, 4, 6, 5), out_channels=8, part_of="AttentionUnet"))

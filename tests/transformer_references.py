@@ -34,9 +34,9 @@ def standardised_convolution(x: Tensor, weight: Tensor, strides: Steps) -> Tenso
     return convolve(x, standardised(weight))[(..., *(slice(None, None, step) for step in strides))]
 
 
-def group_norm(x: Tensor, state: State, name: str, groups: int, epsilon: float) -> Tensor:
-    """Normalise each run of channels of a sample; as many runs as divide both the channels and ``groups``."""
-    runs = max(n for n in range(1, groups + 1) if x.shape[1] % n == 0 and groups % n == 0)
+def group_norm(x: Tensor, state: State, name: str, norm_groups: int, epsilon: float) -> Tensor:
+    """Normalise each run of channels of a sample; as many runs as divide both the channels and ``norm_groups``."""
+    runs = max(n for n in range(1, norm_groups + 1) if x.shape[1] % n == 0 and norm_groups % n == 0)
     parts = []
     for part in x.chunk(runs, dim=1):
         axes = tuple(range(1, x.dim()))
@@ -46,13 +46,13 @@ def group_norm(x: Tensor, state: State, name: str, groups: int, epsilon: float) 
     return torch.cat(parts, dim=1) * state[f"{name}.weight"].view(column) + state[f"{name}.bias"].view(column)
 
 
-def bottleneck_unit(x: Tensor, state: State, strides: Steps, groups: int) -> Tensor:
+def bottleneck_unit(x: Tensor, state: State, strides: Steps, norm_groups: int) -> Tensor:
     """relu(P x + GN W_3 relu GN W_2 relu GN W_1 x)."""
     ones = (1,) * len(strides)
     y = x
     for place, steps in ((0, ones), (3, strides), (6, ones)):
         y = standardised_convolution(y, state[f"residual.{place}.weight"], steps)
-        y = group_norm(y, state, f"residual.{place + 1}", groups, 1e-6)
+        y = group_norm(y, state, f"residual.{place + 1}", norm_groups, 1e-6)
         y = y if place == 6 else y.clamp(min=0)
     if "shortcut.0.weight" in state:
         x = standardised_convolution(x, state["shortcut.0.weight"], strides)
@@ -71,16 +71,16 @@ def centred_max_pool(x: Tensor, strides: Steps) -> Tensor:
     return y
 
 
-def residual_trunk(x: Tensor, state: State, strides: list[Steps], groups: int) -> list[Tensor]:
+def residual_trunk(x: Tensor, state: State, strides: list[Steps], norm_groups: int) -> list[Tensor]:
     """Return the maps, finest first: the root, then pooling and units, then levels whose first unit has strides."""
     for place in range(0, 3 * sum(f"root.{n}.weight" in state for n in range(0, 99, 3)), 3):
         x = standardised_convolution(x, state[f"root.{place}.weight"], (1,) * len(strides[0]) if place else strides[0])
-        x = group_norm(x, state, f"root.{place + 1}", groups, 1e-6).clamp(min=0)
+        x = group_norm(x, state, f"root.{place + 1}", norm_groups, 1e-6).clamp(min=0)
     maps = [x]
     for level, steps in enumerate(strides[1:], start=1):
         x = centred_max_pool(maps[-1], steps) if level == 1 else maps[-1]
         for i, unit in enumerate(numbered(state, f"stages.{level - 1}")):
-            x = bottleneck_unit(x, unit, steps if level > 1 and i == 0 else (1,) * len(steps), groups)
+            x = bottleneck_unit(x, unit, steps if level > 1 and i == 0 else (1,) * len(steps), norm_groups)
         maps.append(x)
     return maps
 

@@ -7,7 +7,7 @@ import sys
 from custom_networks.command_line import Commands, run
 
 COMMANDS: Commands = {
-    "bundles": {"render": "tools.bundles:render", "train": "tools.bundles:train"},
+    "bundles": {"render": "tools.recipes.render:render", "train": "tools.study.train:train"},
     "data": {
         "embedded": "tools.data.datasets:embedded",
         "fetch": "tools.data.datasets:fetch",
@@ -16,7 +16,7 @@ COMMANDS: Commands = {
     "demo": "tools.demo:demo",
     "bench": {
         "": "tools.bench.bench:bench",
-        "attention": "tools.bench.bench_attention:bench_attention",
+        "attention": "tools.reference.bench_attention:bench_attention",
         "axial": "tools.bench.bench_axial:bench_axial",
     },
     "reference": "tools.reference.attention_reference:reference",

@@ -91,6 +91,6 @@ def adapt(
         write_text(folds_file, json.dumps({"rule": rule, "folds": folds}, indent=2) + "\n")
     write_text(profile_file, as_json(profile))
     draft.say("results", str(profile_file.with_suffix("")), "output_dir and ckpt_dir")
-    print(draft.table())
+    print(draft.as_table())
     print(f"written: {out}" + (f", {folds_file.name}" if folds is not None else ""))
     return profile

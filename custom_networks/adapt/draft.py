@@ -30,11 +30,11 @@ class Draft:
         """
         self.lines.append((what, value, why))
 
-    def table(self) -> str:
+    def as_table(self) -> str:
         r"""Return the lines, one below the other.
 
         Example:
-            >>> Draft(lines=[("cases", "20", "listed"), ("epochs", "9", "of 8 steps")]).table()
+            >>> Draft(lines=[("cases", "20", "listed"), ("epochs", "9", "of 8 steps")]).as_table()
             'cases   20  (listed)\nepochs  9  (of 8 steps)'
         """
         width = max((len(what) for what, _, _ in self.lines), default=0)

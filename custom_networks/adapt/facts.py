@@ -11,13 +11,9 @@ from typing import Any
 
 import nibabel
 import numpy as np
-import torch
-from monai.data import MetaTensor
 from monai.transforms import LoadImage
 from tqdm import tqdm
 
-from custom_networks.adapt.check import AFFINE_TOLERANCE
-from custom_networks.adapt.files import FOLDERS, INDEX, find_cases, read_index, read_volume
 from custom_networks.adapt.labels import (
     BACKGROUND,
     check_labels,
@@ -26,8 +22,19 @@ from custom_networks.adapt.labels import (
     label_regions,
     named_labels,
 )
-from custom_networks.workflow.data.headers import in_ras, read_header
-from custom_networks.workflow.data.segmentation_list import case_name
+from custom_networks.workflow.data.cases import (
+    FOLDERS,
+    INDEX,
+    VALIDATION,
+    case_name,
+    find_cases,
+    read_index,
+    refuse,
+    shared_cases,
+)
+from custom_networks.workflow.data.headers import Grid, in_ras, read_header
+from custom_networks.workflow.data.image_checks import read_volume, singular_problems, voxel_problems
+from custom_networks.workflow.data.label_checks import grid_problems, integer_problems
 from custom_networks.workflow.transforms.intensity import Z_SCORE, Z_SCORE_NONZERO
 
 CT = re.compile(r"\bcta?\b", re.IGNORECASE)
@@ -47,17 +54,22 @@ class Header:
 
     Args:
         path: the file.
+        grid: its voxels as stored.
         shape: voxels along the axes of RAS.
         spacing: mm per voxel along the axes of RAS.
-        channels: number of channels.
         axes: the orientation that it is stored in, such as LPS.
     """
 
     path: Path
+    grid: Grid
     shape: tuple[int, ...]
     spacing: tuple[float, ...]
-    channels: int
     axes: str
+
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+        return self.grid.channels
 
 
 @dataclass(frozen=True)
@@ -114,12 +126,12 @@ def read_headers(paths: Sequence[Path]) -> list[Header]:
             found = read_header(str(path))
         except Exception as error:
             raise ValueError(f"{path} cannot be read as an image ({error}); replace it") from error
-        if found is None or len(found[0]) != 3:
+        if found is None or len(found.shape) != 3:
             raise ValueError(f"{path} is no 3D image in NIfTI or NRRD; convert it or remove it")
-        shape, channels, affine = found
-        if not abs(float(np.linalg.det(affine[:3, :3]))) > 1e-9:
-            raise ValueError(f"{path} has a singular affine; correct the header")
-        headers.append(Header(path, *in_ras(shape, affine), channels, "".join(nibabel.aff2axcodes(affine))))
+        if problems := singular_problems(found.affine):
+            raise ValueError(f"{path} {problems[0]}")
+        axes = "".join(nibabel.aff2axcodes(found.affine))
+        headers.append(Header(path, found, *in_ras(found.shape, found.affine), axes))
     return headers
 
 
@@ -139,17 +151,14 @@ def read_facts(root: Path, image_glob: str | None = None, label_glob: str | None
         Three images for zeros and least intensity, then one label at a time, and beside it an image where it is CT.
     """
     cases, problems = find_cases(root, image_glob, label_glob)
-    if problems:
-        file, what = problems[0]
-        raise ValueError(
-            f"{file}: {what} ({len(problems)} such problems); custom_networks check lists them, correct these files"
-        )
-    cases = sorted(cases)
+    refuse(problems + shared_cases(cases, root))
+    cases = sorted(cases, key=lambda case: case.image)
     index = read_index(root)
-    if image_glob is None and not index.get("training"):
-        image_glob, label_glob = (_pattern(folder, cases, part) for part, folder in enumerate(FOLDERS))
-    images = read_headers([image for image, _ in cases])
-    labels = read_headers([label for _, label in cases])
+    if not any(case.section for case in cases):
+        image_glob = image_glob or _pattern(FOLDERS[0], [case.image for case in cases])
+        label_glob = label_glob or _pattern(FOLDERS[1], [case.label for case in cases])
+    images = read_headers([case.image for case in cases])
+    labels = read_headers([case.label for case in cases])
     for image, label in zip(images, labels, strict=True):
         _check_pair(image, label, images[0])
     reader = LoadImage(image_only=True)
@@ -186,7 +195,7 @@ def read_facts(root: Path, image_glob: str | None = None, label_glob: str | None
         name=str(index.get("name") or root.resolve().name),
         image_glob=image_glob,
         label_glob=label_glob,
-        split=bool(index.get("validation")) and image_glob is None,
+        split=any(case.section == VALIDATION for case in cases),
         images=images,
         channels=channels,
         intensity=[
@@ -208,9 +217,9 @@ def _values_at(image: Path, places: np.ndarray, reader: LoadImage) -> list[np.nd
     return [channel.reshape(-1)[places] for channel in read_voxels(image, reader)]
 
 
-def _pattern(folder: str, cases: Sequence[tuple[Path, Path]], part: int) -> str:
+def _pattern(folder: str, paths: Sequence[Path]) -> str:
     """Return the pattern of the images or labels of a folder: their common ending, if they have one."""
-    endings = {pair[part].name.removeprefix(case_name(pair[part])) for pair in cases}
+    endings = {path.name.removeprefix(case_name(path)) for path in paths}
     return f"{folder}/*{endings.pop()}" if len(endings) == 1 else f"{folder}/*"
 
 
@@ -219,18 +228,13 @@ def _check_pair(image: Header, label: Header, first: Header) -> None:
         raise ValueError(
             f"{image.path} has {image.channels} channels but {first.path} {first.channels}; give all the same channels"
         )
-    if label.channels != 1:
-        raise ValueError(f"{label.path} has {label.channels} channels where one of class indices is expected")
-    same = image.axes == label.axes and np.allclose(image.spacing, label.spacing, atol=AFFINE_TOLERANCE)
-    if image.shape != label.shape or not same:
-        raise ValueError(
-            f"{label.path} has {label.shape} voxels of {_mm(label.spacing)} in {label.axes} but its image "
-            f"{image.shape} of {_mm(image.spacing)} in {image.axes}; custom_networks check lists all such files"
-        )
+    if problems := grid_problems(_directions(label), _directions(image), image.path):
+        raise ValueError(f"{label.path} {problems[0]}")
 
 
-def _mm(spacing: Sequence[float]) -> str:
-    return " x ".join(f"{size:.4g}" for size in spacing) + " mm"
+def _directions(header: Header) -> Grid:
+    """Return a grid without its origin, which is not read from NRRD."""
+    return header.grid._replace(affine=header.grid.affine[:3, :3])
 
 
 def _first_look(images: Sequence[Header], reader: LoadImage) -> tuple[list[float], list[float]]:
@@ -279,19 +283,16 @@ def read_voxels(path: Path, reader: LoadImage) -> np.ndarray:
     Raises:
         ValueError: if it cannot be read or holds NaN or infinity.
     """
-    try:
-        volume: MetaTensor = read_volume(path, reader)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}" if str(path) not in str(error) else str(error)) from error
-    if not bool(torch.isfinite(volume).all()):
-        raise ValueError(f"{path} holds NaN or infinite voxels; replace them")
+    volume = read_volume(path, reader)
+    if problems := voxel_problems(volume):
+        raise ValueError(f"{path} {problems[0]}")
     return volume.as_tensor().numpy()
 
 
 def _label_values(label: np.ndarray, path: Path) -> dict[int, int]:
     values, counts = np.unique(label, return_counts=True)
-    if (values != values.round()).any():
-        raise ValueError(f"{path} holds values that are no integers; resample labels with their nearest neighbours")
+    if problems := integer_problems(values.tolist()):
+        raise ValueError(f"{path} {problems[0]}")
     return {int(value): int(count) for value, count in zip(values, counts, strict=True)}
 
 

@@ -7,13 +7,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from pydoc import locate
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from custom_networks.adapt.choices import (
-    LEAST_VOXELS,
     MAX_VOXELS,
     MIN_VOXELS,
     Triple,
@@ -24,6 +24,7 @@ from custom_networks.adapt.choices import (
 from custom_networks.adapt.draft import format_sizes
 from custom_networks.bundle_folder import configured
 from custom_networks.files import read_json
+from custom_networks.nets.segmenter import Segmenter
 from custom_networks.workflow.infer.inferers import network_dtype
 from custom_networks.workflow.memory.bill import format_bytes, training_bytes
 
@@ -188,33 +189,20 @@ def _network_knobs(
     definition: Mapping[str, Any], spacing: Sequence[float], median: Sequence[int], max_voxels: float
 ) -> tuple[list[int], list[Triple], dict[str, Any]]:
     """Return patch, strides and profile entries of a network for a bound of the patch."""
-    levels, pooled = len(definition["features"]), "stem_pool" in definition
-    given = definition["strides"]
-    factors = [given] * (levels - 1) if isinstance(given, int) else list(given)
-    if pooled:  # the stem halves the grid before the first level does
-        factors = [definition["stem_pool"], *factors]
+    kind = locate(str(definition["_target_"]))
+    if not isinstance(kind, type) or not issubclass(kind, Segmenter):
+        raise ValueError(  # noqa: TRY004 - the bundle is wrong
+            f"network_def must be a segmentation network of custom_networks.nets, got {definition['_target_']}; "
+            "use a bundle that has one"
+        )
+    given = kind.steps_of(definition, len(spacing))
     raw = largest_patch(median, spacing, max_voxels)
-    strides, kernels = down_sampling(factors, definition["kernel_size"], spacing, raw)
-    divisor = [math.prod(step[axis] for step in strides) for axis in range(len(raw))]
-    patch = rounded_patch(raw, median, divisor)
-    own: dict[str, Any] = {}
-    if any(len(set(step)) > 1 or step[0] != factor for step, factor in zip(strides, factors, strict=True)):
-        own["network_def#strides"] = [list(step) for step in strides[1 if pooled else 0 :]]
-        if pooled:
-            own["network_def#stem_pool"] = list(strides[0])
-    # the stem, which is the first level, lies before its pooling
-    kernels = [kernels[0], *kernels[2:]] if pooled else kernels
-    if any(len(set(kernel)) > 1 for kernel in kernels):
-        own["network_def#kernel_size"] = [list(kernel) for kernel in kernels]
-    if "window_size" in definition:
-        own["network_def#window_size"] = _windows(patch, divisor)
-        own["network_def#position_grid"] = patch
-    elif "position_grid" in definition:
-        own["network_def#position_grid"] = [n // part for n, part in zip(patch, divisor, strict=True)]
-    return patch, strides, own
-
-
-def _windows(patch: Sequence[int], divisor: Sequence[int]) -> list[int]:
-    """Return windows of half a patch, or of a whole one along axes where half would be few voxels."""
-    halves = [math.ceil(n / 2 / part) * part for n, part in zip(patch, divisor, strict=True)]
-    return [half if half >= 2 * LEAST_VOXELS else n for half, n in zip(halves, patch, strict=True)]
+    strides, kernels = down_sampling([max(step) for step in given], definition["kernel_size"], spacing, raw)
+    patch = rounded_patch(raw, median, [math.prod(steps) for steps in zip(*strides, strict=True)])
+    chosen = kind.step_arguments(strides, kernels)
+    kernel_size = chosen.pop("kernel_size")
+    own: dict[str, Any] = {} if strides == given else chosen
+    if any(len(set(kernel)) > 1 for kernel in kernel_size):
+        own["kernel_size"] = kernel_size
+    own |= kind.patch_arguments(patch, {**definition, **own})
+    return patch, strides, {f"network_def#{key}": value for key, value in own.items()}

@@ -1,4 +1,7 @@
-"""Plug-in attention modules: same shape in, same shape out."""
+"""Plug-in attention modules: same shape in, same shape out.
+
+A bias that cancels in a softmax or in a norm is not built; it stands only where shipped weights hold it.
+"""
 
 from custom_networks.attention.axial_attention import AxialAttention
 from custom_networks.attention.bam import Bam

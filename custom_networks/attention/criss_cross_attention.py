@@ -45,7 +45,7 @@ class CrissCrossAttention(nn.Module):
         torch.Size([1, 16, 4, 6, 5])
 
     Cost:
-        Parameters ``2(C+1)K + (C+1)C``. Per step time N·L·(K+C) with N voxels, and in training N·L stored weights: 12
+        Parameters ``(2C+1)K + (C+1)C``. Per step time N·L·(K+C) with N voxels, and in training N·L stored weights: 12
         MiB at 32x32x32, 192 MiB at 64x64x64, up to which it is sensible. ``attention_map`` stores R·N·L values.
 
     References:
@@ -61,7 +61,7 @@ class CrissCrossAttention(nn.Module):
         key_channels = check_reduction(in_channels, reduction)
         self.recurrence = recurrence
         self.query = nn.Linear(in_channels, key_channels)
-        self.key = nn.Linear(in_channels, key_channels)
+        self.key = nn.Linear(in_channels, key_channels, bias=False)  # a bias would cancel in the softmax
         self.value = nn.Linear(in_channels, in_channels)
 
     def _weights(self, x: Tensor) -> tuple[list[Tensor], Tensor]:

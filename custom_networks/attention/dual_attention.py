@@ -46,7 +46,7 @@ class DualAttention(nn.Module):
         torch.Size([1, 16, 4, 6, 5])
 
     Cost:
-        Parameters ``2(C+1)K + (C+1)C + 2``. Time 2·N²·C + 2·N·C² with N voxels, which is sensible up to some 24x24x24
+        Parameters ``(2C+1)K + (C+1)C + 2``. Time 2·N²·C + 2·N·C² with N voxels, which is sensible up to some 24x24x24
         voxels; memory O(N + C²) with a fused kernel. ``attention_map`` stores N² values: 64 MiB at 16x16x16.
 
     References:
@@ -86,7 +86,7 @@ class _Position(nn.Module):
     def __init__(self, in_channels: int, key_channels: int) -> None:
         super().__init__()
         self.query = nn.Linear(in_channels, key_channels)
-        self.key = nn.Linear(in_channels, key_channels)
+        self.key = nn.Linear(in_channels, key_channels, bias=False)  # a bias would cancel in the softmax
         self.value = nn.Linear(in_channels, in_channels)
         self.alpha = nn.Parameter(torch.ones(1))
 

@@ -30,10 +30,10 @@ class EfficientMultiHeadSelfAttention(nn.Module):
     The rows of the softmax sum to one, so IN(A) v equals A (v - mean v) / std(A): the normalised map is never stored.
 
     Differs from the paper: every axis of length L gets ceil(L / s) keys; with an odd s one zero more at the far end
-    brings in the last voxels, which the paper's padding leaves out if L = 1 mod s. The bias of T cancels in the
-    softmax and is left out (so does the bias of the keys, and with IN that of the values; these are kept). IN has eps
-    1e-5 as in the paper's code. A map over M keys deviates from its mean 1 / M by about that much: with tens of keys
-    IN makes the output grow like the root of M, above some hundred keys eps damps it.
+    brings in the last voxels, which the paper's padding leaves out if L = 1 mod s. Biases that cancel are left out:
+    those of the keys and of T in the softmax, those of the values and of LN in IN. IN has eps 1e-5 as in the paper's
+    code. A map over M keys deviates from its mean 1 / M by about that much: with tens of keys IN makes the output grow
+    like the root of M, above some hundred keys eps damps it.
 
     Args:
         spatial_dims: 2 or 3.
@@ -57,11 +57,11 @@ class EfficientMultiHeadSelfAttention(nn.Module):
         torch.Size([1, 16, 4, 6, 5])
 
     Cost:
-        Parameters ``3(C+1)Hd + (Hd+1)C``, with a reduction ``(K+3)C`` more (K the number of kernel taps), with the
-        transform H² more. Time N·M·H²·d (2·N·M·H·d without the transform), M = N / s³ in 3D. With the transform
-        training stores one map of H·N·M values and H·N·H·d values for the queries; with 4 heads and s = 2 it is
-        sensible up to some 24x24x24 voxels, where the map takes 364 MiB: take a larger ``reduction`` on larger grids.
-        Without it memory is O(N) with a fused kernel.
+        Parameters ``(4C+1)Hd + C``, with a reduction ``(K+2)C`` more (K the number of kernel taps), with the transform
+        H² more, without it Hd (and with a reduction C) more. Time N·M·H²·d (2·N·M·H·d without the transform), with M =
+        N / s³ in 3D. With the transform training stores one map of H·N·M values and H·N·H·d values for the queries;
+        with 4 heads and s = 2 it is sensible up to some 24x24x24 voxels, where the map takes 364 MiB: take a larger
+        ``reduction`` on larger grids. Without it memory is O(N) with a fused kernel.
 
     References:
         Q. Zhang, Y.-B. Yang, "ResT: An Efficient Transformer for Visual Recognition", NeurIPS 2021, arXiv:2105.13677;
@@ -90,14 +90,15 @@ class EfficientMultiHeadSelfAttention(nn.Module):
         self.margin = margin
         self.reduce: nn.Module = nn.Identity()
         self.reduced_norm: nn.Module = nn.Identity()
+        mixes = transform and num_heads > 1
         if max(strides) > 1:
             kernel = [s + 1 if s > 1 else 1 for s in strides]
             self.reduce = Conv[Conv.CONV, spatial_dims](in_channels, in_channels, kernel, strides, groups=in_channels)
-            self.reduced_norm = nn.LayerNorm(in_channels)
+            self.reduced_norm = nn.LayerNorm(in_channels, bias=not mixes)  # it would cancel in IN
         self.query = nn.Linear(in_channels, inner_channels)
-        self.key = nn.Linear(in_channels, inner_channels)
-        self.value = nn.Linear(in_channels, inner_channels)
-        self.transform = nn.Parameter(torch.empty(num_heads, num_heads)) if transform and num_heads > 1 else None
+        self.key = nn.Linear(in_channels, inner_channels, bias=False)  # a bias would cancel in the softmax
+        self.value = nn.Linear(in_channels, inner_channels, bias=not mixes)
+        self.transform = nn.Parameter(torch.empty(num_heads, num_heads)) if mixes else None
         if self.transform is not None:
             nn.init.uniform_(self.transform, -(num_heads**-0.5), num_heads**-0.5)
         self.output = nn.Linear(inner_channels, in_channels)

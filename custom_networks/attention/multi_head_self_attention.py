@@ -67,7 +67,7 @@ class MultiHeadSelfAttention(nn.Module):
         self.heads = check_heads(in_channels, num_heads, head_channels)
         inner_channels = self.heads[0] * self.heads[1]
         self.query = nn.Linear(in_channels, inner_channels)
-        self.key = nn.Linear(in_channels, inner_channels)
+        self.key = nn.Linear(in_channels, inner_channels)  # shipped weights hold the bias, which cancels in the softmax
         self.value = nn.Linear(in_channels, inner_channels)
         self.output = nn.Linear(inner_channels, in_channels)
         self.dropout = nn.Dropout(dropout)

@@ -80,7 +80,7 @@ class NonLocal(nn.Module):
         )
         self.pool = list(per_axis(pool, spatial_dims, "pool"))
         self.theta = conv(in_channels, key_channels, 1)
-        self.phi = conv(in_channels, key_channels, 1)
+        self.phi = conv(in_channels, key_channels, 1)  # shipped weights hold the bias, which cancels in the softmax
         self.g = conv(in_channels, value_channels, 1)
         self.W = nn.Sequential(conv(value_channels, in_channels, 1))
         if norm is not None:
@@ -89,7 +89,8 @@ class NonLocal(nn.Module):
         weight, bias = getattr(last, "weight", None), getattr(last, "bias", None)
         if not isinstance(weight, Tensor) or not isinstance(bias, Tensor):
             raise ValueError(  # noqa: TRY004 - the value is wrong, not its type
-                f"norm must have a learned scale (affine), got {norm}; use ('instance', {{'affine': True}})"
+                f"norm must have a learned scale for a non-local block to start at zero, got {norm!r}; use for example "
+                "('instance', {'affine': True})"
             )
         nn.init.zeros_(weight)
         nn.init.zeros_(bias)

@@ -22,8 +22,8 @@ from custom_networks.bundle_folder import find_bundle, profile_path, read_config
 from custom_networks.files import replacing
 from custom_networks.registry import nearest
 from custom_networks.workflow import check_data, inference_data_list, load_weights
+from custom_networks.workflow.data.cases import case_name
 from custom_networks.workflow.data.headers import spatial_image
-from custom_networks.workflow.data.segmentation_list import case_name
 from custom_networks.workflow.report.overlay import save_map
 
 

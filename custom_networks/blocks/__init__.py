@@ -15,7 +15,6 @@ from custom_networks.blocks.rotary_self_attention import RotarySelfAttention
 from custom_networks.blocks.standardised_convolution import StandardisedConvolution
 from custom_networks.blocks.up_block import UpBlock
 from custom_networks.blocks.vision_transformer import TransformerLayer, VisionTransformer
-from custom_networks.blocks.window_norm import WindowNorm
 from custom_networks.blocks.windows import fold_windows, unfold_windows
 
 __all__ = [
@@ -37,7 +36,6 @@ __all__ = [
     "TransformerLayer",
     "UpBlock",
     "VisionTransformer",
-    "WindowNorm",
     "convolution_block",
     "crop",
     "fold_windows",

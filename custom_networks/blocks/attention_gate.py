@@ -10,7 +10,7 @@ from monai.networks.layers.utils import get_norm_layer
 from torch import Tensor, nn
 
 from custom_networks.blocks.resize import resize
-from custom_networks.checks import check_spatial_dims, per_axis
+from custom_networks.checks import check_spatial_dims, check_width, per_axis
 
 
 class AttentionGate(nn.Module):
@@ -25,8 +25,8 @@ class AttentionGate(nn.Module):
         g (B, G, *T) ---- phi 1x1x1 -> resized to *S/sub_sample -------------------------+-> ReLU, psi, sigmoid
         alpha (B, 1, *S/sub_sample) -> resized to *S -> times x -> W 1x1x1, norm -> (B, C, *S)
 
-    Differs from the paper: instance norm after W by default (batch norm in the released code), and the released
-    network's ``combine_gates`` layer is left out (with one gate per skip it is a linear map after the linear map W).
+    Differs from the paper: instance norm after W by default (batch norm in the released code). What the released
+    network puts behind a gate (``combine_gates``: 1x1x1 convolution, batch norm, ReLU) is not part of the module.
 
     Args:
         spatial_dims: 2 or 3.
@@ -41,7 +41,8 @@ class AttentionGate(nn.Module):
         ``sub_sample``.
 
     Raises:
-        ValueError: if ``spatial_dims`` is not 2 or 3 or ``sub_sample`` does not have one positive factor per axis.
+        ValueError: if ``spatial_dims`` is not 2 or 3, ``inter_channels`` is below 1, or ``sub_sample`` does not have
+            one positive factor per axis.
 
     Example:
         >>> gate = AttentionGate(3, 8, 12)
@@ -72,6 +73,7 @@ class AttentionGate(nn.Module):
         conv = Conv[Conv.CONV, spatial_dims]
         stride = per_axis(sub_sample, spatial_dims, "sub_sample")
         inter_channels = max(1, in_channels // 2) if inter_channels is None else inter_channels
+        check_width(inter_channels, "inter_channels")
         self.theta = conv(in_channels, inter_channels, stride, stride=stride, bias=False)
         self.phi = conv(gating_channels, inter_channels, 1)
         self.psi = conv(inter_channels, 1, 1)

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
 
+from custom_networks.blocks.axial_norm import INSTANCE, axial_norm
 from custom_networks.blocks.gated_axial_attention import GatedAxialAttention, MeanPool
-from custom_networks.blocks.window_norm import INSTANCE, WindowNorm
 from custom_networks.checks import check_spatial_dims, per_axis
 
 EXPANSION = 2
 
 
 class ConvolutionUnit(nn.Module):
-    """Convolution without bias and norm, for a batch that may hold windows; weights drawn as by He et al. (2015).
+    """Convolution without bias, and norm; weights drawn as by He et al. (2015).
 
     Args:
         spatial_dims: 2 or 3.
@@ -47,29 +48,15 @@ class ConvolutionUnit(nn.Module):
         padding = tuple(k // 2 for k in kernel)
         self.conv = Conv[Conv.CONV, spatial_dims](in_channels, out_channels, kernel, steps, padding, bias=False)
         nn.init.kaiming_normal_(self.conv.weight, mode="fan_in", nonlinearity="relu")
-        self.norm = WindowNorm(norm, spatial_dims, out_channels)
+        self.norm = axial_norm(norm, spatial_dims, out_channels)
 
-    def forward(self, x: Tensor, windows: int = 1) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """Return ``norm(conv(x))``.
 
         Args:
             x: ``(B, in_channels, *S)``.
-            windows: windows of every sample that are folded into the batch as its slowest index.
         """
-        return self.norm(self.conv(x), windows)
-
-
-class Unchanged(nn.Module):
-    """Stands where a norm or a shortcut would, and returns its input."""
-
-    def forward(self, x: Tensor, windows: int = 1) -> Tensor:
-        """Return ``x``.
-
-        Args:
-            x: any tensor.
-            windows: of no account.
-        """
-        return x
+        return self.norm(self.conv(x))
 
 
 class AxialBlock(nn.Module):
@@ -96,14 +83,14 @@ class AxialBlock(nn.Module):
         in_channels: channels C of the input.
         out_channels: channels C' of the output, a multiple of 4.
         strides: one integer, or one per axis.
-        position_grid: voxels per axis of x that the tables are made for: one integer, or one per axis.
-        groups: heads; where they do not divide C' / 4, the largest number that divides both.
+        token_grid: tokens per axis of x that the tables are made for: one integer, or one per axis.
+        num_heads: heads; where they do not divide C' / 4, the largest number that divides both.
         form: form of the attention, "gated", "released", "ungated" or "position_free".
-        attention: whether there is attention; else the pooling alone stands in its place.
+        use_attention: whether there is attention; else the pooling alone stands in its place.
         norm: MONAI norm, batch with running statistics or instance without.
         dropout: probability of dropping a value of the branch before the sum.
         max_logits: logits of the attention computed at a time.
-        checkpoint: in training, compute the softmaxes a second time in the backward pass instead of storing them.
+        checkpointing: in training, compute the softmaxes a second time in the backward pass instead of storing them.
 
     Shape:
         ``(B, C, *S)`` to ``(B, C', *ceil(S / strides))``, any size.
@@ -131,14 +118,14 @@ class AxialBlock(nn.Module):
         out_channels: int,
         *,
         strides: int | Sequence[int] = 1,
-        position_grid: int | Sequence[int] = 64,
-        groups: int = 8,
+        token_grid: int | Sequence[int] = 64,
+        num_heads: int = 8,
         form: str = "gated",
-        attention: bool = True,
+        use_attention: bool = True,
         norm: str | tuple = INSTANCE,
         dropout: float = 0.0,
         max_logits: int = 2**22,
-        checkpoint: bool = False,
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
         check_spatial_dims(spatial_dims)
@@ -148,7 +135,7 @@ class AxialBlock(nn.Module):
                 f"use for example {2 * EXPANSION * max(1, -(-out_channels // (2 * EXPANSION)))}"
             )
         steps = per_axis(strides, spatial_dims, "strides")
-        grid = per_axis(position_grid, spatial_dims, "position_grid")
+        grid = per_axis(token_grid, spatial_dims, "token_grid")
         inner = out_channels // EXPANSION
         self.reduce = ConvolutionUnit(spatial_dims, in_channels, inner, norm=norm)
         self.axes = nn.ModuleList(
@@ -157,38 +144,38 @@ class AxialBlock(nn.Module):
                 inner,
                 axis=axis,
                 position_length=grid[axis],
-                groups=groups,
+                num_heads=num_heads,
                 strides=steps if axis == spatial_dims - 1 else 1,
                 form=form,
                 norm=norm,
                 max_logits=max_logits,
-                checkpoint=checkpoint,
+                checkpointing=checkpointing,
             )
             for axis in range(spatial_dims)
-            if attention
+            if use_attention
         )
-        if not attention:
+        if not use_attention:
             self.axes.append(MeanPool(spatial_dims, steps))
         self.expand = ConvolutionUnit(spatial_dims, inner, out_channels, norm=norm)
-        if self.expand.norm.norm.weight is not None:
-            nn.init.zeros_(self.expand.norm.norm.weight)
+        last: Any = self.expand.norm[0]
+        if last.weight is not None:
+            nn.init.zeros_(last.weight)
         self.dropout = nn.Dropout(dropout)
         changes = in_channels != out_channels or max(steps) > 1
         self.shortcut = (
             ConvolutionUnit(spatial_dims, in_channels, out_channels, strides=steps, norm=norm)
             if changes
-            else Unchanged()
+            else nn.Identity()
         )
 
-    def forward(self, x: Tensor, windows: int = 1) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """Return ``y``, see the class.
 
         Args:
             x: ``(B, C, *S)``.
-            windows: windows of every sample that are folded into the batch as its slowest index; counts for batch norm.
         """
-        y = torch.relu(self.reduce(x, windows))
+        y = torch.relu(self.reduce(x))
         for layer in self.axes:
-            y = layer(y, windows)
-        y = self.dropout(self.expand(torch.relu(y), windows))
-        return torch.relu(self.shortcut(x, windows) + y)
+            y = layer(y)
+        y = self.dropout(self.expand(torch.relu(y)))
+        return torch.relu(self.shortcut(x) + y)

@@ -8,14 +8,14 @@ import torch
 from monai.networks.layers.factories import Conv, Pool
 from torch import Tensor, nn
 
-from custom_networks.blocks.axial_block import AxialBlock, ConvolutionUnit, Unchanged
+from custom_networks.blocks.axial_block import AxialBlock, ConvolutionUnit
+from custom_networks.blocks.axial_norm import INSTANCE, axial_norm
 from custom_networks.blocks.resize import resize
-from custom_networks.blocks.window_norm import INSTANCE, WindowNorm
 from custom_networks.checks import check_odd, check_spatial_dims, per_axis, per_level
 
 
 class ResizingUnit(nn.Module):
-    """Convolution, norm if there is one, and resizing to a grid unless it is there, for a batch that may hold windows.
+    """Convolution, norm if there is one, and resizing to a grid unless it is there.
 
     Args:
         spatial_dims: 2 or 3.
@@ -47,18 +47,17 @@ class ResizingUnit(nn.Module):
         steps = per_axis(strides, spatial_dims, "strides")
         padding = tuple(k // 2 for k in kernel)
         self.conv = Conv[Conv.CONV, spatial_dims](in_channels, out_channels, kernel, steps, padding)
-        self.norm = Unchanged() if norm is None else WindowNorm(norm, spatial_dims, out_channels)
+        self.norm = nn.Identity() if norm is None else axial_norm(norm, spatial_dims, out_channels)
         self.resizes = resizes
 
-    def forward(self, x: Tensor, size: list[int], windows: int = 1) -> Tensor:
+    def forward(self, x: Tensor, size: list[int]) -> Tensor:
         """Return ``resize(norm(conv(x)))``, or ``norm(conv(x))``.
 
         Args:
             x: ``(B, in_channels, *S)``.
             size: spatial size of the output.
-            windows: windows of every sample that are folded into the batch as its slowest index.
         """
-        y = self.norm(self.conv(x), windows)
+        y = self.norm(self.conv(x))
         return resize(y, size) if self.resizes else y
 
 
@@ -77,8 +76,9 @@ class AxialBranch(nn.Module):
 
     Differs from the paper: three dimensions (or two), any size, strides and kernels per axis; the widest convolution of
     the stem follows from ``features`` (128 channels in the released code, whatever the others are); pooling and several
-    convolutions before it in the stem, a skip from it and norms in the decoder are options; He initialisation; the
-    blocks' differences, see :class:`~custom_networks.blocks.axial_block`.
+    convolutions before it in the stem, a skip from it and norms in the decoder are options; the weights of the stem are
+    drawn as by He et al. (2015), those of the decoder and of the skip as torch does; the blocks' differences, see
+    :class:`~custom_networks.blocks.axial_block.AxialBlock`.
 
     Args:
         spatial_dims: 2 or 3.
@@ -94,17 +94,17 @@ class AxialBranch(nn.Module):
         stem_skip: whether the stem's map before the pooling is added to the decoder's last one. With first strides of
             1, and ``stem_pool`` in their place, it is on the grid of x and brings the finest edges.
         num_units: axial blocks of each level but the first.
-        attention: whether the blocks have attention.
+        use_attention: whether the blocks have attention.
         form: form of the attention, "gated", "released", "ungated" or "position_free".
-        position_grid: voxels per axis of x that the tables of relative positions are made for: one integer, or one per
-            axis.
-        groups: heads; where they do not divide, the largest number that divides both.
+        token_grid: tokens per axis of the grid after the stem (that of x over the first strides and ``stem_pool``) that
+            the tables of relative positions are made for: one integer, or one per axis.
+        num_heads: heads; where they do not divide, the largest number that divides both.
         bottom: whether the decoder starts with a convolution with the last level's strides.
         decoder_norm: whether the decoder has norms, too, but behind the convolution of ``bottom``, whose map may be a
             single voxel.
         norm: MONAI norm, batch with running statistics or instance without.
         dropout: probability of dropping a value of every block's branch.
-        checkpoint: in training, compute the softmaxes a second time in the backward pass instead of storing them.
+        checkpointing: in training, compute the softmaxes a second time in the backward pass instead of storing them.
 
     Shape:
         ``(B, in_channels, *S)`` to a list of L - 1 maps ``(B, features[l], *S_l)``, l = L-2 to 0, the last on the grid
@@ -143,15 +143,15 @@ class AxialBranch(nn.Module):
         stem_pool: int | Sequence[int] = 1,
         stem_skip: bool = False,
         num_units: Sequence[int] = (1, 2, 4, 1),
-        attention: bool = True,
+        use_attention: bool = True,
         form: str = "gated",
-        position_grid: int | Sequence[int] = 64,
-        groups: int = 8,
+        token_grid: int | Sequence[int] = 32,
+        num_heads: int = 8,
         bottom: bool = True,
         decoder_norm: bool = False,
         norm: str | tuple = INSTANCE,
         dropout: float = 0.0,
-        checkpoint: bool = False,
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
         check_spatial_dims(spatial_dims)
@@ -166,7 +166,7 @@ class AxialBranch(nn.Module):
         steps = per_level(strides, levels - 1, spatial_dims, "strides")
         kernels = per_level(kernel_size, levels, spatial_dims, "kernel_size")
         pool = per_axis(stem_pool, spatial_dims, "stem_pool")
-        grid = list(per_axis(position_grid, spatial_dims, "position_grid"))
+        grid = list(per_axis(token_grid, spatial_dims, "token_grid"))
         for kernel in kernels:
             check_odd(kernel, "kernel_size")
         if len(num_units) != levels - 1 or min(num_units) < 1:
@@ -196,7 +196,6 @@ class AxialBranch(nn.Module):
             ConvolutionUnit(spatial_dims, width, out, kernel_size=kernels[1], norm=norm)
             for width, out in ((stem, 8 * features[0]), (8 * features[0], stem))
         )
-        grid = [-(-g // (s * p)) for g, s, p in zip(grid, steps[0], pool, strict=True)]
         after = norm if decoder_norm else None
         self.skip = nn.ModuleList(
             ResizingUnit(spatial_dims, stem, features[0], norm=after, resizes=max(steps[0]) > 1)
@@ -214,13 +213,13 @@ class AxialBranch(nn.Module):
                         features[level] if unit else below,
                         features[level],
                         strides=shrinks,
-                        position_grid=grid,
-                        groups=groups,
+                        token_grid=grid,
+                        num_heads=num_heads,
                         form=form,
-                        attention=attention,
+                        use_attention=use_attention,
                         norm=norm,
                         dropout=dropout,
-                        checkpoint=checkpoint,
+                        checkpointing=checkpointing,
                     )
                 )
                 grid = [-(-g // s) for g, s in zip(grid, shrinks, strict=True)]
@@ -249,33 +248,32 @@ class AxialBranch(nn.Module):
             for level in range(last, 0, -1)
         )
 
-    def forward(self, x: Tensor, windows: int = 1) -> list[Tensor]:
+    def forward(self, x: Tensor) -> list[Tensor]:
         """Return the decoder's maps, coarsest first, see the class.
 
         Args:
             x: image ``(B, in_channels, *S)``.
-            windows: windows of every sample that are folded into the batch as its slowest index; counts for batch norm.
         """
         read = x
         for unit in self.reader:
-            read = torch.relu(unit(read, windows))
+            read = torch.relu(unit(read))
         y = self.pool(read)
         for unit in self.stem:
-            y = torch.relu(unit(y, windows))
+            y = torch.relu(unit(y))
         maps: list[Tensor] = [x]
         for stage in self.stages:
             for block in stage:  # type: ignore[attr-defined]
-                y = block(y, windows)
+                y = block(y)
             maps.append(y)
         for unit in self.bottom:
-            y = y + torch.relu(unit(y, list(y.shape[2:]), windows))
+            y = y + torch.relu(unit(y, list(y.shape[2:])))
         outputs: list[Tensor] = []
         for i, unit in enumerate(self.decoder):
             level = len(maps) - 2 - i
-            y = torch.relu(unit(y, list(maps[level].shape[2:]), windows))
+            y = torch.relu(unit(y, list(maps[level].shape[2:])))
             if level > 0:
                 y = y + maps[level]
             outputs.append(y)
         for unit in self.skip:
-            outputs.append(outputs.pop() + unit(read, list(x.shape[2:]), windows))
+            outputs.append(outputs.pop() + unit(read, list(x.shape[2:])))
         return outputs

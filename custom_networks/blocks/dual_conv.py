@@ -35,6 +35,7 @@ class DualConv(nn.Module):
         ValueError: if ``spatial_dims`` is not 2 or 3, ``groups`` does not divide the channels or a kernel size is even.
 
     Example:
+        >>> import torch
         >>> DualConv(3, 8, 16, strides=2)(torch.zeros(1, 8, 5, 6, 7)).shape
         torch.Size([1, 16, 3, 3, 4])
 
@@ -59,7 +60,7 @@ class DualConv(nn.Module):
         super().__init__()
         check_spatial_dims(spatial_dims)
         kernel = per_axis(kernel_size, spatial_dims, "kernel_size")
-        check_odd(kernel, "kernel_size")
+        check_odd(kernel_size, "kernel_size")
         steps = per_axis(strides, spatial_dims, "strides")
         check_divides(in_channels, groups, "groups")
         check_divides(out_channels, groups, "groups", "out_channels")
@@ -102,24 +103,30 @@ def convolution_block(
         act: MONAI activation.
         norm: MONAI norm.
         dropout: probability of dropping a value.
-        dual_groups: groups of a :class:`DualConv` in place of the dense convolution; ``None``, or a number that does
-            not divide the channels of the input (an image has one), gives the dense one.
+        dual_groups: groups of a :class:`DualConv` in place of the dense convolution, a divisor of ``out_channels``;
+            ``None``, or a number that does not divide ``in_channels`` (an image has one), gives the dense one.
 
     Raises:
-        ValueError: as for :class:`DualConv`.
+        ValueError: if ``dual_groups`` does not divide ``out_channels``, or as for :class:`DualConv`.
 
     Example:
+        >>> import torch
         >>> block = convolution_block(3, 8, 16, act="relu", norm="instance", dual_groups=4)
         >>> block(torch.zeros(1, 8, 5, 6, 7)).shape
         torch.Size([1, 16, 5, 6, 7])
     """
+    check_spatial_dims(spatial_dims)
+    kernel, steps = per_axis(kernel_size, spatial_dims, "kernel_size"), per_axis(strides, spatial_dims, "strides")
+    check_odd(kernel_size, "kernel_size")
+    if dual_groups is not None:
+        check_divides(out_channels, dual_groups, "dual_groups", "out_channels")
     if dual_groups is None or in_channels % dual_groups:
         return Convolution(
             spatial_dims,
             in_channels,
             out_channels,
-            kernel_size=kernel_size,
-            strides=strides,
+            kernel_size=kernel,
+            strides=steps,
             adn_ordering="DNA",
             act=act,
             norm=norm,
@@ -127,6 +134,6 @@ def convolution_block(
             bias=False,
         )
     return nn.Sequential(
-        DualConv(spatial_dims, in_channels, out_channels, kernel_size=kernel_size, strides=strides, groups=dual_groups),
+        DualConv(spatial_dims, in_channels, out_channels, kernel_size=kernel, strides=steps, groups=dual_groups),
         ADN("DNA", out_channels, act=act, norm=norm, norm_dim=spatial_dims, dropout=dropout or None, dropout_dim=1),
     )

@@ -10,17 +10,18 @@ from monai.networks.layers.factories import Conv
 from monai.networks.layers.utils import get_norm_layer
 from torch import Tensor, nn
 
+from custom_networks.attention.cbam import SpatialGate
 from custom_networks.blocks.dual_conv import convolution_block
 from custom_networks.blocks.resize import crop
-from custom_networks.checks import check_odd, check_spatial_dims, per_axis, per_level
+from custom_networks.checks import check_divides_all, check_odd, check_spatial_dims, check_width, per_level
 
 
 class SpatialMask(nn.Module):
-    r"""Weight every voxel by a convolution of its channels' mean and maximum.
+    r"""Weight every voxel by CBAM's gate from its channels' mean and maximum.
 
     .. math:: y = \sigma\bigl(K * [\,\bar x;\ \hat x\,]\bigr) \odot x
 
-    with mean :math:`\bar x` and maximum :math:`\hat x` over the channels. It has no width of its own, so one set of
+    with the gate of :class:`~custom_networks.attention.cbam.SpatialGate`. It has no width of its own, so one set of
     weights serves maps of any number of channels.
 
     Differs from the original: None.
@@ -43,15 +44,12 @@ class SpatialMask(nn.Module):
         Parameters ``2 k + 1`` with k taps.
 
     References:
-        As :class:`EdgeAggregation`; the gate is the spatial one of S. Woo et al., "CBAM", ECCV 2018, arXiv:1807.06521.
+        As :class:`EdgeAggregation`, and for the gate as :class:`~custom_networks.attention.cbam.Cbam`.
     """
 
     def __init__(self, spatial_dims: int, *, kernel_size: int | Sequence[int] = 3) -> None:
         super().__init__()
-        check_spatial_dims(spatial_dims)
-        kernel = per_axis(kernel_size, spatial_dims, "kernel_size")
-        check_odd(kernel_size, "kernel_size")
-        self.conv = Conv[Conv.CONV, spatial_dims](2, 1, kernel, padding=tuple(k // 2 for k in kernel))
+        self.conv = SpatialGate(spatial_dims, kernel_size=kernel_size)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``y``, see the class.
@@ -59,8 +57,7 @@ class SpatialMask(nn.Module):
         Args:
             x: ``(B, C, *S)``.
         """
-        pooled = torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], dim=1)
-        return torch.sigmoid(self.conv(pooled)) * x
+        return self.conv(x) * x
 
 
 class SkipGate(nn.Module):
@@ -83,7 +80,7 @@ class SkipGate(nn.Module):
         ``x`` and ``other (B, C, *S)`` to ``(B, C, *S)``; S must hold more than one voxel.
 
     Raises:
-        ValueError: if ``spatial_dims`` is not 2 or 3.
+        ValueError: if ``spatial_dims`` is not 2 or 3 or ``inter_channels`` is below 1.
 
     Example:
         >>> SkipGate(3, 8)(torch.zeros(1, 8, 5, 4, 6), torch.zeros(1, 8, 5, 4, 6)).shape
@@ -100,7 +97,7 @@ class SkipGate(nn.Module):
         super().__init__()
         check_spatial_dims(spatial_dims)
         conv = Conv[Conv.CONV, spatial_dims]
-        width = in_channels if inter_channels is None else inter_channels
+        width = in_channels if inter_channels is None else check_width(inter_channels, "inter_channels")
         self.W = nn.Sequential(conv(in_channels, width, 1, bias=False), get_norm_layer("instance", spatial_dims, width))
         self.psi = nn.Sequential(conv(width, 1, 1, bias=False), get_norm_layer("instance", spatial_dims, 1))
 
@@ -146,7 +143,7 @@ class EdgeAggregation(nn.Module):
         act: MONAI activation of the blocks.
         norm: MONAI norm of the blocks.
         dropout: probability of dropping a value in the blocks.
-        dual_groups: groups of dual convolutions in the blocks, see
+        dual_groups: groups of dual convolutions in the blocks, a divisor of every entry of ``in_channels``, see
             :func:`~custom_networks.blocks.dual_conv.convolution_block`; ``None`` for dense ones.
 
     Shape:
@@ -155,7 +152,7 @@ class EdgeAggregation(nn.Module):
 
     Raises:
         ValueError: if there are fewer than two maps, the lengths of the arguments do not fit each other,
-            ``dual_groups`` divides a block's input but not its output, or as for the blocks.
+            ``dual_groups`` does not divide every entry of ``in_channels``, or as for the blocks.
 
     Example:
         >>> maps = [torch.zeros(1, 4, 9, 8, 7), torch.zeros(1, 8, 5, 4, 4)]
@@ -188,8 +185,10 @@ class EdgeAggregation(nn.Module):
         levels = len(in_channels)
         if levels < 2:
             raise ValueError(f"in_channels must name at least 2 maps, got {tuple(in_channels)}; add a map")
-        steps = per_level(strides, levels - 1, spatial_dims, "strides")
-        kernels = per_level(kernel_size, levels - 1, spatial_dims, "kernel_size")
+        if dual_groups is not None:
+            check_divides_all(in_channels, dual_groups, "dual_groups", "in_channels")
+        steps = per_level(strides, levels - 1, spatial_dims, "strides", "in_channels")
+        kernels = per_level(kernel_size, levels - 1, spatial_dims, "kernel_size", "in_channels")
         for kernel in kernels:
             check_odd(kernel, "kernel_size")
 

@@ -11,8 +11,8 @@ from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recompute
 
+from custom_networks.blocks.axial_norm import INSTANCE, axial_norm
 from custom_networks.blocks.logit_norm import LogitNorm
-from custom_networks.blocks.window_norm import INSTANCE, WindowNorm
 from custom_networks.checks import check_spatial_dims, per_axis
 
 FORMS = ("gated", "released", "ungated", "position_free")
@@ -38,12 +38,11 @@ class MeanPool(nn.Module):
         self.strides = list(per_axis(strides, spatial_dims, "strides"))
         self.shrinks = max(self.strides) > 1
 
-    def forward(self, x: Tensor, windows: int = 1) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """Return the means.
 
         Args:
             x: ``(B, C, *S)``.
-            windows: ignored; there for modules that take the place of an attention.
         """
         if not self.shrinks:
             return x
@@ -78,12 +77,14 @@ class GatedAxialAttention(nn.Module):
     - "position_free": no tables, :math:`y_i = \mathrm{norm}(\sum_j P_{ij} v_j)`, by a fused kernel.
 
     A relative distance beyond the tables takes their last entry, so that any L will do; a shorter line reads their
-    middle. A line of one voxel has nothing to attend to: if C = C', only the pooling is left.
+    middle.
 
     Differs from the paper: the gates stand behind the norms, where they can act; instance norm by default; any length;
-    the shift of the norm of the logits, which no softmax sees, is left out. "released", norm "batch" and lines of the
-    length of the tables give the published code. Its logits' statistics come from c by c matrices, one tensor of logits
-    stands for its seven, and the peak does not grow with the number of lines; all of this is exact.
+    the shift of the norm of the logits, which no softmax sees, is left out; a line of one voxel, which has nothing to
+    attend to, is only pooled if C = C', and the parameters have gradients of zero (the published code would add the
+    norms' shifts). "released", norm "batch" and lines of the length of the tables give the published code. Its logits'
+    statistics come from c by c matrices, one tensor of logits stands for its seven, and the peak does not grow with the
+    number of lines; all of this is exact.
 
     Args:
         spatial_dims: 2 or 3.
@@ -92,13 +93,13 @@ class GatedAxialAttention(nn.Module):
         axis: spatial axis to attend along, 0 the first.
         position_length: length K of the lines that the tables are made for, in voxels; distances of K and more read the
             entry of K - 1.
-        groups: heads; where they do not divide C' / 2, the largest number g that divides both.
+        num_heads: heads; where they do not divide C' / 2, the largest number g that divides both.
         strides: pooling of the output, one integer, or one per axis.
         form: "gated", "released", "ungated" or "position_free".
         norm: MONAI norm, batch with running statistics or instance without.
         max_logits: logits computed at a time, which bounds the temporary memory: 4 bytes each, three times. A traced
             graph (compiled or exported) computes all of them at once.
-        checkpoint: in training, compute the softmax a second time in the backward pass instead of storing it.
+        checkpointing: in training, compute the softmax a second time in the backward pass instead of storing it.
 
     Shape:
         ``(B, C, *S)`` to ``(B, C', *ceil(S / strides))``, any size.
@@ -114,7 +115,7 @@ class GatedAxialAttention(nn.Module):
         Parameters ``2CC' + 4C'`` for the projection and its norm, ``4C'`` and ``3g`` for the other norms if affine,
         ``(2K - 1) 2C'/g`` for the tables, 4 gates unless "ungated"; position-free ``2CC' + 4C' + 2C' + g``. With N
         voxels, the time is 5·N·L·C' for the maps; a training step stores one map, N·L·g values (192 MiB for a head at
-        64x64x64), with ``checkpoint`` none.
+        64x64x64), with ``checkpointing`` none.
 
     References:
         J. M. J. Valanarasu et al., "Medical Transformer: Gated Axial-Attention for Medical Image Segmentation", MICCAI
@@ -131,12 +132,12 @@ class GatedAxialAttention(nn.Module):
         *,
         axis: int,
         position_length: int = 64,
-        groups: int = 8,
+        num_heads: int = 8,
         strides: int | Sequence[int] = 1,
         form: str = "gated",
         norm: str | tuple = INSTANCE,
         max_logits: int = 2**22,
-        checkpoint: bool = False,
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
         check_spatial_dims(spatial_dims)
@@ -148,24 +149,28 @@ class GatedAxialAttention(nn.Module):
             raise ValueError(f"axis must lie between 0 and {spatial_dims - 1}, got {axis}; count the spatial axes only")
         if form not in FORMS:
             raise ValueError(f"form must be one of {FORMS}, got {form!r}; choose one")
-        for name, value in {"position_length": position_length, "groups": groups, "max_logits": max_logits}.items():
+        for name, value in {
+            "position_length": position_length,
+            "num_heads": num_heads,
+            "max_logits": max_logits,
+        }.items():
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}; use for example 8")
         self.axis = axis
         self.keeps_channels = in_channels == out_channels
-        self.groups = gcd(groups, out_channels // 2)
-        width = out_channels // self.groups
+        self.num_heads = gcd(num_heads, out_channels // 2)
+        width = out_channels // self.num_heads
         self.widths = [width // 2, width // 2, width]
         self.released = form == "released"
         self.max_logits = max_logits
         self.max_rows = MAX_ROWS
-        self.checkpoint = checkpoint
+        self.checkpointing = checkpointing
         positions = form != "position_free"
         self.projection = Conv[Conv.CONV, spatial_dims](in_channels, 2 * out_channels, 1, bias=False)
         nn.init.normal_(self.projection.weight, std=in_channels**-0.5)
-        self.projection_norm = WindowNorm(norm, spatial_dims, 2 * out_channels)
-        self.logit_norm = LogitNorm(self.groups, positions=positions, norm=norm)
-        self.output_norm = WindowNorm(norm, spatial_dims, 2 * out_channels if positions else out_channels)
+        self.projection_norm = axial_norm(norm, spatial_dims, 2 * out_channels)
+        self.logit_norm = LogitNorm(self.num_heads, positions=positions, norm=norm)
+        self.output_norm = axial_norm(norm, spatial_dims, 2 * out_channels if positions else out_channels)
         table = torch.randn(2 * position_length - 1, 2 * width) * width**-0.5
         self.table: nn.Parameter | None
         self.gates: nn.Parameter | None
@@ -183,13 +188,12 @@ class GatedAxialAttention(nn.Module):
         reach = table.shape[0] // 2
         return F.embedding((position[:, None] - position).clamp(-reach, reach) + reach, table)
 
-    def _operands(self, tokens: Tensor, relative: Tensor | None, windows: int) -> Tensor:
+    def _operands(self, tokens: Tensor, relative: Tensor | None) -> Tensor:
         """Return what ``_attend`` takes, scaled queries, keys and values, ``(N, L, width)``.
 
         Args:
             tokens: queries, keys and values ``(B, lines, g, L, 4c)``.
             relative: see ``_relative``.
-            windows: windows of every sample.
         """
         samples, lines = tokens.shape[:2]
         rows = tokens.flatten(0, 2).split(self.widths, dim=-1)
@@ -202,11 +206,9 @@ class GatedAxialAttention(nn.Module):
         if every_gate is not None:
             gates = every_gate[:2]
         inside = gates if self.released else None
-        scale = self.logit_norm(rows[0], rows[1], query_table, key_table, inside, samples, lines, windows)
+        scale = self.logit_norm(rows[0], rows[1], query_table, key_table, inside, samples, lines)
         if gates is not None and not self.released:
             scale = torch.cat([scale[:, :1], scale[:, 1:] * gates[:, None]], dim=1)
-        if 1 < scale.shape[0] < samples:
-            scale = scale.repeat_interleave(samples // scale.shape[0], dim=0)
         scale = scale[:, None, :, :, None, None]
         queries, keys, values = tokens.split(self.widths, dim=-1)
         if relative is None:
@@ -244,26 +246,28 @@ class GatedAxialAttention(nn.Module):
         rows = max(1, min(self.max_rows, self.max_logits // (length * length)))
         outputs: list[Tensor] = []
         for part in operands.split(rows):  # no slices: MONAI takes those of a tensor with metadata for samples
-            if not torch.jit.is_scripting() and self.checkpoint and self.training and relative is not None:
+            if not torch.jit.is_scripting() and self.checkpointing and self.training and relative is not None:
                 outputs.append(recompute(self._attend, part, relative, use_reentrant=False, preserve_rng_state=False))
             else:
                 outputs.append(self._attend(part, relative))
         return torch.cat(outputs)
 
-    def forward(self, x: Tensor, windows: int = 1) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """Return ``y``, see the class.
 
         Args:
             x: ``(B, C, *S)``.
-            windows: windows of every sample that are folded into the batch as its slowest index; counts for batch norm.
         """
         axis = self.axis + 2
         if x.shape[axis] == 1 and self.keeps_channels:
+            if not torch.jit.is_scripting() and self.training:
+                # distributed training waits for a gradient of every parameter: here they are zero
+                x = x + 0 * torch.stack([parameter.sum() for parameter in self.parameters()]).sum()
             return self.pool(x)
-        lines = self.projection_norm(self.projection(x), windows).movedim(axis, -1)
-        tokens = lines.flatten(2, -2).unflatten(1, (self.groups, -1)).permute(0, 3, 1, 4, 2).contiguous()
+        lines = self.projection_norm(self.projection(x)).movedim(axis, -1)
+        tokens = lines.flatten(2, -2).unflatten(1, (self.num_heads, -1)).permute(0, 3, 1, 4, 2).contiguous()
         relative = self._relative(x.shape[axis])
-        operands = self._operands(tokens, relative, windows)
+        operands = self._operands(tokens, relative)
         if not torch.jit.is_scripting() and torch.compiler.is_compiling():
             y = self._attend(operands, relative)
         else:
@@ -274,7 +278,7 @@ class GatedAxialAttention(nn.Module):
         gates = self.gates
         if gates is not None and self.released:
             y = y * gates[2:].repeat_interleave(y.shape[1] // 2).view([-1] + [1] * (y.dim() - 2))
-        y = self.output_norm(y, windows)
+        y = self.output_norm(y)
         if relative is not None:
             value, position = y.chunk(2, dim=1)
             if gates is not None and not self.released:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from custom_networks.blocks.window_norm import BATCH_NORMS, build_norm, move_average
+from custom_networks.blocks.axial_norm import BATCH_NORMS, build_norm
 
 
 def pair_moments(queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
@@ -54,6 +54,11 @@ def table_moments(tokens: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
     return mean, within + (means - mean[:, None]).square().mean(1)
 
 
+def _move_average(average: Tensor, newest: Tensor, momentum: float) -> None:
+    """Move a running statistic in place: ``(1 - momentum) average + momentum newest``."""
+    average.mul_(1 - momentum).add_(momentum * newest.detach().flatten().to(average.dtype))
+
+
 class LogitNorm(nn.Module):
     r"""Scale by which the parts of the logits are multiplied so that their sum is that of normalised parts.
 
@@ -62,17 +67,16 @@ class LogitNorm(nn.Module):
 
     .. math:: \mathrm{norm}(f s) = \gamma\,\frac{f s - f \mu}{\sqrt{f^2 \sigma^2 + \epsilon}} + \beta
 
-    A set is a sample with instance norm: all lines of the sample along the axis. With batch norm it is the batch, or,
-    where windows are folded into the batch, one window of all samples; in eval the running variance stands for
-    :math:`f^2\sigma^2`. What does not depend on j cancels in the softmax, so that only :math:`\gamma f / \sqrt{f^2
-    \sigma^2 + \epsilon}` remains: there is no :math:`\beta`, and the means serve the running statistics only, which
-    are kept to exchange them with released weights. :math:`\mu` and :math:`\sigma` come from the means and covariances
-    of queries, keys and tables over the line, c by c matrices.
+    A set is a sample with instance norm: all lines of the sample along the axis. With batch norm it is the batch; in
+    eval the running variance stands for :math:`f^2\sigma^2`. What does not depend on j cancels in the softmax, so that
+    only :math:`\gamma f / \sqrt{f^2 \sigma^2 + \epsilon}` remains: there is no :math:`\beta`, and the means serve the
+    running statistics only, which are kept to exchange them with released weights. :math:`\mu` and :math:`\sigma` come
+    from the means and covariances of queries, keys and tables over the line, c by c matrices.
 
     Differs from the paper: no shift :math:`\beta`, which has no effect there.
 
     Args:
-        groups: heads g.
+        num_heads: heads g.
         positions: whether there are three parts, or the first alone.
         norm: MONAI norm: a batch norm with running statistics, or an instance norm without.
 
@@ -98,11 +102,11 @@ class LogitNorm(nn.Module):
     __constants__ = ("batch", "eps", "momentum")
 
     def __init__(
-        self, groups: int, *, positions: bool = True, norm: str | tuple = ("instance", {"affine": True})
+        self, num_heads: int, *, positions: bool = True, norm: str | tuple = ("instance", {"affine": True})
     ) -> None:
         super().__init__()
-        self.groups = groups
-        logits = 3 * groups if positions else groups
+        self.num_heads = num_heads
+        logits = 3 * num_heads if positions else num_heads
         built: Any = build_norm(norm, 2, logits)
         self.batch = isinstance(built, BATCH_NORMS)
         self.eps, self.momentum = float(built.eps), float(built.momentum)
@@ -125,7 +129,6 @@ class LogitNorm(nn.Module):
         gates: Tensor | None,
         samples: int,
         lines: int,
-        windows: int = 1,
     ) -> Tensor:
         """Return the scales, see the class.
 
@@ -135,12 +138,11 @@ class LogitNorm(nn.Module):
             query_table: :math:`R^q_{i-j}` at (i, j), ``(L, L, c)``, or ``None`` without positions.
             key_table: :math:`R^k_{j-i}` at (j, i), ``(L, L, c)``, or ``None`` without positions.
             gates: factors f of the second and third part before the norm, ``(2,)``, or ``None`` for one.
-            samples: number of samples in the batch, windows included.
+            samples: number of samples in the batch.
             lines: number of lines of each sample.
-            windows: windows of every sample, the slowest index of the batch.
         """
         if self.batch and not self.training:
-            variance = self.running_var.unflatten(0, (1, -1, self.groups))
+            variance = self.running_var.unflatten(0, (1, -1, self.num_heads))
         else:
             mean, variance = pair_moments(queries, keys)
             mean, variance = mean[None], variance[None]
@@ -152,21 +154,21 @@ class LogitNorm(nn.Module):
             if gates is not None:
                 factors = torch.cat([gates.new_ones(1), gates])[:, None]
                 mean, variance = factors * mean, factors.square() * variance
-            sets = [windows, samples // windows * lines] if self.batch else [samples, lines]
-            means = mean.unflatten(1, [sets[0], sets[1], self.groups])
+            sets = [1, samples * lines] if self.batch else [samples, lines]
+            means = mean.unflatten(1, [sets[0], sets[1], self.num_heads])
             mean = means.mean(2)
             between = (means - mean[:, :, None]).square().mean(2)
-            variance = variance.unflatten(1, [sets[0], sets[1], self.groups]).mean(2) + between
+            variance = variance.unflatten(1, [sets[0], sets[1], self.num_heads]).mean(2) + between
             mean, variance = mean.transpose(0, 1), variance.transpose(0, 1).clamp(min=0)
             if self.batch:
                 pairs = sets[1] * queries.shape[1] * queries.shape[1]
                 unbiased = variance * pairs / max(pairs - 1, 1)
-                move_average(self.running_mean, mean.flatten(1), self.momentum)
-                move_average(self.running_var, unbiased.flatten(1), self.momentum)
-                self.num_batches_tracked.add_(windows)
+                _move_average(self.running_mean, mean, self.momentum)
+                _move_average(self.running_var, unbiased, self.momentum)
+                self.num_batches_tracked.add_(1)
         scale = (variance + self.eps).rsqrt()
         if self.weight is not None:
-            scale = scale * self.weight.view(-1, self.groups)
+            scale = scale * self.weight.view(-1, self.num_heads)
         if gates is not None:
             scale = scale * torch.cat([gates.new_ones(1), gates])[:, None]
         return scale

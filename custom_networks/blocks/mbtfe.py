@@ -78,7 +78,8 @@ class Mbtfe(nn.Module):
         check_spatial_dims(spatial_dims)
         width = in_channels if out_channels is None else out_channels
         if width < 2:
-            raise ValueError(f"out_channels must be at least 2, got {width}; use for example 8")
+            name = "in_channels" if out_channels is None else "out_channels"
+            raise ValueError(f"{name} must be at least 2, got {width}; use for example 8")
         self.branches = nn.ModuleList(
             nn.Sequential(
                 *(

@@ -28,7 +28,7 @@ class PositionEmbedding(nn.Module):
     Args:
         spatial_dims: 2 or 3.
         in_channels: channels C of the tokens.
-        grid: reference grid in tokens, usually that of the training patch: one integer, or one per axis.
+        token_grid: reference grid in tokens, usually that of the training patch: one integer, or one per axis.
 
     Shape:
         ``(B, C, *spatial)`` to the same shape, any spatial size.
@@ -41,16 +41,16 @@ class PositionEmbedding(nn.Module):
         torch.Size([1, 8, 3, 5, 2])
 
     Cost:
-        Parameters ``C prod(grid)``; one map of the size of a single sample in memory.
+        Parameters ``C prod(token_grid)``; one map of the size of a single sample in memory.
 
     References:
         A. Dosovitskiy et al., "An Image is Worth 16x16 Words", ICLR 2021, arXiv:2010.11929, section 3.2.
     """
 
-    def __init__(self, spatial_dims: int, in_channels: int, grid: int | Sequence[int]) -> None:
+    def __init__(self, spatial_dims: int, in_channels: int, token_grid: int | Sequence[int]) -> None:
         super().__init__()
         check_spatial_dims(spatial_dims)
-        self.table = nn.Parameter(torch.zeros(1, in_channels, *per_axis(grid, spatial_dims, "grid")))
+        self.table = nn.Parameter(torch.zeros(1, in_channels, *per_axis(token_grid, spatial_dims, "token_grid")))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``y``, see the class.

@@ -38,7 +38,7 @@ class BottleneckUnit(nn.Module):
         out_channels: channels of the output, a multiple of 4.
         strides: one integer, or one per axis.
         kernel_size: kernel of the spatial convolution, odd; one integer, or one per axis.
-        groups: groups of the norms; where they do not divide the channels, the largest number that divides both.
+        norm_groups: groups of the norms; where they do not divide the channels, the largest number that divides both.
 
     Shape:
         ``(B, in_channels, *S)`` to ``(B, out_channels, *ceil(S / strides))``.
@@ -68,7 +68,7 @@ class BottleneckUnit(nn.Module):
         *,
         strides: int | Sequence[int] = 1,
         kernel_size: int | Sequence[int] = 3,
-        groups: int = 32,
+        norm_groups: int = 32,
     ) -> None:
         super().__init__()
         if out_channels < 1 or out_channels % 4:
@@ -79,13 +79,13 @@ class BottleneckUnit(nn.Module):
         inner = out_channels // 4
         self.residual = nn.Sequential(
             StandardisedConvolution(spatial_dims, in_channels, inner, kernel_size=1),
-            _group_norm(groups, inner),
+            _group_norm(norm_groups, inner),
             nn.ReLU(),
             StandardisedConvolution(spatial_dims, inner, inner, kernel_size=kernel_size, strides=strides),
-            _group_norm(groups, inner),
+            _group_norm(norm_groups, inner),
             nn.ReLU(),
             StandardisedConvolution(spatial_dims, inner, out_channels, kernel_size=1),
-            _group_norm(groups, out_channels),
+            _group_norm(norm_groups, out_channels),
         )
         steps = (strides,) if isinstance(strides, int) else tuple(strides)
         changes = in_channels != out_channels or max(steps) > 1
@@ -128,7 +128,7 @@ class ResidualTrunk(nn.Module):
         num_units: bottleneck units of each map but the first.
         root_convolutions: convolutions of the root, 1 as in the paper; more have the kernel k each, and the first of
             them the strides (three reach as far as the paper's one).
-        groups: groups of the norms; where they do not divide the channels, the largest number that divides both.
+        norm_groups: groups of the norms; where they do not divide the channels, the largest number that divides both.
 
     Shape:
         ``(B, in_channels, *S)`` to a list of ``(B, features[l], *S_l)``, :math:`S_l = S_{l-1} / \mathrm{strides}_l`,
@@ -161,7 +161,7 @@ class ResidualTrunk(nn.Module):
         kernel_size: int | Sequence[int | Sequence[int]] = 3,
         num_units: Sequence[int] = (3, 4, 9),
         root_convolutions: int = 1,
-        groups: int = 32,
+        norm_groups: int = 32,
     ) -> None:
         super().__init__()
         check_spatial_dims(spatial_dims)
@@ -189,7 +189,7 @@ class ResidualTrunk(nn.Module):
             self.root.append(
                 StandardisedConvolution(spatial_dims, channels, features[0], kernel_size=root_kernel, strides=stride)
             )
-            self.root.extend([_group_norm(groups, features[0]), nn.ReLU()])
+            self.root.extend([_group_norm(norm_groups, features[0]), nn.ReLU()])
         self.stages = nn.ModuleList()
         for level, units in enumerate(num_units, start=1):
             first = pool(window, steps[1], [w // 2 for w in window]) if level == 1 else nn.Identity()
@@ -202,7 +202,7 @@ class ResidualTrunk(nn.Module):
                         features[level],
                         strides=steps[level] if level > 1 and unit == 0 else 1,
                         kernel_size=kernels[level],
-                        groups=groups,
+                        norm_groups=norm_groups,
                     )
                 )
             self.stages.append(stage)

@@ -9,7 +9,7 @@ from monai.networks.blocks import Convolution
 from torch import Tensor, nn
 
 from custom_networks.blocks.resize import resize
-from custom_networks.checks import check_odd, check_spatial_dims
+from custom_networks.checks import check_odd, check_spatial_dims, per_axis
 
 
 class UpBlock(nn.Module):
@@ -61,11 +61,12 @@ class UpBlock(nn.Module):
     ) -> None:
         super().__init__()
         check_spatial_dims(spatial_dims)
+        kernel = per_axis(kernel_size, spatial_dims, "kernel_size")
         check_odd(kernel_size, "kernel_size")
         widths = (in_channels + skip_channels, out_channels)
         self.convolutions = nn.Sequential(
             *(
-                Convolution(spatial_dims, width, out_channels, kernel_size=kernel_size, act=act, norm=norm, bias=False)
+                Convolution(spatial_dims, width, out_channels, kernel_size=kernel, act=act, norm=norm, bias=False)
                 for width in widths
             )
         )

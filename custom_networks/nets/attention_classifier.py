@@ -12,7 +12,7 @@ from monai.networks.layers.utils import get_act_layer
 from torch import Tensor, nn
 
 from custom_networks.blocks.residual_attention import ResidualAttention
-from custom_networks.checks import check_input, check_spatial_dims, per_axis
+from custom_networks.checks import check_input, check_spatial_dims, per_level
 from custom_networks.registry import build_attention
 
 _STAGES = 2
@@ -41,9 +41,10 @@ class AttentionClassifier(nn.Module):
         out_channels: number of classes.
         features: channels of the two stages.
         hidden_channels: width of the hidden layer of the head; ``None`` takes four times ``features[1]``.
-        kernel_size: kernels of the two stages, one integer each or one per axis; ``None`` takes 5x5x3 and 3x3x3.
-        attention: name in :data:`custom_networks.registry.ATTENTION`, or ``None`` for the identity.
-        attention_arguments: arguments of the attention class besides ``spatial_dims`` and ``in_channels``.
+        kernel_size: kernels of the convolutions, one integer for both stages, or one entry per stage (an integer, or
+            one per axis); ``None`` takes 5x5x3 and 3x3x3.
+        attention_module: name in :data:`custom_networks.registry.ATTENTION`, or ``None`` for the identity.
+        attention_module_arguments: arguments of its class besides ``spatial_dims`` and ``in_channels``.
         act: MONAI activation.
         norm: MONAI norm of the convolutions.
         dropout: probability of dropping a value of the hidden layer.
@@ -56,7 +57,7 @@ class AttentionClassifier(nn.Module):
         ValueError: if an argument does not fit, or a patch is smaller than the convolutions need.
 
     Example:
-        >>> net = AttentionClassifier(3, 1, 2, features=(8, 16), attention="cbam")
+        >>> net = AttentionClassifier(3, 1, 2, features=(8, 16), attention_module="cbam")
         >>> net(torch.zeros(1, 1, 28, 28, 28)).shape
         torch.Size([1, 2])
 
@@ -77,22 +78,23 @@ class AttentionClassifier(nn.Module):
         *,
         features: Sequence[int] = (64, 128),
         hidden_channels: int | None = None,
-        kernel_size: Sequence[int | Sequence[int]] | None = None,
-        attention: str | None = None,
-        attention_arguments: Mapping[str, Any] | None = None,
+        kernel_size: int | Sequence[int | Sequence[int]] | None = None,
+        attention_module: str | None = None,
+        attention_module_arguments: Mapping[str, Any] | None = None,
         act: str | tuple = ("leakyrelu", {"negative_slope": 0.01}),
         norm: str | tuple = "batch",
         dropout: float = 0.5,
     ) -> None:
         super().__init__()
         check_spatial_dims(spatial_dims)
-        kernels = ((5, 5, 3)[:spatial_dims], (3, 3, 3)[:spatial_dims]) if kernel_size is None else tuple(kernel_size)
-        if len(features) != _STAGES or len(kernels) != _STAGES:
+        if len(features) != _STAGES:
             raise ValueError(
-                f"features and kernel_size must have one entry for each of the {_STAGES} stages, got {tuple(features)} "
-                f"and {kernels}; use for example (64, 128) and (5, 3)"
+                f"features must have one entry for each of the {_STAGES} stages, got {tuple(features)}; use for "
+                "example (64, 128)"
             )
-        first, second = (per_axis(kernel, spatial_dims, "kernel_size") for kernel in kernels)
+        if kernel_size is None:
+            kernel_size = ((5, 5, 3)[:spatial_dims], 3)
+        first, second = per_level(kernel_size, _STAGES, spatial_dims, "kernel_size")
         hidden = 4 * features[1] if hidden_channels is None else hidden_channels
 
         def convolution(channels: int, out: int, kernel: Sequence[int]) -> Convolution:
@@ -111,8 +113,8 @@ class AttentionClassifier(nn.Module):
             convolution(features[1], features[1], second),
         )
         self.attention: nn.Module = nn.Identity()
-        if attention is not None:
-            branch = build_attention(attention, spatial_dims, features[1], attention_arguments or {})
+        if attention_module is not None:
+            branch = build_attention(attention_module, spatial_dims, features[1], attention_module_arguments or {})
             self.attention = ResidualAttention(branch)
         self.head = nn.Sequential(
             nn.Linear(features[1], hidden), nn.Dropout(dropout), get_act_layer(act), nn.Linear(hidden, out_channels)

@@ -12,7 +12,14 @@ from torch import Tensor, nn
 from custom_networks.attention.non_local import NonLocal
 from custom_networks.blocks.attention_gate import AttentionGate
 from custom_networks.blocks.resize import resize
-from custom_networks.checks import check_attention_parts, check_input, check_odd, check_spatial_dims, per_level
+from custom_networks.checks import (
+    check_attention_parts,
+    check_input,
+    check_odd,
+    check_reduction,
+    check_spatial_dims,
+    per_level,
+)
 from custom_networks.nets.segmenter import Segmenter
 
 ATTENTION_PARTS = ("gate", "non_local")
@@ -57,9 +64,10 @@ class AttentionUnet(Segmenter):
     The first gating signal is a 1x1x1 convolution, norm and activation of the coarsest map, as in the released code.
 
     Differs from the paper: instance norm instead of batch norm; the coarser map is projected to the width of the skip
-    before it is resized (the paper concatenates all its channels); the gates' second projection (``combine_gates``) is
-    left out; the auxiliary outputs are supervised each by itself instead of being merged by a convolution; non-local
-    blocks are an addition.
+    before it is resized (the paper concatenates all its channels); the gates add skip and signal in half of the skip's
+    channels (``gate_reduction``; the released network takes all of them), and the layer behind each gate in the
+    released network (``combine_gates``: 1x1x1 convolution, batch norm, ReLU) is left out; the auxiliary outputs are
+    supervised each by itself instead of being merged by a convolution; non-local blocks are an addition.
 
     Args:
         spatial_dims: 2 or 3.
@@ -70,6 +78,8 @@ class AttentionUnet(Segmenter):
             axis for anisotropic volumes), or one integer for all of them.
         kernel_size: kernel of the convolutions, odd; one integer for all, or one entry per level as for ``strides``.
         attention: the attention parts to build, any of "gate" and "non_local"; ``()`` is the plain U-Net.
+        gate_reduction: a gate adds skip and signal in max(1, C // gate_reduction) channels, C those of the skip; 1 as
+            in the released network.
         non_local_levels: encoder levels that end in a non-local block; negative numbers count from the coarsest.
         act: MONAI activation.
         norm: MONAI norm.
@@ -93,7 +103,8 @@ class AttentionUnet(Segmenter):
         parameters are: encoder ``k[l](f[l-1] f[l] + f[l]^2) + 4f[l]`` per level; decoder
         ``3k[l] f[l]^2 + 4f[l] + (f[l+1]+1) f[l]`` per level but the coarsest; ``(f[0]+1) out_channels`` for the head,
         ``(f[l]+1) out_channels`` for each auxiliary head, l = 1 to L-2; ``f[L-1]^2 + 2f[L-1]`` for the gating signal
-        if L > 2; and those of the gates (C = f[l], G = f[l+1], I = C // 2; l = 1 to L-2) and non-local blocks.
+        if L > 2; and those of the gates (C = f[l], G = f[l+1], I = max(1, C // gate_reduction); l = 1 to L-2) and
+        non-local blocks.
 
     References:
         O. Oktay et al., "Attention U-Net: Learning Where to Look for the Pancreas", 2018, arXiv:1804.03999;
@@ -111,6 +122,7 @@ class AttentionUnet(Segmenter):
         strides: int | Sequence[int | Sequence[int]] = 2,
         kernel_size: int | Sequence[int | Sequence[int]] = 3,
         attention: Sequence[str] = ATTENTION_PARTS,
+        gate_reduction: int = 2,
         non_local_levels: Sequence[int] = (-1,),
         act: str | tuple = "relu",
         norm: str | tuple = ("instance", {"affine": True}),
@@ -135,6 +147,7 @@ class AttentionUnet(Segmenter):
                 f"there are {levels} levels"
             )
         non_local = {level % levels for level in non_local_levels} if "non_local" in attention else set()
+        inner = [check_reduction(width, gate_reduction, "gate_reduction") for width in features]
         conv = Conv[Conv.CONV, spatial_dims]
         pool = Pool[Pool.MAX, spatial_dims]
 
@@ -161,7 +174,12 @@ class AttentionUnet(Segmenter):
                 _UpStage(
                     convolution(features[-1], features[-1], 1) if gated and level == levels - 2 else nn.Identity(),
                     AttentionGate(
-                        spatial_dims, features[level], features[level + 1], sub_sample=steps[level], norm=norm
+                        spatial_dims,
+                        features[level],
+                        features[level + 1],
+                        inter_channels=inner[level],
+                        sub_sample=steps[level],
+                        norm=norm,
                     )
                     if gated
                     else _PlainSkip(),

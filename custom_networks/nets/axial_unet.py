@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from custom_networks.blocks.axial_branch import AxialBranch
-from custom_networks.blocks.window_norm import INSTANCE
+from custom_networks.blocks.axial_norm import INSTANCE
 from custom_networks.checks import check_attention_parts, check_input, check_spatial_dims, per_axis, per_level
-from custom_networks.nets.segmenter import Segmenter
+from custom_networks.nets.axial_segmenter import AxialSegmenter
 
 ATTENTION_PARTS = ("axial",)
 
 
-class AxialUnet(Segmenter):
+class AxialUnet(AxialSegmenter):
     r"""U-Net whose encoder attends along the axes, one after the other, and whose decoder adds the encoder's maps.
 
     With five levels, the default, and f = ``features``::
@@ -48,14 +48,15 @@ class AxialUnet(Segmenter):
         num_units: axial blocks of each level but the first.
         attention: the attention parts to build: ``("axial",)``, or ``()`` for the identity in its place.
         form: "gated", "released" (gates as in the published code), "ungated" or "position_free".
-        position_grid: voxels per axis of the image that the tables of relative positions are made for, best the
-            training patch: one integer, or one per axis.
-        groups: attention heads; where they do not divide, the largest number that divides both.
+        token_grid: tokens per axis of the grid after the stem (the image's over the first strides and ``stem_pool``)
+            that the tables of relative positions are made for, best that of the training patch: one integer, or one per
+            axis.
+        num_heads: attention heads; where they do not divide, the largest number that divides both.
         decoder_norm: whether the decoder has norms, too; the released code has none there.
         norm: MONAI norm, batch with running statistics or instance without.
         dropout: probability of dropping a value of every block's branch.
         deep_supervision: in training, return the logits of all decoder levels, resized to the input grid.
-        checkpoint: in training, compute the softmaxes a second time in the backward pass instead of storing them.
+        checkpointing: in training, compute the softmaxes a second time in the backward pass instead of storing them.
 
     Shape:
         ``(B, in_channels, *S)`` to logits ``(B, out_channels, *S)``; in training with deep supervision to
@@ -97,13 +98,13 @@ class AxialUnet(Segmenter):
         num_units: Sequence[int] = (1, 2, 4, 1),
         attention: Sequence[str] = ATTENTION_PARTS,
         form: str = "gated",
-        position_grid: int | Sequence[int] = 64,
-        groups: int = 8,
+        token_grid: int | Sequence[int] = 32,
+        num_heads: int = 8,
         decoder_norm: bool = False,
         norm: str | tuple = INSTANCE,
         dropout: float = 0.0,
         deep_supervision: bool = False,
-        checkpoint: bool = False,
+        checkpointing: bool = False,
     ) -> None:
         check_spatial_dims(spatial_dims)
         check_attention_parts(attention, ATTENTION_PARTS)
@@ -123,14 +124,14 @@ class AxialUnet(Segmenter):
             stem_pool=stem_pool,
             stem_skip=stem_skip,
             num_units=num_units,
-            attention="axial" in attention,
+            use_attention="axial" in attention,
             form=form,
-            position_grid=position_grid,
-            groups=groups,
+            token_grid=token_grid,
+            num_heads=num_heads,
             decoder_norm=decoder_norm,
             norm=norm,
             dropout=dropout,
-            checkpoint=checkpoint,
+            checkpointing=checkpointing,
         )
         self.add_heads(spatial_dims, features[:-1], out_channels)
 

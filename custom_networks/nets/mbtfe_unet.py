@@ -13,7 +13,14 @@ from custom_networks.blocks.dual_conv import convolution_block
 from custom_networks.blocks.edge_aggregation import EdgeAggregation
 from custom_networks.blocks.mbtfe import Mbtfe
 from custom_networks.blocks.resize import crop
-from custom_networks.checks import check_attention_parts, check_input, check_odd, check_spatial_dims, per_level
+from custom_networks.checks import (
+    check_attention_parts,
+    check_divides_all,
+    check_input,
+    check_odd,
+    check_spatial_dims,
+    per_level,
+)
 from custom_networks.nets.segmenter import Segmenter
 
 ATTENTION_PARTS = ("mbtfe", "edge_aggregation")
@@ -62,8 +69,9 @@ class MbtfeUnet(Segmenter):
         attention: the attention parts to build, any of "mbtfe" and "edge_aggregation"; ``()`` is nnU-Net's network.
         mbtfe_levels: encoder levels that end in an MBTFE block; negative numbers count from the coarsest.
         selector_act: MONAI activation between the two linear maps of an MBTFE block's branch weights, or ``None``.
-        dual_groups: groups of dual convolutions in place of dense ones, wherever they divide the input's channels, in
-            encoder, decoder and edge aggregation; ``None`` for dense ones everywhere.
+        dual_groups: groups of dual convolutions in place of dense ones in encoder, decoder and edge aggregation, a
+            divisor of every entry of ``features`` (the first convolution stays dense if they do not divide
+            ``in_channels``); ``None`` for dense ones everywhere.
         checkpointing: in training, compute the MBTFE blocks again in the backward pass instead of keeping their maps.
         act: MONAI activation.
         norm: MONAI norm.
@@ -129,6 +137,8 @@ class MbtfeUnet(Segmenter):
                 f"mbtfe_levels must lie between {-levels} and {levels - 1}, got {tuple(mbtfe_levels)}; "
                 f"there are {levels} levels"
             )
+        if dual_groups is not None:
+            check_divides_all(features, dual_groups, "dual_groups", "features")
         steps = per_level(strides, levels - 1, spatial_dims, "strides")
         kernels = per_level(kernel_size, levels, spatial_dims, "kernel_size")
         for kernel in kernels:
@@ -136,6 +146,10 @@ class MbtfeUnet(Segmenter):
         super().__init__(in_channels, steps, deep_supervision)
         blocks: dict[str, Any] = {"act": act, "norm": norm, "dropout": dropout, "dual_groups": dual_groups}
         with_mbtfe = {level % levels for level in mbtfe_levels} if "mbtfe" in attention else set()
+        if any(features[level] < 2 for level in with_mbtfe):
+            raise ValueError(
+                f"features must be at least 2 on a level with an MBTFE block, got {tuple(features)}; widen the level"
+            )
 
         def convolutions(channels: int, level: int, step: Sequence[int] | int) -> list[nn.Module]:
             width, kernel = features[level], kernels[level]

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
+from typing import Any
 
 import torch
 from monai.networks.blocks import Convolution
 from torch import Tensor
 
 from custom_networks.blocks.axial_branch import AxialBranch
-from custom_networks.blocks.window_norm import INSTANCE
+from custom_networks.blocks.axial_norm import INSTANCE
 from custom_networks.blocks.windows import fold_windows, unfold_windows
 from custom_networks.checks import check_attention_parts, check_input, check_spatial_dims, per_axis, per_level
-from custom_networks.nets.segmenter import Segmenter
+from custom_networks.nets.axial_segmenter import AxialSegmenter
 
 BRANCHES = ("global", "local")
+# along an axis where half a patch has fewer voxels a window is the whole patch
+LEAST_WINDOW = 8
 
 
-class MedicalTransformer(Segmenter):
+class MedicalTransformer(AxialSegmenter):
     r"""Shallow branch with gated axial attention on the image, deep one without positions on each window of it, added.
 
     .. math:: y = \mathrm{head}\,\mathrm{relu}\bigl(W\,(g(x) + \mathrm{join}_k\,l(\mathrm{window}_k(x)))\bigr)
@@ -30,14 +33,15 @@ class MedicalTransformer(Segmenter):
                       +-> cut to G windows (G B, n, *w)   -> local branch, all levels -> join, cut to S --+-> W, relu
                                                                                                   -> head -> logits
 
-    All windows go through the local branch in one batch. Batch norm, where it is asked for, treats them as if they came
-    one after the other (see :class:`~custom_networks.blocks.window_norm.WindowNorm`), as in the released code.
+    All windows go through the local branch in one batch.
 
     The default is the paper's network; ``form="ungated", local_form="ungated"`` is its LoGo.
 
     Differs from the paper: three dimensions (or two); windows of any size or number for any image (the released code
     cuts 4x4 windows of 32 pixels whatever the image); the local stem is as narrow as the global one (the released code
-    gives it the width that the global branch ends with, 64 for 8); the branches' differences.
+    gives it the width that the global branch ends with, 64 for 8); batch norm, where it is asked for, has one mean and
+    variance of all windows in training (the released code passes them one after the other, each with its own, and moves
+    the running ones as many times); the branches' differences.
 
     Args:
         spatial_dims: 2 or 3.
@@ -65,15 +69,16 @@ class MedicalTransformer(Segmenter):
         form: the global branch's attention: "gated", "released" (gates as in the published code), "ungated" or
             "position_free".
         local_form: the same for the local branch.
-        position_grid: voxels per axis of the image that the tables of relative positions are made for, best the
-            training patch: one integer, or one per axis.
-        groups: attention heads; where they do not divide, the largest number that divides both.
+        token_grid: tokens per axis of the grid after the stem (the image's over the first strides and ``stem_pool``)
+            that the tables of relative positions are made for, best that of the training patch: one integer, or one per
+            axis.
+        num_heads: attention heads; where they do not divide, the largest number that divides both.
         decoder_norm: whether the decoders and W have norms, too; the released code has none there.
         norm: MONAI norm, batch with running statistics or instance without.
         dropout: probability of dropping a value of every block's branch.
         deep_supervision: in training, return the logits of the fused map and of the global branch's coarser levels,
             resized to the input grid.
-        checkpoint: in training, compute the softmaxes a second time in the backward pass instead of storing them.
+        checkpointing: in training, compute the softmaxes a second time in the backward pass instead of storing them.
 
     Shape:
         ``(B, in_channels, *S)`` to logits ``(B, out_channels, *S)``; in training with deep supervision to
@@ -121,13 +126,13 @@ class MedicalTransformer(Segmenter):
         attention: Sequence[str] = BRANCHES,
         form: str = "gated",
         local_form: str = "position_free",
-        position_grid: int | Sequence[int] = 64,
-        groups: int = 8,
+        token_grid: int | Sequence[int] = 32,
+        num_heads: int = 8,
         decoder_norm: bool = False,
         norm: str | tuple = INSTANCE,
         dropout: float = 0.0,
         deep_supervision: bool = False,
-        checkpoint: bool = False,
+        checkpointing: bool = False,
     ) -> None:
         check_spatial_dims(spatial_dims)
         check_attention_parts(attention, BRANCHES)
@@ -154,10 +159,12 @@ class MedicalTransformer(Segmenter):
         self.window_size = self._fitting(list(per_axis(window_size, spatial_dims, "window_size")))
         self.by_number = window_grid is not None
         self.window_grid = list(per_axis(1 if window_grid is None else window_grid, spatial_dims, "window_grid"))
-        grid = per_axis(position_grid, spatial_dims, "position_grid")
-        window_positions = self._windows(list(grid))[1]
+        grid = per_axis(token_grid, spatial_dims, "token_grid")
+        stem = [step * pooling for step, pooling in zip(steps[0], pool, strict=True)]
+        window = self._windows([tokens * n for tokens, n in zip(grid, stem, strict=True)])[1]
+        window_tokens = [n // part for n, part in zip(window, stem, strict=True)]
 
-        def branch(name: str, depth: int, form: str, positions: Sequence[int]) -> AxialBranch | None:
+        def branch(name: str, depth: int, form: str, grid: Sequence[int]) -> AxialBranch | None:
             if name not in branches:
                 return None
             return AxialBranch(
@@ -170,19 +177,19 @@ class MedicalTransformer(Segmenter):
                 stem_pool=pool,
                 stem_skip=stem_skip,
                 num_units=num_units[:depth],
-                attention=name in attention,
+                use_attention=name in attention,
                 form=form,
-                position_grid=positions,
-                groups=groups,
+                token_grid=grid,
+                num_heads=num_heads,
                 bottom=name == "local",
                 decoder_norm=decoder_norm,
                 norm=norm,
                 dropout=dropout,
-                checkpoint=checkpoint,
+                checkpointing=checkpointing,
             )
 
         self.global_branch = branch("global", global_levels, form, grid)
-        self.local_branch = branch("local", levels - 1, local_form, window_positions)
+        self.local_branch = branch("local", levels - 1, local_form, window_tokens)
         self.fuse = Convolution(
             spatial_dims,
             features[0],
@@ -194,6 +201,31 @@ class MedicalTransformer(Segmenter):
             bias=True,
         )
         self.add_heads(spatial_dims, features[:global_levels], out_channels)
+
+    @classmethod
+    def patch_arguments(cls, patch_size: Sequence[int], arguments: Mapping[str, Any]) -> dict[str, list[int]]:
+        """Return ``token_grid``, the grid of the patch after the stem, and ``window_size`` unless windows are counted.
+
+        Windows are half a patch, rounded up to what the local branch can take, or a whole one along axes where half
+        would be few voxels.
+
+        Args:
+            patch_size: voxels of the training patch per axis.
+            arguments: arguments of the constructor; one that is missing has its default.
+
+        Example:
+            >>> arguments = {"features": [32, 32, 64, 128], "strides": [1, 2, 1], "stem_pool": 2}
+            >>> MedicalTransformer.patch_arguments((40, 56, 8), arguments)
+            {'token_grid': [20, 28, 4], 'window_size': [20, 28, 8]}
+        """
+        implied = super().patch_arguments(patch_size, arguments)
+        if cls._argument(arguments, "window_grid") is None:
+            units = map(prod, zip(*cls.steps_of(arguments, len(patch_size)), strict=True))
+            halves = [-(-n // (2 * unit)) * unit for n, unit in zip(patch_size, units, strict=True)]
+            implied["window_size"] = [
+                half if half >= LEAST_WINDOW else n for half, n in zip(halves, patch_size, strict=True)
+            ]
+        return implied
 
     def _fitting(self, size: list[int]) -> list[int]:
         """Return the size rounded up to one that the local branch can take: two voxels or more on its coarsest grid."""
@@ -224,10 +256,7 @@ class MedicalTransformer(Segmenter):
             outputs = self.global_branch(x)
         if self.local_branch is not None:
             counts, window = self._windows(size)
-            total = 1
-            for count in counts:
-                total *= count
-            y = self.local_branch(fold_windows(x, counts, window), total)[-1]
+            y = self.local_branch(fold_windows(x, counts, window))[-1]
             y = unfold_windows(y, counts, size)
             if len(outputs) > 0:
                 y = outputs.pop() + y

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from inspect import signature
 from math import prod
+from typing import Any
 
 import torch
 from monai.networks.blocks import Convolution
@@ -11,6 +13,7 @@ from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
 
 from custom_networks.blocks.resize import resize
+from custom_networks.checks import per_level
 
 
 class Segmenter(nn.Module):
@@ -31,11 +34,50 @@ class Segmenter(nn.Module):
         self.deep_supervision = deep_supervision
         self.size_divisor = tuple(prod(steps) for steps in zip(*strides, strict=True))
 
+    @classmethod
+    def _argument(cls, arguments: Mapping[str, Any], name: str) -> Any:
+        """Return an argument of the constructor, or its default."""
+        return arguments.get(name, signature(cls).parameters[name].default)
+
+    @classmethod
+    def steps_of(cls, arguments: Mapping[str, Any], spatial_dims: int) -> list[tuple[int, ...]]:
+        """Return the down-sampling per axis of each step, from the image on.
+
+        Args:
+            arguments: arguments of the constructor; one that is missing has its default.
+            spatial_dims: 2 or 3.
+        """
+        levels = len(cls._argument(arguments, "features"))
+        return per_level(cls._argument(arguments, "strides"), levels - 1, spatial_dims, "strides")
+
+    @classmethod
+    def step_arguments(
+        cls, strides: Sequence[Sequence[int]], kernel_size: Sequence[Sequence[int]]
+    ) -> dict[str, list[Any]]:
+        """Return the arguments of the constructor for given steps.
+
+        Args:
+            strides: down-sampling per axis of each step.
+            kernel_size: kernel per axis before each step and after the last.
+        """
+        return {"strides": [list(step) for step in strides], "kernel_size": [list(kernel) for kernel in kernel_size]}
+
+    @classmethod
+    def patch_arguments(cls, patch_size: Sequence[int], arguments: Mapping[str, Any]) -> dict[str, list[int]]:
+        """Return the arguments of the constructor that follow from the training patch; here there are none.
+
+        Args:
+            patch_size: voxels of the training patch per axis.
+            arguments: arguments of the constructor; one that is missing has its default.
+        """
+        return {}
+
     def add_heads(self, spatial_dims: int, features: Sequence[int], out_channels: int, kernel_size: int = 1) -> None:
-        """Build the heads, the auxiliary ones only with deep supervision, and draw the weights of all convolutions.
+        """Build the heads, the auxiliary ones only with deep supervision, and draw the weights of MONAI convolutions.
 
         Weights before a norm have no scale of their own: their size at the start decides only how far a step of the
-        optimiser turns them. They are drawn as by He et al. (2015), 2.4 times larger than torch does by default.
+        optimiser turns them. Those of every MONAI ``Convolution`` are drawn as by He et al. (2015), 2.4 times larger
+        than torch does by default; the heads and all other convolutions keep what their own module drew.
 
         Args:
             spatial_dims: 2 or 3.

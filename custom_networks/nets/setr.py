@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import Any
 
 import torch
 from monai.networks.blocks import Convolution
@@ -47,7 +49,7 @@ class Setr(Segmenter):
         num_heads: attention heads, a divisor of the last entry of ``features``.
         attention: the attention parts to build: ``("transformer",)``, or ``()`` for the identity in its place.
         position_embedding: "learned", "rotary" or "none".
-        position_grid: tokens per axis of the learned positions' reference grid: one integer, or one per axis.
+        token_grid: tokens per axis of the learned positions' reference grid: one integer, or one per axis.
         act: MONAI activation of the decoder.
         norm: MONAI norm of the decoder.
         dropout: probability of dropping a value of the tokens and the transformer's perceptrons, in training.
@@ -68,7 +70,7 @@ class Setr(Segmenter):
     Cost:
         With widths f, L levels, h = f[L-1], p voxels per patch, k taps per kernel and an affine norm, the parameters
         are: patches ``(p in_channels + 1) h``; transformer ``num_layers (12h^2 + 13h) + 2h`` and learned positions
-        ``h prod(position_grid)``; decoder ``k f[l] f[l+1] + 2f[l]`` for l = 0 to L-2; head ``(f[0]+1) out_channels``,
+        ``h prod(token_grid)``; decoder ``k f[l] f[l+1] + 2f[l]`` for l = 0 to L-2; head ``(f[0]+1) out_channels``,
         auxiliary heads ``(f[l]+1) out_channels``, l = 1 to L-2.
 
     References:
@@ -89,7 +91,7 @@ class Setr(Segmenter):
         num_heads: int = 12,
         attention: Sequence[str] = ATTENTION_PARTS,
         position_embedding: str = "learned",
-        position_grid: int | Sequence[int] = 6,
+        token_grid: int | Sequence[int] = 6,
         act: str | tuple = "relu",
         norm: str | tuple = ("instance", {"affine": True}),
         dropout: float = 0.0,
@@ -116,7 +118,7 @@ class Setr(Segmenter):
                 num_layers=num_layers,
                 num_heads=num_heads,
                 position_embedding=position_embedding,
-                position_grid=position_grid,
+                token_grid=token_grid,
                 dropout=dropout,
             )
             if "transformer" in attention
@@ -135,6 +137,33 @@ class Setr(Segmenter):
             for level in range(levels - 2, -1, -1)
         )
         self.add_heads(spatial_dims, features[:-1], out_channels)
+
+    @classmethod
+    def step_arguments(
+        cls, strides: Sequence[Sequence[int]], kernel_size: Sequence[Sequence[int]]
+    ) -> dict[str, list[Any]]:
+        """Return the arguments of the constructor for given steps; there is no kernel on the image's grid.
+
+        Args:
+            strides: down-sampling per axis of each step.
+            kernel_size: kernel per axis before each step and after the last.
+        """
+        return super().step_arguments(strides, kernel_size[1:])
+
+    @classmethod
+    def patch_arguments(cls, patch_size: Sequence[int], arguments: Mapping[str, Any]) -> dict[str, list[int]]:
+        """Return ``token_grid``, the grid of the patch's tokens.
+
+        Args:
+            patch_size: voxels of the training patch per axis.
+            arguments: arguments of the constructor; one that is missing has its default.
+
+        Example:
+            >>> Setr.patch_arguments((40, 56, 40), {"features": [16, 32, 64, 128], "strides": 2})
+            {'token_grid': [5, 7, 5]}
+        """
+        divisor = map(prod, zip(*cls.steps_of(arguments, len(patch_size)), strict=True))
+        return {"token_grid": [-(-n // part) for n, part in zip(patch_size, divisor, strict=True)]}
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits, see the class.

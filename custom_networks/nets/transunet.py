@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import Any
 
 import torch
 from monai.networks.blocks import Convolution
@@ -57,9 +59,9 @@ class TransUnet(Segmenter):
         num_heads: attention heads, a divisor of h.
         attention: the attention parts to build: ``("transformer",)``, or ``()`` for the identity in its place.
         position_embedding: "learned", "rotary" or "none".
-        position_grid: tokens per axis of the learned positions' reference grid, best that of the training patch: one
+        token_grid: tokens per axis of the learned positions' reference grid, best that of the training patch: one
             integer, or one per axis.
-        groups: groups of the trunk's norms; where they do not divide, the largest number that divides both.
+        norm_groups: groups of the trunk's norms; where they do not divide, the largest number that divides both.
         act: MONAI activation of the decoder.
         norm: MONAI norm of the decoder.
         dropout: probability of dropping a value of the tokens and the transformer's perceptrons, in training.
@@ -84,7 +86,7 @@ class TransUnet(Segmenter):
         root ``r n f[R] + 2f[R]``, or ``k f[R] (n + (c - 1) f[R]) + 2c f[R]`` for c > 1 convolutions; units of level
         l > R ``u[l] (k i^2 + i t[l] + 4i + 2t[l]) + i (t[l-1] + (u[l]-1) t[l]) + t[l-1] t[l] + 2t[l]`` (the shortcut's
         two terms are absent if l = R+1 and t[R] = t[R+1]); tokens ``(t[L-1] + 1) h``; transformer ``num_layers (12h^2 +
-        13h) + 2h`` and learned positions ``h prod(position_grid)``; back ``k h f[L-1] + 2f[L-1]``; decoder ``k f[l]
+        13h) + 2h`` and learned positions ``h prod(token_grid)``; back ``k h f[L-1] + 2f[L-1]``; decoder ``k f[l]
         (f[l+1] + t[l] + f[l]) + 4f[l]`` for l = 0 to L-2, t[0] = 0 if R = 1; head ``(k3 f[0] + 1) out_channels`` with
         k3 = 3^spatial_dims; auxiliary heads ``(f[l] + 1) out_channels``, l = 1 to L-2.
 
@@ -110,8 +112,8 @@ class TransUnet(Segmenter):
         num_heads: int = 12,
         attention: Sequence[str] = ATTENTION_PARTS,
         position_embedding: str = "learned",
-        position_grid: int | Sequence[int] = 6,
-        groups: int = 32,
+        token_grid: int | Sequence[int] = 6,
+        norm_groups: int = 32,
         act: str | tuple = "relu",
         norm: str | tuple = ("instance", {"affine": True}),
         dropout: float = 0.0,
@@ -142,7 +144,7 @@ class TransUnet(Segmenter):
             kernel_size=[kernels[0], *kernels[root_level + 1 :]],
             num_units=num_units,
             root_convolutions=root_convolutions,
-            groups=groups,
+            norm_groups=norm_groups,
         )
         self.embedding = Conv[Conv.CONV, spatial_dims](maps[-1], hidden, 1)
         self.transformer = (
@@ -152,7 +154,7 @@ class TransUnet(Segmenter):
                 num_layers=num_layers,
                 num_heads=num_heads,
                 position_embedding=position_embedding,
-                position_grid=position_grid,
+                token_grid=token_grid,
                 dropout=dropout,
             )
             if "transformer" in attention
@@ -174,6 +176,21 @@ class TransUnet(Segmenter):
             for level in range(levels - 2, -1, -1)
         )
         self.add_heads(spatial_dims, features[:-1], out_channels, kernel_size=3)
+
+    @classmethod
+    def patch_arguments(cls, patch_size: Sequence[int], arguments: Mapping[str, Any]) -> dict[str, list[int]]:
+        """Return ``token_grid``, the grid of the patch's tokens.
+
+        Args:
+            patch_size: voxels of the training patch per axis.
+            arguments: arguments of the constructor; one that is missing has its default.
+
+        Example:
+            >>> TransUnet.patch_arguments((40, 56, 40), {"features": [16, 32, 64, 128], "strides": 2})
+            {'token_grid': [5, 7, 5]}
+        """
+        divisor = map(prod, zip(*cls.steps_of(arguments, len(patch_size)), strict=True))
+        return {"token_grid": [-(-n // part) for n, part in zip(patch_size, divisor, strict=True)]}
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits, see the class.

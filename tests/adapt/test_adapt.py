@@ -38,10 +38,10 @@ CLASSIFIER = "adrenal_ct_attention_classification"
 # what follows the patch of 144 x 144 x 12 voxels
 POSITIONS = {
     "hippocampus_mr_medical_transformer_segmentation": {
-        "network_def#position_grid": [144, 144, 12],
+        "network_def#token_grid": [72, 72, 12],
         "network_def#window_size": [72, 72, 12],
     },
-    "hippocampus_mr_transunet_segmentation": {"network_def#position_grid": [18, 18, 6]},
+    "hippocampus_mr_transunet_segmentation": {"network_def#token_grid": [18, 18, 6]},
 }
 
 
@@ -267,7 +267,7 @@ def refusals(data: Path) -> dict[str, tuple[list[str], str]]:
         "no bundle": ([str(data)], "give --bundle: one of adrenal"),
         "memory": ([str(data), *bundle, "--memory", "much"], "memory must be a size such as 8GB"),
         "globs": ([str(data), *bundle, "--images", "x/*"], "--images and --labels go together"),
-        "no match": ([str(data), *bundle, "--images", "x/*", "--labels", "y/*"], "no image in"),
+        "no match": ([str(data), *bundle, "--images", "x/*", "--labels", "y/*"], "no NIfTI or NRRD file matches"),
         "csv": ([str(data), "--bundle", CLASSIFIER], "labels.csv; write a CSV file"),
         "csv globs": (
             [str(data), "--bundle", CLASSIFIER, "--images", "x/*", "--labels", "y/*"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,9 @@ import numpy as np
 import pytest
 
 from custom_networks.__main__ import main
+from custom_networks.adapt.facts import read_facts
+from custom_networks.workflow import check_data, segmentation_data_list
+from tests.synthetic import write_nrrd
 
 
 def _save(path: Path, voxels: np.ndarray, affine: np.ndarray | None = None) -> None:
@@ -74,45 +78,89 @@ def _write_singular(path: Path) -> None:
     nibabel.save(nibabel.Nifti1Image(_image(2), None, header), path)
 
 
-BROKEN: dict[str, Callable[[Path], object]] = {
-    "image without label": lambda root: (root / LABEL).unlink(),
-    "label without image": lambda root: (root / IMAGE).unlink(),
-    "cannot be read": lambda root: (root / IMAGE).write_bytes((root / IMAGE).read_bytes()[:200]),
-    "Empty file": lambda root: (root / LABEL).write_bytes(b""),
-    "has shape": lambda root: _save(root / LABEL, _label(shape=(6, 7, 9))),
-    "another affine": lambda root: _save(root / LABEL, _label(), np.diag([1, 1, 2, 1])),
-    "2 channels of": lambda root: _save(root / IMAGE, _image(2, 6, 7, 8, 2)),
-    "has 2 channels where": lambda root: _save(root / LABEL, np.stack([_label()] * 2, -1)),
-    "2 spatial axes": lambda root: _save(root / IMAGE, _image(2, 6, 7)),
-    "singular affine": lambda root: _write_singular(root / IMAGE),
-    "NaN or infinite": lambda root: _save(root / IMAGE, _with(np.nan)),
-    "constant image": lambda root: _save(root / IMAGE, np.ones((6, 7, 8), np.float32)),
-    "empty label": lambda root: _save(root / LABEL, _label(0)),
-    "label value 7": lambda root: _save(root / LABEL, _label(7)),
-    "no integers": lambda root: _save(root / LABEL, _label(0.5)),
-    "same voxels as case0": lambda root: _save(root / IMAGE, _image(0)),
-    "voxels of type complex64": lambda root: _save(root / IMAGE, _image(2).astype(np.complex64)),
-    "has spacing": lambda root: _save(root / IMAGE, _image(2), np.diag([1, 1, 9, 1])),
-    "has the case name of": lambda root: _save(root / "imagesTr/case2.nii", _image(9)),
-    "listed in dataset.json but absent": lambda root: (_list(root, "case1", "case2"), (root / LABEL).unlink()),
-    "have this case name": _copy_elsewhere,
-    "case2_a.nii.gz of the same patient is to train on": _share_a_patient,
+MORE, INDEX = "more/case2.nii.gz", "dataset.json"
+# what is wrong: the file that the line begins with, and how it comes about
+BROKEN: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "has no label of the same name": (IMAGE, lambda root: (root / LABEL).unlink()),
+    "has no image of the same name": (LABEL, lambda root: (root / IMAGE).unlink()),
+    "has the case name of imagesTr/case2.nii;": (IMAGE, lambda root: _save(root / "imagesTr/case2.nii", _image(9))),
+    "is listed in dataset.json but absent": (
+        LABEL,
+        lambda root: (_list(root, "case1", "case2"), (root / LABEL).unlink()),
+    ),
+    "is listed twice in 'training' of dataset.json": (IMAGE, lambda root: _list(root, "case2", "case2")),
+    "has the case name of imagesTr/case2.nii.gz": (MORE, _copy_elsewhere),
+    "no image or no label in entry 0 of 'training'": (INDEX, lambda root: _list(root, training=[{"image": IMAGE}])),
+    "has no case in 'training'": (INDEX, lambda root: _list(root, validation=[{"image": IMAGE, "label": LABEL}])),
+    "has 'validation' as no list": (INDEX, lambda root: _list(root, "case2", validation="imagesTr")),
+    "cannot be read": (IMAGE, lambda root: (root / IMAGE).write_bytes((root / IMAGE).read_bytes()[:200])),
+    "Empty file": (LABEL, lambda root: (root / LABEL).write_bytes(b"")),
+    "has shape": (LABEL, lambda root: _save(root / LABEL, _label(shape=(6, 7, 9)))),
+    "another affine": (LABEL, lambda root: _save(root / LABEL, _label(), np.diag([1, 1, 2, 1]))),
+    "2 channels of": (IMAGE, lambda root: _save(root / IMAGE, _image(2, 6, 7, 8, 2))),
+    "has 2 channels where": (LABEL, lambda root: _save(root / LABEL, np.stack([_label()] * 2, -1))),
+    "2 spatial axes": (IMAGE, lambda root: _save(root / IMAGE, _image(2, 6, 7))),
+    "1 NaN or infinite": (IMAGE, lambda root: _save(root / IMAGE, _with(np.nan))),
+    "holds the label value 7": (LABEL, lambda root: _save(root / LABEL, _label(7))),
+    "holds the label value 0.5, which is no integer": (LABEL, lambda root: _save(root / LABEL, _label(0.5))),
+}
+# what a run takes: it warns of an empty label, and does not look for the rest
+CHECK_ALONE: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "singular affine": (IMAGE, lambda root: _write_singular(root / IMAGE)),
+    "constant image": (IMAGE, lambda root: _save(root / IMAGE, np.ones((6, 7, 8), np.float32))),
+    "is all background": (LABEL, lambda root: _save(root / LABEL, _label(0))),
+    "same voxels as imagesTr/case0": (IMAGE, lambda root: _save(root / IMAGE, _image(0))),
+    "voxels of type complex64": (IMAGE, lambda root: _save(root / IMAGE, _image(2).astype(np.complex64))),
+    "has spacing": (IMAGE, lambda root: _save(root / IMAGE, _image(2), np.diag([1, 1, 9, 1]))),
+    "imagesTr/case2_a.nii.gz of the same patient is to train on": ("imagesTr/case2_b.nii.gz", _share_a_patient),
+    "but imagesTr/case2.nii.gz of the same name is to train on": (
+        IMAGE,
+        lambda root: _list(root, "case2", validation=[{"image": IMAGE, "label": LABEL}]),
+    ),
 }
 
 
-# how the line begins where it is not the file's own name
-NAMED = {"listed in dataset.json but absent": LABEL}
+def _run(root: Path, **globs: str) -> list[dict[str, str]]:
+    """Look at the data as a training does before it begins, and return the cases."""
+    sections = {part: segmentation_data_list(root, part, **globs) for part in ("training", "validation")}
+    check_data(1, ["background", "organ"], **sections)
+    return [*sections["training"], *sections["validation"]]
 
 
-@pytest.mark.parametrize("what", BROKEN)
+@pytest.mark.parametrize("what", [*BROKEN, *CHECK_ALONE])
 def test_finds_the_broken_file(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str) -> None:
     profile = tmp_path / "mine.json"
     profile.write_text(json.dumps({"in_channels": 1, "label_names": ["background", "organ"]}))
-    BROKEN[what](folder)
+    file, damage = (BROKEN | CHECK_ALONE)[what]
+    damage(folder)
     assert main(["check", str(folder), "--profile", str(profile)]) == 1
-    assert any(
-        line.startswith(NAMED.get(what, "case2")) and what in line for line in capsys.readouterr().out.splitlines()
-    )
+    lines = [line.partition(" ") for line in capsys.readouterr().out.splitlines() if what in line]
+    assert [(name, said.lstrip().startswith(str(folder))) for name, _, said in lines] == [(file, False)]
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_run_names_the_same_file(folder: Path, what: str) -> None:
+    file, damage = BROKEN[what]
+    damage(folder)
+    with pytest.raises(ValueError, match=rf"\A{re.escape(str(folder / file))} .*{re.escape(what)}[^\n]+\Z"):
+        _run(folder)
+
+
+def test_six_pairs_of_nrrd_are_six_for_every_caller(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By the pattern of the images alone, with which the two finders of before disagreed."""
+    for number in range(6):
+        for part, voxels in (("imagesTr", _image(number)), ("labelsTr", _label())):
+            _save(tmp_path / "nifti.nii.gz", voxels)
+            (tmp_path / part).mkdir(exist_ok=True)
+            write_nrrd(tmp_path / "nifti.nii.gz", tmp_path / part / f"case{number}.nrrd")
+    profile = tmp_path / "mine.json"
+    profile.write_text(json.dumps({"image_glob": "imagesTr/*.nrrd", "label_names": ["background", "organ"]}))
+    names = [f"case{number}.nrrd" for number in range(6)]
+    listed = _run(tmp_path, image_glob="imagesTr/*.nrrd")
+    assert sorted(Path(case[key]).name for case in listed for key in ("image", "label")) == sorted(2 * names)
+    assert main(["check", str(tmp_path), "--profile", str(profile)]) == 0
+    assert "6 cases: ready" in capsys.readouterr().out
+    assert [image.path.name for image in read_facts(tmp_path, "imagesTr/*.nrrd").images] == names
 
 
 def test_a_fold_that_leaves_nothing_to_train_on_is_one_problem_of_several(
@@ -125,7 +173,7 @@ def test_a_fold_that_leaves_nothing_to_train_on_is_one_problem_of_several(
     assert main(["check", str(folder), "--profile", str(profile)]) == 1
     said = capsys.readouterr()
     assert "leave nothing to train on with fold 0" in said.out
-    assert "case2.nii.gz" in said.out
+    assert "labelsTr/case2.nii.gz" in said.out
     assert "2 problems" in said.err
 
 
@@ -139,8 +187,8 @@ def test_counts_the_cases_that_lack_a_class(folder: Path, capsys: pytest.Capture
     assert main(["check", str(folder)]) == 0
     said = capsys.readouterr().out.splitlines()
     assert "label value 0: 1312 voxels" in said
-    assert "label value 1: 24 voxels, absent from 1 of 4 cases, such as case2.nii.gz" in said
-    assert "label value 2: 8 voxels, absent from 3 of 4 cases, such as case0.nii.gz" in said
+    assert "label value 1: 24 voxels, absent from 1 of 4 cases, such as labelsTr/case2.nii.gz" in said
+    assert "label value 2: 8 voxels, absent from 3 of 4 cases, such as labelsTr/case0.nii.gz" in said
 
 
 def test_names_a_class_that_no_label_holds(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -171,7 +219,8 @@ def test_label_values_of_a_profile(
     assert main(["check", str(folder), "--profile", str(profile)]) == code
     said = capsys.readouterr()
     assert ("4 cases: ready" in said.out) == (code == 0)
-    assert ("holds the label value 7, but the classes are 0, 1, 300" in said.out) == ("regions" not in knobs and code)
+    unnamed = "holds the label value 7, which no entry of label_values names ([0, [1, 300]] for background, organ)"
+    assert (unnamed in said.out) == ("regions" not in knobs and code)
     assert ("share the label value 300, but core does not lie inside whole" in said.err) == (
         "regions" in knobs and code
     )

@@ -103,6 +103,17 @@ def test_sizes_are_those_along_ras_in_nifti_and_nrrd(data):
         assert image.spacing == pytest.approx((1, 2, 3))
 
 
+def test_nrrd_whose_origin_is_not_read_beside_nifti(data):
+    shifted = nib.affines.from_matvec(np.eye(3), [-7, 5, 11])
+    for number in range(5):
+        image, label = (data / folder / f"case_{number:02d}.nii.gz" for folder in ("imagesTr", "labelsTr"))
+        for path in (image, label):
+            write_nifti(np.asarray(nib.load(path).dataobj), path, shifted)
+        (data / "nrrd").mkdir(exist_ok=True)
+        write_nrrd(image, data / "nrrd" / image.name.replace(".nii.gz", ".nrrd"))
+    assert len(read_facts(data, "nrrd/*", "labelsTr/*").images) == 5
+
+
 @pytest.mark.parametrize("named", [True, False])
 def test_ct_takes_statistics_inside_the_foreground(data, named):
     if named:
@@ -202,24 +213,31 @@ BAD = {
     ),
     "no label": (
         lambda root: (root / LABEL).unlink(),
-        "listed in dataset.json but absent .* check lists them",
+        f"{LABEL} is listed in dataset.json but absent; restore it",
+    ),
+    "in both lists": (
+        lambda root: describe(root, validation=[{"image": IMAGE, "label": LABEL}]),
+        f"{IMAGE} is to validate on, but {IMAGE} of the same name is to train on",
     ),
     "no image": (lambda root: (root / IMAGE).write_bytes(b"x"), "case_02.nii.gz cannot be read as an image"),
     "shape": (
         _change(LABEL, lambda label: label[1:]),
-        r"case_02.* has \(23, 28, 22\) voxels .* but its image \(24, 28, 22\)",
+        r"labelsTr/case_02.* has shape \(23, 28, 22\) but its image .*case_02.* \(24, 28, 22\)",
     ),
     "channels": (_change(IMAGE, lambda image: np.stack([image] * 2, -1)), "case_02.* has 2 channels but .*case_00.* 1"),
     "label channels": (
         _change(LABEL, lambda label: np.stack([label] * 2, -1)),
         "2 channels where one of class indices",
     ),
-    "fractions": (_change(LABEL, lambda label: label * np.float32(0.5)), "case_02.* holds values that are no integers"),
-    "nan": (_change(LABEL, lambda label: label * np.float32(np.nan)), "case_02.* holds NaN or infinite voxels"),
+    "fractions": (
+        _change(LABEL, lambda label: label * np.float32(0.5)),
+        "case_02.* holds the label value 0.5, which is no integer",
+    ),
+    "nan": (_change(LABEL, lambda label: label * np.float32(np.nan)), "case_02.* holds 14784 NaN or infinite voxels"),
     "json": (lambda root: (root / "dataset.json").write_text("{"), "dataset.json is not valid JSON"),
     "spacing": (
         lambda root: write_nifti(np.zeros((24, 28, 22), np.uint8), root / LABEL, np.diag([1, 1, 2, 1])),
-        r"case_02.* of 1 x 1 x 2 mm in RAS but its image",
+        "labelsTr/case_02.* has another affine than its image .*case_02.*, by up to 1 mm",
     ),
 }
 

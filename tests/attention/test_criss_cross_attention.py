@@ -97,7 +97,7 @@ def test_each_step_reaches_along_one_more_axis(recurrence, reach):
 @pytest.mark.parametrize(("channels", "reduction"), [(16, 8), (12, 4), (4, 8)])
 def test_parameter_count(channels, reduction):
     module = CrissCrossAttention(3, channels, reduction=reduction)
-    want = 2 * (channels + 1) * max(1, channels // reduction) + (channels + 1) * channels
+    want = (2 * channels + 1) * max(1, channels // reduction) + (channels + 1) * channels
     assert sum(p.numel() for p in module.parameters()) == want
 
 

@@ -94,7 +94,7 @@ BAD = {
     "key-reduction": ({"key_reduction": -2}, "key_reduction must be at least 1, got -2; use 1"),
     "pool-zero": ({"pool": 0}, r"pool must be .* got 0; use for example \(2, 2, 2\)"),
     "pool-axes": ({"pool": (2, 2)}, r"pool must be .* got \(2, 2\)"),
-    "norm": ({"norm": "instance"}, "norm must have a learned scale .* got instance; use"),
+    "norm": ({"norm": "instance"}, "norm must have a learned scale for a non-local .* got 'instance'; use"),
 }
 
 

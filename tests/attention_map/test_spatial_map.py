@@ -20,7 +20,7 @@ CHANNEL_MAPS = {"eca", "external_attention", "par_net_attention", "selective_ker
 
 def test_grids_of_the_networks_of_this_package():
     """Kernels, pooling and strides that differ between the axes; sizes that the pooling does not divide."""
-    net = AttentionClassifier(3, 1, 2, features=(4, 8), attention="cbam").eval()
+    net = AttentionClassifier(3, 1, 2, features=(4, 8), attention_module="cbam").eval()
     for size in (28, 29):
         grid = GridFinder(net, ["attention.attention"], (1, 1, size, 28, 28)).grid("attention.attention")
         assert grid.shape == (6, 6, 8)

@@ -18,7 +18,9 @@ def _case(dims: int) -> harness.Case:
         return AttentionGate(dims, 8, 12, **kwargs)
 
     skip, gating = (8, 7, 6, 9)[: dims + 1], (12, 4, 3, 5)[: dims + 1]
-    return harness.Case.of(f"attention_gate-{dims}d", build, AttentionGate, skip, gating, out_channels=8)
+    return harness.Case.of(
+        f"attention_gate-{dims}d", build, AttentionGate, skip, gating, out_channels=8, part_of="AttentionUnet"
+    )
 
 
 CHECKS = (*harness.MODULE_CHECKS, harness.check_attention_map)

@@ -1,4 +1,4 @@
-"""AxialBranch against its formula at any size, and windows in its batch against a loop over them."""
+"""AxialBranch against its formula at any size."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from custom_networks.blocks import AxialBranch
 from tests import axial_references
 from tests.modules import randomised
 
-SMALL = {"features": (4, 8, 12), "num_units": (1, 2), "groups": 2, "position_grid": 8}
+SMALL = {"features": (4, 8, 12), "num_units": (1, 2), "num_heads": 2, "token_grid": 4}
 NORMS = {"batch": "batch", "instance": ("instance", {"affine": True})}
 
 
@@ -50,26 +50,3 @@ def test_equals_the_formula_at_any_size(size, options, pool, norm, training):
         torch.testing.assert_close(y, z, rtol=1e-7, atol=1e-7)
     for name, buffer in branch.named_buffers():
         torch.testing.assert_close(buffer, state[name], msg=lambda m, n=name: n + m)
-
-
-@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
-@pytest.mark.parametrize("norm", NORMS.values(), ids=NORMS.keys())
-@pytest.mark.parametrize("form", ["position_free", "gated"])
-def test_windows_in_the_batch_equal_a_loop_over_them(form, norm, training):
-    folded, looped = (
-        randomised(AxialBranch(3, 1, norm=norm, form=form, **SMALL), 0.3).train(training) for _ in range(2)
-    )
-    looped.load_state_dict(folded.state_dict())
-    x = torch.randn(4, 1, 8, 4, 8, dtype=torch.float64) * torch.arange(1, 5).view(-1, 1, 1, 1, 1)
-    mine, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
-    got = folded(mine, windows=2)
-    want = [torch.cat(maps) for maps in zip(*(looped(window) for window in theirs.chunk(2)), strict=True)]
-    for y, z in zip(got, want, strict=True):
-        torch.testing.assert_close(y, z, rtol=1e-7, atol=1e-7)
-    for maps in (got, want):
-        maps[-1].square().sum().backward()
-    torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-5, atol=1e-7)
-    for (name, one), other in zip(folded.named_parameters(), looped.parameters(), strict=True):
-        torch.testing.assert_close(one.grad, other.grad, rtol=1e-5, atol=1e-6, msg=lambda m, n=name: n + m)
-    for (name, one), other in zip(folded.named_buffers(), looped.buffers(), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-8, msg=lambda m, n=name: n + m)

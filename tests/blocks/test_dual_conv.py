@@ -81,6 +81,12 @@ def test_the_image_gets_a_dense_convolution():
     assert isinstance(convolution_block(3, 8, 8, dual_groups=8, **BLOCK)[0], DualConv)
 
 
+@pytest.mark.parametrize("dual_groups", [0, 4])
+def test_the_block_names_its_own_argument(dual_groups):
+    with pytest.raises(ValueError, match=f"^dual_groups must divide out_channels 6, got {dual_groups}; use one of"):
+        convolution_block(3, 8, 6, dual_groups=dual_groups, **BLOCK)
+
+
 @pytest.mark.parametrize(("dims", "kernel_size", "taps"), [(2, 3, 9), (3, 3, 27), (3, (1, 3, 5), 15)])
 def test_parameter_count(dims, kernel_size, taps):
     module = DualConv(dims, 8, 12, kernel_size=kernel_size, groups=4)
@@ -91,7 +97,7 @@ BAD = {
     "dims": ({"spatial_dims": 1}, "spatial_dims must be 2 or 3, got 1; reshape"),
     "input": ({"in_channels": 1}, "groups must divide in_channels 1, got 4; use one of 1"),
     "output": ({"out_channels": 6}, "groups must divide out_channels 6, got 4; use one of 1, 2, 3, 6"),
-    "even": ({"kernel_size": 2}, r"kernel_size must be odd and positive, got \(2, 2, 2\)"),
+    "even": ({"kernel_size": 2}, "kernel_size must be odd and positive, got 2; use for example 3"),
 }
 
 

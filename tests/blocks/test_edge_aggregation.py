@@ -34,14 +34,17 @@ def _aggregation_case(dims: int) -> harness.Case:
         return _OnOneMap(EdgeAggregation(dims, (4, 8, 4), strides=steps, **kwargs))
 
     shape = (4, 8, 6, 5)[: dims + 1]
-    return harness.Case.of(f"edge_aggregation-{dims}d", build, EdgeAggregation, shape, out_channels=4)
+    return harness.Case.of(
+        f"edge_aggregation-{dims}d", build, EdgeAggregation, shape, out_channels=4, part_of="MbtfeUnet"
+    )
 
 
 def _mask_case(dims: int) -> harness.Case:
     def build(**kwargs) -> nn.Module:
         return SpatialMask(dims, **kwargs)
 
-    return harness.Case.of(f"spatial_mask-{dims}d", build, SpatialMask, (6, 4, 6, 5)[: dims + 1], out_channels=6)
+    shape = (6, 4, 6, 5)[: dims + 1]
+    return harness.Case.of(f"spatial_mask-{dims}d", build, SpatialMask, shape, out_channels=6, part_of="MbtfeUnet")
 
 
 def _gate_case(dims: int) -> harness.Case:
@@ -49,7 +52,7 @@ def _gate_case(dims: int) -> harness.Case:
         return SkipGate(dims, 6, **kwargs)
 
     shape = (6, 4, 6, 5)[: dims + 1]
-    return harness.Case.of(f"skip_gate-{dims}d", build, SkipGate, shape, shape, out_channels=6)
+    return harness.Case.of(f"skip_gate-{dims}d", build, SkipGate, shape, shape, out_channels=6, part_of="MbtfeUnet")
 
 
 CASES = [build(dims) for build in (_aggregation_case, _mask_case, _gate_case) for dims in (2, 3)]
@@ -140,7 +143,10 @@ BAD = {
     "strides": ({"strides": (2, 2)}, r"strides must have 1 entries .* got 2: \(2, 2\)"),
     "kernels": ({"kernel_size": (3, 3)}, r"kernel_size must have 1 entries .* got 2: \(3, 3\)"),
     "even": ({"kernel_size": 2}, r"kernel_size must be odd and positive, got \(2, 2, 2\)"),
-    "groups": ({"in_channels": (4, 6), "dual_groups": 5}, "groups must divide out_channels 6, got 5; use one of"),
+    "groups": (
+        {"in_channels": (4, 6), "dual_groups": 5},
+        r"^dual_groups must divide every entry of in_channels \(4, 6\), got 5; use one of 1, 2$",
+    ),
 }
 
 

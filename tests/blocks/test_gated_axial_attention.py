@@ -17,7 +17,7 @@ from tests.modules import largest_saved, randomised
 from tests.oracles import compare_with_oracle
 
 NORMS = {"instance": ("instance", {"affine": True}), "plain": "instance", "batch": "batch"}
-SMALL = {"position_length": 4, "groups": 4}
+SMALL = {"position_length": 4, "num_heads": 4}
 
 
 def _case(dims: int, axis: int, form: str, **options) -> harness.Case:
@@ -26,7 +26,8 @@ def _case(dims: int, axis: int, form: str, **options) -> harness.Case:
 
     shape = (16, 4, 6, 5)[: dims + 1]
     name = f"gated_axial_attention-{dims}d-{form}"
-    return harness.Case.of(name, build, GatedAxialAttention, shape, out_channels=16)
+    part_of = "" if form == "released" else "MedicalTransformer"
+    return harness.Case.of(name, build, GatedAxialAttention, shape, out_channels=16, part_of=part_of)
 
 
 CASES = [_case(2, 1, "gated"), _case(3, 1, "gated"), _case(3, 2, "released"), _case(3, 0, "position_free")]
@@ -47,7 +48,7 @@ def _compare(module: nn.Module, x: Tensor, form: str, training: bool, tolerance:
     module.train(training)
     mine, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
     want = axial_references.axial_attention(
-        theirs, state, module.axis, module.groups, released=form == "released", training=training
+        theirs, state, module.axis, module.num_heads, released=form == "released", training=training
     )
     got = module(mine)
     torch.testing.assert_close(got, want, rtol=tolerance, atol=tolerance)
@@ -65,12 +66,12 @@ def _compare(module: nn.Module, x: Tensor, form: str, training: bool, tolerance:
 @pytest.mark.parametrize("norm", NORMS.values(), ids=NORMS.keys())
 @pytest.mark.parametrize("form", FORMS)
 def test_equals_the_formula(form, norm, training):
-    module = randomised(GatedAxialAttention(3, 6, 8, axis=1, form=form, norm=norm, position_length=3, groups=2))
+    module = randomised(GatedAxialAttention(3, 6, 8, axis=1, form=form, norm=norm, position_length=3, num_heads=2))
     _compare(module, torch.randn(2, 6, 2, 4, 3, dtype=torch.float64), form, training)
 
 
 @pytest.mark.parametrize(
-    ("size", "axis", "channels", "groups"),
+    ("size", "axis", "channels", "num_heads"),
     [
         ((5, 4), 0, 8, 2),
         ((5, 4), 1, 8, 8),
@@ -81,16 +82,16 @@ def test_equals_the_formula(form, norm, training):
     ids=str,
 )
 @pytest.mark.parametrize("form", ["gated", "position_free"])
-def test_equals_the_formula_in_other_shapes(size, axis, channels, groups, form):
-    module = GatedAxialAttention(len(size), channels, axis=axis, form=form, position_length=5, groups=groups)
+def test_equals_the_formula_in_other_shapes(size, axis, channels, num_heads, form):
+    module = GatedAxialAttention(len(size), channels, axis=axis, form=form, position_length=5, num_heads=num_heads)
     x = torch.randn(2, channels, *size, dtype=torch.float64)
     _compare(randomised(module), x, form, training=True)
 
 
 @pytest.mark.parametrize(("axis", "length"), [(0, 8), (1, 3), (2, 4)])
 def test_equals_the_layer_that_it_is_measured_against(axis, length):
-    layer = randomised(GatedAxialAttention(3, 8, axis=axis, position_length=length, groups=2))
-    direct = randomised(DirectAxialAttention(3, 8, axis=axis, position_length=length, groups=2))
+    layer = randomised(GatedAxialAttention(3, 8, axis=axis, position_length=length, num_heads=2))
+    direct = randomised(DirectAxialAttention(3, 8, axis=axis, position_length=length, num_heads=2))
     assert direct.load_state_dict(layer.state_dict(), strict=False).missing_keys == ["logit_norm.bias"]
     x = torch.randn(2, 8, 2, 5, 4, dtype=torch.float64)
     results = []
@@ -110,8 +111,22 @@ def test_an_axis_of_one_voxel_is_only_pooled():
     module = randomised(GatedAxialAttention(3, 8, axis=1, strides=(2, 1, 3)))
     x = torch.randn(2, 8, 5, 1, 7, dtype=torch.float64)
     torch.testing.assert_close(module(x), axial_references.mean_pool(x, (2, 1, 3)))
-    wider = randomised(GatedAxialAttention(3, 8, 12, axis=1, form="ungated", groups=2, position_length=2))
+    wider = randomised(GatedAxialAttention(3, 8, 12, axis=1, form="ungated", num_heads=2, position_length=2))
     _compare(wider, x, "ungated", training=True)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_on_an_axis_of_one_voxel_every_parameter_has_a_gradient_of_zero(form):
+    """Distributed training waits for one of each."""
+    module = randomised(GatedAxialAttention(3, 8, axis=1, form=form)).train()
+    x = torch.randn(2, 8, 5, 1, 7, dtype=torch.float64, requires_grad=True)
+    y = module(x)
+    assert torch.equal(y, x)
+    y.square().sum().backward()
+    torch.testing.assert_close(x.grad, 2 * x.detach())
+    for name, parameter in module.named_parameters():
+        assert parameter.grad is not None, name
+        assert not parameter.grad.any(), name
 
 
 @pytest.mark.parametrize(("size", "strides"), [((5, 4, 7), (2, 1, 3)), ((4, 9), 2), ((3, 3), 1)], ids=str)
@@ -119,7 +134,7 @@ def test_the_output_is_pooled(size, strides):
     module = randomised(GatedAxialAttention(len(size), 8, axis=0, strides=strides))
     x = torch.randn(2, 8, *size, dtype=torch.float64)
     steps = (strides,) * len(size) if isinstance(strides, int) else strides
-    want = axial_references.axial_attention(x, module.state_dict(), 0, module.groups)
+    want = axial_references.axial_attention(x, module.state_dict(), 0, module.num_heads)
     torch.testing.assert_close(module(x), axial_references.mean_pool(want, steps), rtol=1e-9, atol=1e-9)
     pooled = MeanPool(len(size), strides)(x)
     torch.testing.assert_close(pooled, axial_references.mean_pool(x, steps))
@@ -142,7 +157,7 @@ def test_permuting_the_axes_of_input_and_layer_permutes_the_output(form):
 @pytest.mark.parametrize("form", ["gated", "ungated"])
 def test_a_shorter_axis_reads_the_middle_of_the_table_and_a_longer_one_its_ends(form):
     short, long, far = (
-        randomised(GatedAxialAttention(2, 8, axis=0, form=form, position_length=k, groups=2)) for k in (3, 5, 7)
+        randomised(GatedAxialAttention(2, 8, axis=0, form=form, position_length=k, num_heads=2)) for k in (3, 5, 7)
     )
     state = long.state_dict()
     short.load_state_dict(state | {"table": state["table"][2:-2]})
@@ -155,38 +170,8 @@ def test_a_shorter_axis_reads_the_middle_of_the_table_and_a_longer_one_its_ends(
 
 
 def test_groups_are_the_largest_number_that_divides():
-    assert [GatedAxialAttention(3, c, axis=0).groups for c in (16, 8, 24, 10, 2)] == [8, 4, 4, 1, 1]
-    assert GatedAxialAttention(3, 24, axis=0, groups=6).groups == 6
-
-
-# --- windows
-
-
-@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("norm", ["batch", NORMS["instance"]], ids=["batch", "instance"])
-def test_windows_in_the_batch_equal_a_loop_over_them(norm, form, training):
-    folded, looped = (
-        randomised(GatedAxialAttention(3, 8, axis=1, form=form, norm=norm, **SMALL)).train(training) for _ in range(2)
-    )
-    looped.load_state_dict(folded.state_dict())
-    x = torch.randn(6, 8, 3, 4, 2, dtype=torch.float64)
-    x = x * torch.arange(1, 7).view(-1, 1, 1, 1, 1) + torch.arange(6).view(-1, 1, 1, 1, 1)
-    mine, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
-    got = folded(mine, windows=3)
-    want = torch.cat([looped(window) for window in theirs.chunk(3)])
-    torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-10)
-    for y in (got, want):
-        y.square().sum().backward()
-    torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-8, atol=1e-10)
-    for one, other in zip(folded.parameters(), looped.parameters(), strict=True):
-        torch.testing.assert_close(one.grad, other.grad, rtol=1e-8, atol=1e-9)
-    for (name, one), other in zip(folded.named_buffers(), looped.buffers(), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10, msg=lambda m, n=name: n + m)
-    if norm == "batch" and training:
-        joint = randomised(GatedAxialAttention(3, 8, axis=1, form=form, norm=norm, **SMALL)).train()
-        joint.load_state_dict(looped.state_dict())
-        assert (joint(x) - want).abs().max() > 0.1
+    assert [GatedAxialAttention(3, c, axis=0).num_heads for c in (16, 8, 24, 10, 2)] == [8, 4, 4, 1, 1]
+    assert GatedAxialAttention(3, 24, axis=0, num_heads=6).num_heads == 6
 
 
 # --- gates
@@ -246,9 +231,9 @@ def _largest_made(lines: int, **options) -> int:
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("checkpoint", [False, True])
-def test_no_tensor_larger_than_the_logits_at_a_time_or_the_features(form, checkpoint):
-    options = {"max_logits": 4 * 3 * 48**2, "form": form, "checkpoint": checkpoint}
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_no_tensor_larger_than_the_logits_at_a_time_or_the_features(form, checkpointing):
+    options = {"max_logits": 4 * 3 * 48**2, "form": form, "checkpointing": checkpointing}
     features = 8 * 48 * 3
     assert _largest_made(12, **options) <= 4 * 3 * 48**2
     assert _largest_made(40, **options) <= max(4 * 3 * 48**2, 40 * features)
@@ -262,7 +247,7 @@ def test_saved_for_the_backward_pass(form):
     lines, features = 24 * 4 * 48**2, x.numel()
     kept, parts, recomputed = (
         GatedAxialAttention(3, 8, axis=2, form=form, **options)
-        for options in ({}, {"max_logits": lines // 6}, {"max_logits": lines // 6, "checkpoint": True})
+        for options in ({}, {"max_logits": lines // 6}, {"max_logits": lines // 6, "checkpointing": True})
     )
     assert largest_saved(recomputed, x) <= 3 * features
     if form != "position_free":
@@ -287,7 +272,9 @@ def _saved_maps(module: nn.Module, x: Tensor) -> int:
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("options", [{"max_logits": 1}, {"max_logits": 700}, {"max_logits": 700, "checkpoint": True}])
+@pytest.mark.parametrize(
+    "options", [{"max_logits": 1}, {"max_logits": 700}, {"max_logits": 700, "checkpointing": True}]
+)
 def test_parts_and_recomputing_change_nothing(form, options):
     whole, parts = (GatedAxialAttention(3, 8, axis=1, form=form, **kwargs) for kwargs in ({}, options))
     parts.load_state_dict(randomised(whole).state_dict())
@@ -308,7 +295,7 @@ def test_parts_and_recomputing_change_nothing(form, options):
 @pytest.mark.parametrize("form", FORMS)
 def test_parameter_count(dims, form):
     c, out, g, k = 6, 16, 4, 7
-    module = GatedAxialAttention(dims, c, out, axis=0, form=form, groups=g, position_length=k)
+    module = GatedAxialAttention(dims, c, out, axis=0, form=form, num_heads=g, position_length=k)
     want = 2 * c * out + 4 * out
     if form == "position_free":
         want += 2 * out + g
@@ -325,7 +312,7 @@ BAD = {
     "none": ({"out_channels": 0}, "out_channels must be even and positive, got 0; use for example 2"),
     "form": ({"form": "post"}, r"form must be one of \('gated', .* got 'post'; choose one"),
     "length": ({"position_length": 0}, "position_length must be at least 1, got 0; use for example 8"),
-    "groups": ({"groups": 0}, "groups must be at least 1, got 0"),
+    "num_heads": ({"num_heads": 0}, "num_heads must be at least 1, got 0"),
     "logits": ({"max_logits": 0}, "max_logits must be at least 1, got 0"),
     "strides": ({"strides": (2, 2)}, r"strides must be a positive integer or 3 positive integers, got \(2, 2\)"),
     "norm": ({"norm": ("group", {"num_groups": 2})}, "norm must be a batch norm .* got .*group.*; use for example"),
@@ -349,7 +336,7 @@ def test_original(oracle, name, form, axis, dims):
         dims,
         16,
         axis=dims - 2 + "hw".index(axis),
-        groups=4,
+        num_heads=4,
         position_length={"h": 8, "w": 6}[axis],
         form=form,
         norm="batch",

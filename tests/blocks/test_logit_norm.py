@@ -70,11 +70,10 @@ def _maps(queries: Tensor, keys: Tensor, query_table: Tensor | None, key_table: 
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
-@pytest.mark.parametrize("windows", [1, 3])
 @pytest.mark.parametrize("positions", [True, False])
 @pytest.mark.parametrize("gated", [True, False])
 @pytest.mark.parametrize("norm", ["batch", ("batch", {"affine": False}), INSTANCE, "instance"], ids=str)
-def test_scales_are_those_of_normalised_maps(norm, gated, positions, windows, training):
+def test_scales_are_those_of_normalised_maps(norm, gated, positions, training):
     """Of two logits of one row, which differ by the scale times what the maps differ by."""
     module = randomised(LogitNorm(GROUPS, positions=positions, norm=norm)).train(training)
     state = {f"norm.{name}": value.clone() for name, value in module.state_dict().items()}
@@ -82,18 +81,15 @@ def test_scales_are_those_of_normalised_maps(norm, gated, positions, windows, tr
     if not positions:
         tables = [None, None]
     gates = torch.tensor([0.3, 2.0], dtype=torch.float64) if gated and positions else None
-    got = module(queries, keys, *tables, gates, SAMPLES, LINES, windows)
-    sets = (windows if training else 1) if module.batch else SAMPLES
+    got = module(queries, keys, *tables, gates, SAMPLES, LINES)
+    sets = 1 if module.batch else SAMPLES
     assert got.shape == (sets, 3 if positions else 1, GROUPS)
 
     maps = _maps(queries, keys, *tables)
     factors = torch.ones(maps.shape[1], dtype=torch.float64)
     if gates is not None:
         factors[GROUPS:] = gates.repeat_interleave(GROUPS)
-    gated_maps = maps * factors.view(-1, 1, 1, 1)
-    want = torch.cat(
-        [axial_references.normalise(window, state, "norm", training) for window in gated_maps.chunk(windows)]
-    )
+    want = axial_references.normalise(maps * factors.view(-1, 1, 1, 1), state, "norm", training)
     scale = got.flatten(1).repeat_interleave(SAMPLES // sets, dim=0).view(SAMPLES, -1, 1, 1, 1)
     torch.testing.assert_close((scale * maps).diff(dim=-1), want.diff(dim=-1), rtol=1e-9, atol=1e-9)
     for name, buffer in module.named_buffers():

@@ -17,7 +17,9 @@ def _case(dims: int) -> harness.Case:
     def build(**kwargs) -> nn.Module:
         return Mbtfe(dims, 6, 8, **kwargs)
 
-    return harness.Case.of(f"mbtfe-{dims}d", build, Mbtfe, (6, 4, 6, 5)[: dims + 1], out_channels=8)
+    return harness.Case.of(
+        f"mbtfe-{dims}d", build, Mbtfe, (6, 4, 6, 5)[: dims + 1], out_channels=8, part_of="MbtfeUnet"
+    )
 
 
 @pytest.mark.parametrize(("case", "check"), harness.battery([_case(2), _case(3)]))
@@ -92,7 +94,8 @@ def test_parameter_count(dims, channels, width):
 
 BAD = {
     "dims": ({"spatial_dims": 4}, "spatial_dims must be 2 or 3, got 4; reshape"),
-    "narrow": ({"in_channels": 1}, "out_channels must be at least 2, got 1; use for example 8"),
+    "narrow": ({"in_channels": 1}, "^in_channels must be at least 2, got 1; use for example 8"),
+    "narrow output": ({"out_channels": 1}, "^out_channels must be at least 2, got 1; use for example 8"),
     "checkpointing": ({"norm": "batch", "checkpointing": True}, "checkpointing must be off with batch norm, got True"),
 }
 

@@ -16,7 +16,9 @@ def _case(dims: int) -> harness.Case:
         return PositionEmbedding(dims, 6, (3, 4, 2)[:dims], **kwargs)
 
     shape = (6, 4, 6, 5)[: dims + 1]
-    return harness.Case.of(f"position_embedding-{dims}d", build, PositionEmbedding, shape, out_channels=6)
+    return harness.Case.of(
+        f"position_embedding-{dims}d", build, PositionEmbedding, shape, out_channels=6, part_of="TransUnet"
+    )
 
 
 CHECKS = (*harness.MODULE_CHECKS, harness.check_contract, harness.check_unit_and_odd_axes)
@@ -78,12 +80,15 @@ def test_parameter_count(grid, count):
 
 BAD = {
     "dims": ({"spatial_dims": 4}, "spatial_dims must be 2 or 3, got 4; reshape"),
-    "axes": ({"grid": (2, 2)}, r"grid must be a positive integer or 3 positive integers, got \(2, 2\); use"),
-    "empty": ({"grid": (2, 0, 2)}, r"grid must be .* got \(2, 0, 2\)"),
+    "axes": (
+        {"token_grid": (2, 2)},
+        r"token_grid must be a positive integer or 3 positive integers, got \(2, 2\); use",
+    ),
+    "empty": ({"token_grid": (2, 0, 2)}, r"token_grid must be .* got \(2, 0, 2\)"),
 }
 
 
 @pytest.mark.parametrize(("kwargs", "message"), BAD.values(), ids=BAD.keys())
 def test_bad_arguments(kwargs, message):
     with pytest.raises(ValueError, match=message):
-        PositionEmbedding(**{"spatial_dims": 3, "in_channels": 4, "grid": 2} | kwargs)
+        PositionEmbedding(**{"spatial_dims": 3, "in_channels": 4, "token_grid": 2} | kwargs)

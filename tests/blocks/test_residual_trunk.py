@@ -10,7 +10,7 @@ from custom_networks.blocks import BottleneckUnit, ResidualTrunk, resize
 from tests import harness, transformer_references
 from tests.modules import randomised
 
-SMALL = {"features": (4, 8, 12), "num_units": (1, 1), "groups": 4}
+SMALL = {"features": (4, 8, 12), "num_units": (1, 1), "norm_groups": 4}
 
 
 class _Stacked(nn.Module):
@@ -25,7 +25,7 @@ class _Stacked(nn.Module):
         return torch.cat([resize(y, size) for y in self.trunk(x)], dim=1)
 
 
-CASE = harness.Case.of("residual_trunk", _Stacked, _Stacked, (2, 17, 10, 12), out_channels=24)
+CASE = harness.Case.of("residual_trunk", _Stacked, ResidualTrunk, (2, 17, 10, 12), out_channels=24, part_of="TransUnet")
 
 
 @pytest.mark.parametrize(("case", "check"), harness.battery([CASE]))  # in two dimensions as a part of TransUnet
@@ -44,7 +44,9 @@ def test_battery(case, check):
     ids=["identity", "wider", "strided", "flat"],
 )
 def test_unit_equals_the_formula(size, in_channels, strides, kernel_size):
-    module = randomised(BottleneckUnit(len(size), in_channels, 8, strides=strides, kernel_size=kernel_size, groups=4))
+    module = randomised(
+        BottleneckUnit(len(size), in_channels, 8, strides=strides, kernel_size=kernel_size, norm_groups=4)
+    )
     x = torch.randn(2, in_channels, *size, dtype=torch.float64)
     steps = (strides,) * len(size) if isinstance(strides, int) else strides
     want = transformer_references.bottleneck_unit(x, module.state_dict(), steps, 4)
@@ -63,7 +65,7 @@ def test_unit_equals_the_formula(size, in_channels, strides, kernel_size):
 )
 def test_trunk_equals_the_formula(size, strides, kernel_size, root_convolutions):
     dims = len(size)
-    features, groups = (6, 8, 16), 4  # a quarter of 8, and 6, have fewer norm groups than 4
+    features, norm_groups = (6, 8, 16), 4  # a quarter of 8, and 6, have fewer norm groups than 4
     module = randomised(
         ResidualTrunk(
             dims,
@@ -73,13 +75,13 @@ def test_trunk_equals_the_formula(size, strides, kernel_size, root_convolutions)
             kernel_size=kernel_size,
             num_units=(2, 1),
             root_convolutions=root_convolutions,
-            groups=groups,
+            norm_groups=norm_groups,
         )
     )
     x = torch.randn(2, 2, *size, dtype=torch.float64)
     entries = [strides] * 3 if isinstance(strides, int) else strides
     steps = [(entry,) * dims if isinstance(entry, int) else entry for entry in entries]
-    want = transformer_references.residual_trunk(x, module.state_dict(), steps, groups)
+    want = transformer_references.residual_trunk(x, module.state_dict(), steps, norm_groups)
     got = module(x)
     assert len(got) == 3
     for level, (y, z) in enumerate(zip(got, want, strict=True)):
@@ -124,7 +126,7 @@ def test_unit_parameter_count(dims, in_channels, strides, changes):
 @pytest.mark.parametrize("dims", [2, 3])
 def test_trunk_parameter_count(dims, root_convolutions):
     module = ResidualTrunk(
-        dims, 2, features=(8, 8, 16), num_units=(2, 3), root_convolutions=root_convolutions, groups=8
+        dims, 2, features=(8, 8, 16), num_units=(2, 3), root_convolutions=root_convolutions, norm_groups=8
     )
     k, r = 3**dims, 7**dims
     root = r * 2 * 8 + 2 * 8 if root_convolutions == 1 else k * 8 * (2 + 2 * 8) + 2 * 3 * 8

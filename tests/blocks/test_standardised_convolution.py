@@ -18,7 +18,7 @@ def _case(dims: int) -> harness.Case:
 
     shape = (4, 5, 6, 7)[: dims + 1]
     name = f"standardised_convolution-{dims}d"
-    return harness.Case.of(name, build, StandardisedConvolution, shape, out_channels=6)
+    return harness.Case.of(name, build, StandardisedConvolution, shape, out_channels=6, part_of="TransUnet")
 
 
 @pytest.mark.parametrize(("case", "check"), harness.battery([_case(2), _case(3)]))

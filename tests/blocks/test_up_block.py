@@ -32,7 +32,7 @@ def _case(dims: int) -> harness.Case:
         return _OnSkip(UpBlock(dims, 6, 4, 5, **kwargs))
 
     skip, coarse = (4, 7, 6, 9)[: dims + 1], (6, 4, 3, 5)[: dims + 1]
-    return harness.Case.of(f"up_block-{dims}d", build, UpBlock, skip, coarse, out_channels=5)
+    return harness.Case.of(f"up_block-{dims}d", build, UpBlock, skip, coarse, out_channels=5, part_of="TransUnet")
 
 
 @pytest.mark.parametrize(("case", "check"), harness.battery([_case(2), _case(3)]))

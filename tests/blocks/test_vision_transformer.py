@@ -18,14 +18,15 @@ POSITIONS = ("learned", "rotary", "none")
 
 
 def _case(dims: int, position_embedding: str) -> harness.Case:
-    small = {"num_layers": 1, "num_heads": 2, "position_embedding": position_embedding, "position_grid": 3}
+    small = {"num_layers": 1, "num_heads": 2, "position_embedding": position_embedding, "token_grid": 3}
 
     def build(**kwargs) -> nn.Module:
         return VisionTransformer(dims, 12, **small | kwargs)
 
     shape = (12, 4, 6, 5)[: dims + 1]
     name = f"vision_transformer-{dims}d-{position_embedding}"
-    return harness.Case.of(name, build, VisionTransformer, shape, out_channels=12)
+    part_of = "TransUnet" if position_embedding == "learned" else ""
+    return harness.Case.of(name, build, VisionTransformer, shape, out_channels=12, part_of=part_of)
 
 
 CHECKS = (*harness.MODULE_CHECKS, harness.check_contract, harness.check_unit_and_odd_axes)
@@ -55,7 +56,7 @@ def test_equals_the_formula(size, position_embedding):
         num_layers=2,
         num_heads=2,
         position_embedding=position_embedding,
-        position_grid=(2, 5, 3)[: len(size)],
+        token_grid=(2, 5, 3)[: len(size)],
         dropout=0.5,  # off in eval
     )
     transformer_references.use_exact_frequencies(randomised(module))
@@ -93,7 +94,7 @@ def test_either_dropout_of_the_perceptron_at_one_leaves_its_bias_or_nothing(plac
 
 
 def test_dropout_follows_the_positions():
-    module = randomised(VisionTransformer(2, 8, num_layers=1, num_heads=2, position_grid=3))
+    module = randomised(VisionTransformer(2, 8, num_layers=1, num_heads=2, token_grid=3))
     module.dropout.train().p = 1.0
     x = torch.randn(1, 8, 3, 4, dtype=torch.float64)
     without = dict(module.state_dict())
@@ -104,15 +105,16 @@ def test_dropout_follows_the_positions():
 
 @pytest.mark.parametrize("rotary", [False, True])
 @pytest.mark.parametrize("dims", [2, 3])
-def test_layer_parameter_count(dims, rotary):
-    module = TransformerLayer(dims, 24, num_heads=4, rotary=rotary)
-    assert sum(p.numel() for p in module.parameters()) == 12 * 24**2 + 13 * 24
+@pytest.mark.parametrize("ratio", [4, 3])
+def test_layer_parameter_count(ratio, dims, rotary):
+    module = TransformerLayer(dims, 24, num_heads=4, rotary=rotary, mlp_ratio=ratio)
+    assert sum(p.numel() for p in module.parameters()) == (4 + 2 * ratio) * 24**2 + (9 + ratio) * 24
 
 
 @pytest.mark.parametrize(("position_embedding", "table"), [("learned", 24 * 30), ("rotary", 0), ("none", 0)])
 def test_parameter_count(position_embedding, table):
     module = VisionTransformer(
-        3, 24, num_layers=3, num_heads=4, position_embedding=position_embedding, position_grid=(2, 3, 5)
+        3, 24, num_layers=3, num_heads=4, position_embedding=position_embedding, token_grid=(2, 3, 5)
     )
     assert sum(p.numel() for p in module.parameters()) == 3 * (12 * 24**2 + 13 * 24) + 2 * 24 + table
 
@@ -120,12 +122,13 @@ def test_parameter_count(position_embedding, table):
 BAD = {
     "dims": ({"spatial_dims": 4}, "spatial_dims must be 2 or 3, got 4; reshape"),
     "dims-none": ({"spatial_dims": 4, "position_embedding": "none"}, "spatial_dims must be 2 or 3, got 4; reshape"),
+    "ratio": ({"mlp_ratio": 0}, "mlp_ratio must be at least 1, got 0; use for example 4"),
     "layers": ({"num_layers": 0}, "num_layers must be at least 1, got 0; leave the transformer out instead"),
     "positions": (
         {"position_embedding": "sine"},
         r"position_embedding must be one of \('learned', 'rotary', 'none'\), got 'sine'; choose one",
     ),
-    "grid": ({"position_grid": (2, 2)}, r"grid must be a positive integer or 3 positive integers, got \(2, 2\)"),
+    "grid": ({"token_grid": (2, 2)}, r"token_grid must be a positive integer or 3 positive integers, got \(2, 2\)"),
     "heads": ({"num_heads": 7}, "num_heads must divide in_channels 24, got 7; use one of 1, 2, 3, 4"),
     "narrow": (
         {"position_embedding": "rotary"},
@@ -142,6 +145,7 @@ def test_bad_arguments(kwargs, message):
 
 # --- reference outputs, all with tokens of a 3 x 4 grid and perceptrons only twice as wide as the tokens
 
+NARROW = {"num_layers": 2, "num_heads": 4, "mlp_ratio": 2}
 NAMES = {"attn.out": "attention.output", "attn": "attention", "ffn_norm": "mlp_norm", "ffn.fc1": "mlp.0"}
 NAMES |= {"ffn.fc2": "mlp.3", "layer.": "layers.", "encoder.encoder_norm": "norm", "encoder_norm": "norm"}
 NAMES |= {"encoder.layers": "layers"}
@@ -156,22 +160,15 @@ def _renamed(state: State) -> State:
     return found
 
 
-@pytest.fixture
-def narrow(monkeypatch) -> None:
-    monkeypatch.setattr("custom_networks.blocks.vision_transformer.MLP_RATIO", 2)
-
-
-@pytest.mark.usefixtures("narrow")
 @pytest.mark.parametrize("dims", [2, 3])
 def test_original_layer(oracle, dims):
-    module = TransformerLayer(dims, 32, num_heads=4)
+    module = TransformerLayer(dims, 32, num_heads=4, mlp_ratio=2)
     compare_with_oracle(module, oracle("vit_block"), _renamed, forward=on_tokens(module, dims, (3, 4)))
 
 
-@pytest.mark.usefixtures("narrow")
 @pytest.mark.parametrize("dims", [2, 3])
 def test_original_encoder(oracle, dims):
-    module = VisionTransformer(dims, 32, num_layers=2, num_heads=4, position_embedding="none")
+    module = VisionTransformer(dims, 32, **NARROW, position_embedding="none")
     compare_with_oracle(module, oracle("vit_encoder_2l"), _renamed, forward=on_tokens(module, dims, (3, 4)))
 
 
@@ -191,11 +188,9 @@ def _from_lucidrains(state: State) -> State:
     return found
 
 
-@pytest.mark.usefixtures("narrow")
 @pytest.mark.parametrize("dims", [2, 3])
-def test_second_implementation_which_has_fewer_biases_and_no_last_norm(oracle, monkeypatch, dims):
-    monkeypatch.setattr("custom_networks.blocks.vision_transformer.NORM_EPSILON", 1e-5)
-    module = VisionTransformer(dims, 32, num_layers=2, num_heads=4, position_embedding="none")
+def test_second_implementation_which_has_fewer_biases_and_no_last_norm(oracle, dims):
+    module = VisionTransformer(dims, 32, **NARROW, position_embedding="none", norm_eps=1e-5)
     module.norm = nn.Identity()
     for layer in module.layers:
         for name in ("query", "key", "value"):
@@ -213,7 +208,6 @@ def _scaling_the_identity(x: Tensor, state: State, num_heads: int, rotary: bool)
     return ours.perceptron(ours.layer_norm(h, state, "mlp_norm"), state) + state["ls2.gamma"].view(scale) * h
 
 
-@pytest.mark.usefixtures("narrow")
 def test_a_layer_scale_on_the_identity_is_something_else(oracle, monkeypatch):
     reference = oracle("transunet3d_vit_layerscale_buggy")
     state = {key: value.double() for key, value in _renamed(reference["state_dict"]).items()}
@@ -223,7 +217,7 @@ def test_a_layer_scale_on_the_identity_is_something_else(oracle, monkeypatch):
     state["positions.table"] = table
     want = reference["output_eval"][0].double()
 
-    module = VisionTransformer(3, 32, num_layers=2, num_heads=4, position_grid=(3, 2, 4)).double().eval()
+    module = VisionTransformer(3, 32, **NARROW, token_grid=(3, 2, 4)).double().eval()
     module.load_state_dict({key: value for key, value in state.items() if ".ls" not in key})
     assert (module(tokens) - want).abs().max() > 1e-2
 

@@ -13,7 +13,7 @@ from tests.synthetic import CLASSIFICATION, IMAGES, change, each, patch, tiny_tr
 pytestmark = each(CLASSIFICATION)
 
 SECOND = "case_01.nii.gz"
-ATTENTION = "network_def#attention"
+ATTENTION = "network_def#attention_module"
 
 
 def as_it_is(_):
@@ -77,7 +77,7 @@ TRAINING = {
     "attention": (as_it_is, {ATTENTION: "cbma"}, "there is no attention module 'cbma'; use for example 'cbam', 'eca'"),
     "attention argument": (
         as_it_is,
-        {ATTENTION: "shuffle_attention", "network_def#attention_arguments": {"groups": 3}},
+        {ATTENTION: "shuffle_attention", "network_def#attention_module_arguments": {"groups": 3}},
         r"groups must divide in_channels / 2 = 4, got 3; use one of 1, 2, 4",
     ),
     "small patch": (small_patch, {}, rf"{SECOND} has \(15, 20, 18\) voxels of \(1.0, 1.0, 1.0\) mm, smaller than the "),

@@ -21,20 +21,13 @@ def no_dataset(data):
     shutil.rmtree(data)
 
 
-def no_index(data):
-    (data / "dataset.json").unlink()
-
-
 def empty_folder(data):
     no_dataset(data)
     data.mkdir()
 
 
-def empty_list(data):
-    (data / "dataset.json").write_text('{"training": []}')
-
-
 def no_list(data):
+    shutil.rmtree(data / "imagesTr")
     (data / "dataset.json").write_text('{"name": "mine"}')
 
 
@@ -78,23 +71,41 @@ def other_geometry(data):
 TRAINING = {
     "folder missing": (no_dataset, {}, r"there is no data set folder \S+; set dataset_dir"),
     "folder empty": (empty_folder, {}, r"there is no \S+dataset.json; set dataset_dir to a Decathlon folder"),
-    "no dataset.json": (no_index, {}, r"there is no \S+dataset.json"),
-    "empty list": (empty_list, {}, "'training' in .* is empty; add at least one case"),
-    "no list": (no_list, {}, "has no usable 'training' list"),
+    "no list": (no_list, {}, rf"no NIfTI or NRRD file matches \S+{IMAGES}/\*; set dataset_dir or image_glob"),
     "one case": (one_case, {}, "1 cases under .* leave nothing to train on with fold 0; add cases"),
-    "entry without label": (entry_without_label, {}, "entry 1 of 'training' in .* has no image or no label"),
+    "entry without label": (
+        entry_without_label,
+        {},
+        r"\S+dataset.json has no image or no label in entry 1 of 'training'",
+    ),
     "label file missing": (
         image_without_label,
         {},
-        rf"there is no file \S+labelsTr/{SECOND}; correct the list of cases",
+        rf"^\S+labelsTr/{SECOND} is listed in dataset.json but absent; restore it or correct the list",
     ),
-    "different counts": (image_without_label, GLOBS, rf"7 images and 6 labels under .*{IMAGES}/{SECOND} has no label"),
-    "no match": (lambda _: None, {**GLOBS, "label_glob": "no/*"}, "no file matches .*; set dataset_dir or label_glob"),
+    "different counts": (
+        image_without_label,
+        GLOBS,
+        rf"^\S+{IMAGES}/{SECOND} has no label of the same name; add the label",
+    ),
+    "no match": (
+        lambda _: None,
+        {**GLOBS, "label_glob": "no/*"},
+        "no NIfTI or NRRD file matches .*; set dataset_dir or label_glob",
+    ),
     "label value": (foreign_value, {}, rf"{SECOND} holds the label value 7 but there are 3 classes"),
-    "label fraction": (fractional_value, {}, rf"{SECOND} holds the label value 0.5 but there are 3 classes"),
+    "label fraction": (fractional_value, {}, rf"{SECOND} holds the label value 0.5, which is no integer"),
     "all background": (all_background, {}, "all 5 training labels are background only, such as .*nothing to learn"),
-    "shape": (other_shape, {}, rf"labelsTr/{SECOND} has shape \(23, 28, 22\) but .* \(24, 28, 22\); resample"),
-    "geometry": (other_geometry, {}, rf"the geometry \(affine\) of .*labelsTr/{SECOND} differs from"),
+    "shape": (
+        other_shape,
+        {},
+        rf"labelsTr/{SECOND} has shape \(23, 28, 22\) but its image \S+{IMAGES}/{SECOND} \(24, 28, 22\); resample",
+    ),
+    "geometry": (
+        other_geometry,
+        {},
+        rf"labelsTr/{SECOND} has another affine than its image \S+{IMAGES}/{SECOND}, by up to 1 mm",
+    ),
 }
 
 

@@ -167,12 +167,12 @@ def test_mirror_axes_make_the_result_symmetric(classify, tmp_path):
 def test_the_attention_is_chosen_by_name(bundle, dataset, tmp_path, infer, name):
     """A profile can say null, which arguments of a call and of a command line cannot: MONAI drops them."""
     profile = tmp_path / "mine.json"
-    profile.write_text(json.dumps({"network_def#attention": name}))
+    profile.write_text(json.dumps({"network_def#attention_module": name}))
     knobs = tiny_training(bundle, dataset, tmp_path / "out", epochs=1)
     run(bundle, "train", knobs, args_file=str(profile))
     inside = [key for key in weights(tmp_path / "out" / "model.pt") if key.startswith("attention.")]
     assert bool(inside) is bool(name)
-    network = workflow(bundle, "train", "train", {**knobs, "network_def#attention": name or "$None"}).network_def
+    network = workflow(bundle, "train", "train", {**knobs, "network_def#attention_module": name or "$None"}).network_def
     assert type(getattr(network.attention, "attention", None)).__name__.lower() == (name or "nonetype").replace("_", "")
     network.load_state_dict(weights(tmp_path / "out" / "model.pt"))
 

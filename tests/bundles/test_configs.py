@@ -21,8 +21,8 @@ from tests.synthetic import (
     tiny_training,
     workflow,
 )
-from tools.bundles import render
 from tools.recipes.metadata import SCHEMA
+from tools.recipes.render import render
 from tools.ship.verify import SCHEMA as METADATA_SCHEMA
 
 META = "metadata"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import shutil
 import subprocess
 import threading
 import venv
@@ -16,8 +17,10 @@ from zipfile import ZipFile
 
 import pytest
 
-from tests.synthetic import BUNDLES, KINDS, ROOT, Kind, kind
+from tests.synthetic import BUNDLES, KINDS, ROOT, SEGMENTATION, Kind, kind
 from tools.ship import pack as module
+
+NO_CACHE = shutil.ignore_patterns("__pycache__")
 
 
 def packed(folder: Path) -> Path:
@@ -29,6 +32,11 @@ def packed(folder: Path) -> Path:
         patch.setattr(module, "ROOT", root)
         module.pack(all=True, out=str(folder / "dist"))
     return folder / "dist"
+
+
+def clean_environment() -> dict[str, str]:
+    """Return this environment without what points to another Python."""
+    return {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV", "PYTHONHOME")}
 
 
 @pytest.fixture(scope="session")
@@ -75,14 +83,45 @@ def python(dist, tmp_path_factory) -> Callable[..., subprocess.CompletedProcess[
         str(ROOT / "constraints.txt"),
     ]
     subprocess.run([*pip, *wanted], check=True, cwd=folder, capture_output=True)
-    kept = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV", "PYTHONHOME")}
 
     def run(*arguments: str, cwd: Path, fails: bool = False) -> subprocess.CompletedProcess[str]:
         result = subprocess.run(
-            [str(binary), *arguments], cwd=cwd, env=kept, capture_output=True, text=True, check=False
+            [str(binary), *arguments], cwd=cwd, env=clean_environment(), capture_output=True, text=True, check=False
         )
         assert (result.returncode != 0) is fails, (result.stdout + result.stderr)[-4000:]
         return result
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def installed(python, tmp_path_factory) -> Callable[..., str]:
+    """Return a function that runs a script of an environment with this package's wheel, and returns its output."""
+    folder = tmp_path_factory.mktemp("installed")
+    shutil.copytree(ROOT / "custom_networks", folder / "source" / "custom_networks", ignore=NO_CACHE)
+    for name in ("pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md"):
+        shutil.copy(ROOT / name, folder / "source")
+    python("-m", "pip", "wheel", "-q", "--no-deps", "-w", str(folder), str(folder / "source"), cwd=folder)
+    venv.create(folder / "venv", with_pip=True)
+    binaries = folder / "venv" / "bin"
+    packages = python("-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=folder).stdout.strip()
+    own = subprocess.run(
+        [str(binaries / "python"), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    (Path(own.stdout.strip()) / "requirements.pth").write_text(f"{packages}\n")
+    (wheel,) = folder.glob("*.whl")
+    pip = ["-m", "pip", "install", "--disable-pip-version-check", "-q", "--no-deps", str(wheel)]
+    subprocess.run([str(binaries / "python"), *pip], check=True, cwd=folder, capture_output=True)
+    shutil.rmtree(folder / "source")
+
+    def run(script: str, *arguments: str, cwd: Path) -> str:
+        command = [str(binaries / script), *arguments]
+        result = subprocess.run(command, cwd=cwd, env=clean_environment(), capture_output=True, text=True, check=False)
+        assert result.returncode == 0, (result.stdout + result.stderr)[-4000:]
+        return result.stdout
 
     return run
 
@@ -123,6 +162,11 @@ def _datasets(tmp_path_factory) -> dict[Kind, Path]:
 @pytest.fixture(scope="session")
 def dataset(bundle, _datasets) -> Path:
     return _datasets[kind(bundle)]
+
+
+@pytest.fixture
+def dataset_of_segmentation(_datasets) -> Path:
+    return _datasets[kind(SEGMENTATION[0])]
 
 
 def last_json(result: subprocess.CompletedProcess[str]) -> Any:

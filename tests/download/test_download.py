@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import shutil
 
 import pytest
 import torch
@@ -100,3 +102,48 @@ def test_two_bundles_in_one_process(site, python, downloads, tmp_path):
     script.write_text(TWO)
     found = last_json(python("-B", str(script), *map(str, pair), cwd=tmp_path))
     assert [len(shape) for shape in found.values()] == [5, 2]
+
+
+def test_a_downloaded_bundle_adapts_itself(bundle, downloaded, dataset, python, tmp_path):
+    """The commands run from the bundle's folder, with nothing installed but the requirements."""
+    run = functools.partial(python, "-m", "custom_networks", cwd=downloaded)
+    assert json.loads(run("info", bundle.name, "--json").stdout)["folder"] == str(downloaded)
+    found = json.loads(run("list", "--json").stdout)
+    assert [entry["name"] for entry in found["bundles"]] == [bundle.name]
+    if task(bundle) == "segmentation":
+        assert "ready" in run("check", str(dataset)).stdout
+    profile = tmp_path / "mine.json"
+    run("adapt", str(dataset), "--out", str(profile))
+    assert profile.is_file()
+    trained_and_used(functools.partial(python, cwd=tmp_path), downloaded, profile, dataset, tmp_path)
+
+
+def trained_and_used(python, folder, profile, dataset, tmp_path) -> None:
+    """Train one epoch by an adapted profile and use the weights."""
+    run = ["-m", "monai.bundle", "run", "--bundle_root", str(folder), "--args_file", str(profile)]
+    python(*run, "--config_file", str(folder / "configs" / "train.json"), "--epochs", "1")
+    inference = ["--config_file", str(folder / "configs" / "inference.json"), "--output_dir", str(tmp_path / "results")]
+    python(*run, *inference, "--dataset_dir", str(dataset / IMAGES))
+    assert list((tmp_path / "results").iterdir())
+
+
+def test_the_wheel_alone_has_the_commands_of_users(installed, dataset_of_segmentation, dist, tmp_path):
+    """A bundle's configs and weights without the package in it, and an empty working directory."""
+    bundle = SEGMENTATION[0]
+    folder = tmp_path / bundle.name
+    for part in ("configs", "models"):
+        shutil.copytree(bundle / part, folder / part)
+    (tmp_path / "empty").mkdir()
+    assert installed("custom_networks", "list", cwd=tmp_path / "empty").startswith("bundles: none here; name one by")
+    assert "torch" in json.loads(installed("custom_networks", "info", "--json", cwd=tmp_path))
+    assert "ready" in installed("custom_networks", "check", str(dataset_of_segmentation), cwd=tmp_path)
+    profile = tmp_path / "mine.json"
+    adapt = ["adapt", str(dataset_of_segmentation), "--out", str(profile)]
+    installed("custom_networks", *adapt, "--bundle", str(folder), cwd=tmp_path)
+    trained_and_used(
+        functools.partial(installed, "python", cwd=tmp_path), folder, profile, dataset_of_segmentation, tmp_path
+    )
+    (packed_file,) = dist.glob(f"{bundle.name}_v*.zip")
+    shutil.copy(packed_file, tmp_path / "empty")
+    installed("custom_networks", *adapt, "--bundle", packed_file.name, cwd=tmp_path / "empty")
+    assert (tmp_path / "empty" / bundle.name / "models" / "model.pt").is_file()

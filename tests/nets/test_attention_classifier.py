@@ -38,10 +38,12 @@ def reference(x, state):
 
 
 @pytest.mark.parametrize("size", [(24, 21, 19), (20, 20, 16), (22, 25)], ids=str)
-@pytest.mark.parametrize("attention", [None, "non_local"])
+@pytest.mark.parametrize("attention_module", [None, "non_local"])
 @pytest.mark.parametrize("norm", ["batch", ("instance", {"affine": True})], ids=["batch", "instance"])
-def test_equals_the_formula(size, attention, norm):
-    net = randomised(AttentionClassifier(len(size), 2, 3, features=(4, 6), attention=attention, norm=norm), 0.3)
+def test_equals_the_formula(size, attention_module, norm):
+    net = randomised(
+        AttentionClassifier(len(size), 2, 3, features=(4, 6), attention_module=attention_module, norm=norm), 0.3
+    )
     x = torch.randn(2, 2, *size, dtype=torch.float64)
     torch.testing.assert_close(net(x), reference(x, net.state_dict()), rtol=1e-9, atol=1e-9)
 
@@ -67,10 +69,10 @@ def test_original_trunk(oracle):
     torch.testing.assert_close(trunk.train()(x), stored["output_train"][0].double(), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("attention", [None, *ATTENTION])
-def test_one_sample_trains_every_parameter(attention):
+@pytest.mark.parametrize("attention_module", [None, *ATTENTION])
+def test_one_sample_trains_every_parameter(attention_module):
     torch.manual_seed(0)
-    net = AttentionClassifier(3, 1, 2, features=(8, 16), attention=attention, dropout=0.0)
+    net = AttentionClassifier(3, 1, 2, features=(8, 16), attention_module=attention_module, dropout=0.0)
     for parameter in net.parameters():
         nn.init.normal_(parameter, std=0.3)
     net(torch.randn(1, 1, 24, 26, 22)).square().sum().backward()
@@ -78,10 +80,10 @@ def test_one_sample_trains_every_parameter(attention):
     assert not missing
 
 
-@pytest.mark.parametrize("attention", ATTENTION)
-def test_starts_without_its_attention(attention):
+@pytest.mark.parametrize("attention_module", ATTENTION)
+def test_starts_without_its_attention(attention_module):
     torch.manual_seed(0)
-    net = AttentionClassifier(3, 1, 2, features=(8, 16), attention=attention).eval()
+    net = AttentionClassifier(3, 1, 2, features=(8, 16), attention_module=attention_module).eval()
     plain = AttentionClassifier(3, 1, 2, features=(8, 16)).eval()
     plain.load_state_dict({k: v for k, v in net.state_dict().items() if not k.startswith("attention.")})
     x = torch.randn(2, 1, 20, 20, 18)
@@ -91,7 +93,7 @@ def test_starts_without_its_attention(attention):
 
 
 def test_samples_do_not_mix_and_any_size_goes():
-    net = randomised(AttentionClassifier(3, 1, 2, features=(4, 6), attention="non_local"), 0.3)
+    net = randomised(AttentionClassifier(3, 1, 2, features=(4, 6), attention_module="non_local"), 0.3)
     for size in ((20, 20, 16), (28, 28, 28), (24, 31, 20)):
         x = torch.randn(3, 1, *size, dtype=torch.float64)
         torch.testing.assert_close(net(x), torch.cat([net(sample[None]) for sample in x]), rtol=1e-9, atol=1e-9)
@@ -106,13 +108,13 @@ def test_parameter_count(dims, taps):
 
 
 BAD = {
-    "attention": ({"attention": "cbma"}, "no attention module 'cbma'; use for example 'cbam'"),
-    "attention_arguments": (
-        {"attention": "cbam", "attention_arguments": {"redaction": 4}},
+    "attention_module": ({"attention_module": "cbma"}, "no attention module 'cbma'; use for example 'cbam'"),
+    "attention_module_arguments": (
+        {"attention_module": "cbam", "attention_module_arguments": {"redaction": 4}},
         "module 'cbam' does not know redaction; it takes reduction, kernel_size",
     ),
     "features": ({"features": (4, 8, 16)}, r"one entry for each of the 2 stages, got \(4, 8, 16\)"),
-    "kernel_size": ({"kernel_size": (5,)}, r"one entry for each of the 2 stages, got .*\(5,\)"),
+    "kernel_size": ({"kernel_size": (5,)}, r"kernel_size must have 2 entries .* got 1: \(5,\)"),
     "spatial_dims": ({"spatial_dims": 1}, "spatial_dims must be 2 or 3, got 1"),
 }
 

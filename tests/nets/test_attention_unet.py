@@ -32,8 +32,9 @@ def _steps(strides, levels: int, dims: int) -> list[tuple[int, ...]]:
         ((6, 12, 8), {"features": (6, 4), "strides": [(3, 2, 2)]}),
         ((12, 8, 8), {"features": (4, 5, 6), "strides": [(3, 2, 1), (1, 2, 4)], "non_local_levels": (0, -2, 2)}),
         ((16, 8, 8), {"features": (4, 6, 8), "norm": "batch"}),
+        ((16, 8, 8), {"features": (4, 6, 8), "gate_reduction": 1}),
     ],
-    ids=["3d", "2d", "anisotropic", "two-levels", "non-local-everywhere", "batch-norm"],
+    ids=["3d", "2d", "anisotropic", "two-levels", "non-local-everywhere", "batch-norm", "all-channels-in-the-gates"],
 )
 def test_equals_the_functional_forward(attention, size, kwargs):
     kwargs = {"features": FEATURES} | kwargs
@@ -73,12 +74,13 @@ def test_a_fresh_non_local_block_changes_nothing():
 
 @pytest.mark.parametrize("attention", PARTS.values(), ids=PARTS.keys())
 @pytest.mark.parametrize("deep_supervision", [False, True], ids=["single", "deep"])
+@pytest.mark.parametrize("gate_reduction", [1, 2, 16])
 @pytest.mark.parametrize(
     ("dims", "features", "kernel_size"),
     [(3, (4, 6, 8, 10), 3), (2, (4, 6, 8), 5), (3, (4, 6, 8), [(1, 3, 3), 3, 3])],
     ids=["3d", "2d", "anisotropic"],
 )
-def test_parameter_count(attention, deep_supervision, dims, features, kernel_size):
+def test_parameter_count(attention, deep_supervision, gate_reduction, dims, features, kernel_size):
     net = AttentionUnet(
         dims,
         2,
@@ -86,6 +88,7 @@ def test_parameter_count(attention, deep_supervision, dims, features, kernel_siz
         features=features,
         kernel_size=kernel_size,
         attention=attention,
+        gate_reduction=gate_reduction,
         deep_supervision=deep_supervision,
     )
     levels, f = len(features), (*features, 2)  # f[-1] is the image
@@ -100,7 +103,7 @@ def test_parameter_count(attention, deep_supervision, dims, features, kernel_siz
         c, s = features[-1], 2**dims
         want += c**2 + 2 * c
         for i in inner:
-            c, g, m = f[i], f[i + 1], f[i] // 2
+            c, g, m = f[i], f[i + 1], max(1, f[i] // gate_reduction)
             want += s * c * m + (g + 1) * m + (m + 1) + (c + 1) * c + 2 * c
     if "non_local" in attention:
         c, v = features[-1], features[-1] // 2
@@ -144,7 +147,11 @@ BAD = {
         r"kernel_size must be odd and positive, got \(2, 2, 2\); use for example \(3, 3, 3\)",
     ),
     "non-local-level": ({"non_local_levels": (4,)}, r"non_local_levels must lie between -4 and 3, got \(4,\)"),
-    "non-affine-norm": ({"norm": "instance"}, "norm must have a learned scale"),
+    "gate-reduction": ({"gate_reduction": 0}, "gate_reduction must be at least 1, got 0; use 1"),
+    "non-affine-norm": (
+        {"norm": "instance"},
+        "norm must have a learned scale for a non-local block .* got 'instance'; use",
+    ),
 }
 
 

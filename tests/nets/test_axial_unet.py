@@ -10,7 +10,7 @@ from custom_networks.nets import AxialUnet
 from tests import axial_references, references
 from tests.modules import randomised
 
-SMALL = {"features": (4, 8, 12, 16), "num_units": (1, 2, 1), "groups": 2, "position_grid": 8}
+SMALL = {"features": (4, 8, 12, 16), "num_units": (1, 2, 1), "num_heads": 2, "token_grid": 4}
 CASES = {
     "3d": ((8, 16, 8), {}, [(2, 2, 2)] * 3, None),
     "2d": ((16, 8), {"form": "ungated"}, [(2, 2)] * 3, None),
@@ -60,7 +60,7 @@ def test_deep_supervision_equals_the_functional_forward():
 
 
 def test_tables_have_the_lengths_of_the_grids_that_they_are_used_on():
-    net = AxialUnet(**SMALL | {"position_grid": (8, 12, 18)}, strides=2, stem_pool=(1, 2, 1))
+    net = AxialUnet(**SMALL | {"token_grid": (4, 3, 9)}, strides=2, stem_pool=(1, 2, 1))
     lengths = [(len(m.table) + 1) // 2 for m in net.modules() if isinstance(m, GatedAxialAttention)]
     assert lengths == [4, 3, 9, 4, 3, 9, 2, 2, 5, 2, 2, 5]
 
@@ -73,7 +73,7 @@ def count(
     units,
     grid,
     *,
-    groups=8,
+    num_heads=8,
     gates=4,
     positions=True,
     attention=True,
@@ -87,10 +87,10 @@ def count(
     k, levels, s = 3**dims, len(f), f[0] // 2
     total = 16 * k * s * f[0] + 4 * s + 16 * f[0]
     total += 7**dims * n * s if readers == 1 else k * s * (n + (readers - 1) * s) + 2 * (readers - 1) * s
-    length = grid // 2
+    length = grid
     for level in range(1, levels):
         c, i = s if level == 1 else f[level - 1], f[level] // 2
-        g = max(n for n in range(1, groups + 1) if groups % n == 0 and (i // 2) % n == 0)
+        g = max(n for n in range(1, num_heads + 1) if num_heads % n == 0 and (i // 2) % n == 0)
         for unit in range(units[level - 1]):
             total += c * i + i * f[level] + 2 * i + 2 * f[level]
             total += c * f[level] + 2 * f[level] if c != f[level] or (level > 1 and unit == 0) else 0
@@ -123,22 +123,22 @@ def count(
     ids=["gated", "ungated", "position-free", "identity", "skip", "norms", "convolutions", "deep"],
 )
 def test_parameter_count(dims, kwargs, rest):
-    net = AxialUnet(dims, 2, 5, features=(4, 8, 16, 32), num_units=(2, 1, 2), groups=4, position_grid=16, **kwargs)
-    want = count(dims, (4, 8, 16, 32), 2, 5, (2, 1, 2), 16, groups=4, **rest)
+    net = AxialUnet(dims, 2, 5, features=(4, 8, 16, 32), num_units=(2, 1, 2), num_heads=4, token_grid=8, **kwargs)
+    want = count(dims, (4, 8, 16, 32), 2, 5, (2, 1, 2), 8, num_heads=4, **rest)
     assert sum(p.numel() for p in net.parameters()) == want
 
 
 @pytest.mark.parametrize(("form", "published"), [("ungated", 1_326_066), ("gated", 1_326_130)])
 def test_the_default_in_2d_is_the_network_of_the_paper(form, published):
     """At 128x128; the 24 shifts of the logits of each of 16 attentions, which no softmax sees, are left out."""
-    net = AxialUnet(2, 1, 2, form=form, position_grid=128)
+    net = AxialUnet(2, 1, 2, form=form, token_grid=64)
     assert sum(p.numel() for p in net.parameters()) == published - 16 * 24
 
 
 @pytest.mark.parametrize("size", [(8, 24, 8), (16, 40, 24)], ids=str)
 def test_forward_and_backward_at_any_size(size):
     torch.manual_seed(0)
-    net = AxialUnet(**SMALL | {"num_units": (1, 1, 1)}, checkpoint=True)
+    net = AxialUnet(**SMALL | {"num_units": (1, 1, 1)}, checkpointing=True)
     net(torch.randn(1, 1, *size)).square().mean().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
 

@@ -227,7 +227,11 @@ BAD = {
     "strides": ({"strides": (2, 2)}, r"strides must have 3 entries .* got 2: \(2, 2\)"),
     "kernel-number": ({"kernel_size": (3, 3)}, r"kernel_size must have 4 entries .* got 2"),
     "kernel-even": ({"kernel_size": 2}, r"kernel_size must be odd and positive, got"),
-    "groups": ({"dual_groups": 4}, "groups must divide out_channels 6, got 4; use one of 1, 2, 3, 6"),
+    "groups": (
+        {"dual_groups": 4},
+        r"^dual_groups must divide every entry of features \(4, 6, 8, 10\), got 4; use one of 1, 2$",
+    ),
+    "no-groups": ({"dual_groups": 0}, "^dual_groups must divide every entry of features .* got 0"),
 }
 
 

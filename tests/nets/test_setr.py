@@ -82,7 +82,7 @@ def test_parameter_count(dims, deep_supervision, positions):
         num_layers=3,
         num_heads=3,
         position_embedding=positions,
-        position_grid=grid,
+        token_grid=grid,
         deep_supervision=deep_supervision,
     )
     h, k, p = f[-1], 3**dims, 8**dims

@@ -14,13 +14,13 @@ from tests import references
 from tests import transformer_references as slow
 from tests.modules import randomised
 
-SMALL = {"features": (4, 6, 8, 16), "num_units": (1, 2), "num_layers": 2, "num_heads": 3, "groups": 4}
+SMALL = {"features": (4, 6, 8, 16), "num_units": (1, 2), "num_layers": 2, "num_heads": 3, "norm_groups": 4}
 
 
 def reference(x: Tensor, state: references.State, strides: list[tuple[int, ...]], kwargs: dict | None = None) -> Tensor:
     """Return the logits of every decoder level on the input grid, finest first: ``(B, levels, C, *S)``."""
     kwargs, size = kwargs or {}, x.shape[2:]
-    maps = slow.residual_trunk(x, references.below(state, "trunk"), strides, SMALL["groups"])
+    maps = slow.residual_trunk(x, references.below(state, "trunk"), strides, SMALL["norm_groups"])
     y = references.pointwise(maps[-1].flatten(2), state, "embedding").unflatten(2, maps[-1].shape[2:])
     transformer = references.below(state, "transformer")
     if transformer:
@@ -59,7 +59,7 @@ CASES = {
     "rotary": ((8, 16, 8), {"position_embedding": "rotary"}, [(2, 2, 2)] * 3),
     "no positions": ((8, 16, 8), {"position_embedding": "none"}, [(2, 2, 2)] * 3),
     "no transformer": ((8, 16, 8), {"attention": ()}, [(2, 2, 2)] * 3),
-    "other grid": ((8, 24, 8), {"position_grid": (2, 2, 5)}, [(2, 2, 2)] * 3),
+    "other grid": ((8, 24, 8), {"token_grid": (2, 2, 5)}, [(2, 2, 2)] * 3),
 }
 
 
@@ -132,9 +132,9 @@ def count(
 )
 def test_parameter_count(dims, kwargs, rest):
     arguments = {"features": (4, 8, 16, 32), "num_units": (2, 1), "num_layers": 3, "num_heads": 4}
-    arguments |= {"position_grid": (2, 3, 4)[:dims]} | kwargs
+    arguments |= {"token_grid": (2, 3, 4)[:dims]} | kwargs
     net = TransUnet(dims, 2, 5, **arguments)
-    want = count(dims, arguments["features"], 2, 5, (2, 1), 3, arguments["position_grid"], **rest)
+    want = count(dims, arguments["features"], 2, 5, (2, 1), 3, arguments["token_grid"], **rest)
     assert sum(p.numel() for p in net.parameters()) == want
 
 
@@ -150,11 +150,11 @@ def test_parameter_count_at_the_scale_of_the_paper():
     ("shape", "kwargs"),
     [
         ((1, 1, 48, 64, 48), {}),
-        ((2, 1, 64, 64, 64), {}),
+        ((2, 1, 32, 32, 32), {}),
         ((1, 1, 96, 96, 96), {}),
         ((1, 1, 16, 80, 32), {}),
         (
-            (1, 1, 24, 160, 160),
+            (1, 1, 12, 96, 96),
             {"strides": [(1, 2, 2), (1, 2, 2), 2, 2], "kernel_size": [(1, 3, 3), (1, 3, 3), 3, 3, 3]},
         ),
     ],
@@ -189,7 +189,7 @@ BAD = {
     "units": ({"num_units": (1, 1, 1)}, r"num_units must be 2 positive integers .* got \(1, 1, 1\); give one"),
     "heads": ({"num_heads": 5}, "num_heads must divide in_channels 24, got 5; use one of 1, 2, 3, 4, 6"),
     "positions": ({"position_embedding": "sine"}, "position_embedding must be one of .* got 'sine'; choose one"),
-    "grid": ({"position_grid": (2, 2)}, r"grid must be a positive integer or 3 positive integers, got \(2, 2\)"),
+    "grid": ({"token_grid": (2, 2)}, r"token_grid must be a positive integer or 3 positive integers, got \(2, 2\)"),
     "layers": ({"num_layers": 0}, "num_layers must be at least 1, got 0; leave the transformer out instead"),
     "width": ({"features": (4, 6, 8, 15)}, r"features must be even below the root, got \(8, 15\); use \(8, 16\)"),
 }

@@ -132,7 +132,7 @@ def bench(
     }
     for entry in report["networks"]:
         entry["ratio"] = ratios(entry, report["networks"][0])
-    text = table(report)
+    text = format_table(report)
     print(f"\n{text}")
     write_text(Path(output), json.dumps(report, indent=2) + "\n")
     print(f"\nwritten: {output}")
@@ -268,7 +268,7 @@ def read_page(file: Path, start: str, end: str) -> tuple[str, str]:
     return text[: text.index(start)], text[text.index(end) + len(end) :]
 
 
-def table(report: dict[str, Any]) -> str:
+def format_table(report: dict[str, Any]) -> str:
     """Render a report as a Markdown table, every figure with its ratio to the first network.
 
     Args:

@@ -14,7 +14,7 @@ from tools.pictures.axial_report import save_plot, tables
 
 LAYER = "custom_networks.blocks.GatedAxialAttention"
 REFERENCE = "tests.axial_layer.DirectAxialAttention"
-GROUPS = 8
+NUM_HEADS = 8
 CHANNELS = (16, 64)
 LENGTHS = (24, 48, 64, 96)
 CUBES = (16, 24, 32, 48, 64)
@@ -25,12 +25,12 @@ FORMS: dict[str, dict[str, Any]] = {
     "logits by 2^20": {"max_logits": 2**20},
     "logits by 2^22 (default)": {},
     "all logits at once": {"max_logits": WHOLE},
-    "logits by 2^22, checkpoint": {"checkpoint": True},
-    "logits by 2^20, checkpoint": {"max_logits": 2**20, "checkpoint": True},
+    "logits by 2^22, checkpointing": {"checkpointing": True},
+    "logits by 2^20, checkpointing": {"max_logits": 2**20, "checkpointing": True},
 }
 """Ways to compute the layer, by what a table calls them."""
 CHOSEN = "logits by 2^22 (default)"
-LIGHT = "logits by 2^22, checkpoint"
+LIGHT = "logits by 2^22, checkpointing"
 KEYS = ("step_seconds", "step_peak_mib")
 
 
@@ -43,7 +43,7 @@ def definition(target: str, channels: int, length: int, **options: Any) -> dict[
         length: voxels of that axis, for which the tables are made.
         **options: further arguments of the class.
     """
-    common = {"spatial_dims": 3, "in_channels": channels, "axis": 2, "position_length": length, "groups": GROUPS}
+    common = {"spatial_dims": 3, "in_channels": channels, "axis": 2, "position_length": length, "num_heads": NUM_HEADS}
     return {"_target_": target, **common, **options}
 
 
@@ -100,7 +100,7 @@ def bench_axial(
 ) -> dict[str, Any]:
     """Measure a training step of the gated axial layer and of a direct transcription of its formula, side by side.
 
-    One sample, 8 groups, attention along the last axis. Every figure is the median over ``repeats`` fresh processes,
+    One sample, 8 heads, attention along the last axis. Every figure is the median over ``repeats`` fresh processes,
     which take turns; in each the median of three or more steps after a warm-up. Step: forward, mean square of the
     output, backward to the input and the parameters, AdamW. Memory: peak of what torch allocates for tensors in a step,
     with gradients and AdamW's state. Three comparisons: axis lengths and forms of the computation, both on a slab of
@@ -114,7 +114,7 @@ def bench_axial(
         form_length: length at which the forms are compared.
         repeats: rounds, at least 1.
         reference: class path of the transcription, a layer that takes ``spatial_dims``, ``in_channels``, ``axis``,
-            ``position_length`` and ``groups``.
+            ``position_length`` and ``num_heads``.
         output: JSON file to write.
         plot: PNG file to write.
         markdown: Markdown file in which the text between ``<!-- axial:start -->`` and ``<!-- axial:end -->`` is
@@ -151,7 +151,7 @@ def bench_axial(
     jobs = [[{"config": {"network_def": row["network_def"]}, "shape": row["shape"], **common}] for row in measured]
     names = [f"{row['name']} on {' x '.join(map(str, row['shape']))}" for row in measured]
     runs = take_turns(jobs, names, repeats)
-    report: dict[str, Any] = {**conditions(runs[0][0][0], device), "groups": GROUPS, "repeats": repeats}
+    report: dict[str, Any] = {**conditions(runs[0][0][0], device), "num_heads": NUM_HEADS, "repeats": repeats}
     for part in ("lengths", "forms", "cubes"):
         report[part] = []
     for row, own in zip(measured, runs, strict=True):

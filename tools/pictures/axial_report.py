@@ -65,7 +65,7 @@ def tables(report: Entry) -> str:
             "",
             *_table(report["cubes"], "voxels | form", lambda e: [f"{e['shape'][4]}^3", e["name"]]),
             "",
-            f"{report['dtype']}, {report['groups']} groups, {report['machine']['processor']} ({report['device']}, "
+            f"{report['dtype']}, {report['num_heads']} heads, {report['machine']['processor']} ({report['device']}, "
             f"{report['threads']} threads), torch {report['torch']}; medians of {report['repeats']} processes each, in "
             "brackets the ratio to the reference on the same input.",
         ]
@@ -95,7 +95,7 @@ def save_plot(report: Entry, path: Path) -> None:
         left.plot(voxels, [e["step_seconds"] for e in own], "o-", label=name)
         right.plot(voxels, [e["step_peak_mib"] for e in own], "o-", label=name)
     sizes = sorted({math.prod(e["shape"][2:]) for e in entries})
-    full = [report["groups"] * 4 * n * n / 2**20 for n in sizes]
+    full = [report["num_heads"] * 4 * n * n / 2**20 for n in sizes]
     right.plot(sizes, full, "k:", label="one map of full attention (computed)")
     for axes, what in ((left, "training step, s"), (right, "peak memory of a step, MiB")):
         axes.set(xscale="log", yscale="log", xlabel="voxels", ylabel=what)

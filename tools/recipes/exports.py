@@ -6,12 +6,13 @@ import json
 from pathlib import Path
 
 from tools.recipes.bundle import Bundle
+from tools.recipes.markdown import format_table
 
 RECORD = "docs/runs/exports.json"
 FORMATS = {".ts": "TorchScript", ".pt2": "`torch.export`", ".onnx": "ONNX"}
 
 
-def exports(bundle: Bundle, folder: Path) -> str:
+def describe_exports(bundle: Bundle, folder: Path) -> str:
     """Return the command, and the table of differences from PyTorch where there is a record.
 
     Args:
@@ -24,12 +25,12 @@ def exports(bundle: Bundle, folder: Path) -> str:
         return "\n".join([*text, "", "Not measured yet."])
     record = json.loads(path.read_text())
     sizes = [" x ".join(map(str, size)) for size in record["sizes"]]
-    table = [f"| format | file | {' | '.join(sizes)} |", "|" + "---|" * (2 + len(sizes))]
-    for suffix, differences in record["differences"].items():
-        cells = " | ".join(f"{value:.1e}" if value else "0" for value in differences)
-        table.append(f"| {FORMATS[suffix]} | `models/model{suffix}` | {cells} |")
+    rows = [
+        [FORMATS[suffix], f"`models/model{suffix}`", *(f"{value:.1e}" if value else "0" for value in differences)]
+        for suffix, differences in record["differences"].items()
+    ]
     sentence = (
         f"The largest absolute difference of an output from PyTorch's (the largest output is "
         f"{record['largest_output']:.1f}), one sample of the first size and two of the second, float32 on a CPU:"
     )
-    return "\n".join([*text, "", sentence, "", *table])
+    return "\n".join([*text, "", sentence, "", *format_table(["format", "file", *sizes], rows)])

@@ -1,32 +1,11 @@
-"""The parts of a config that all recipes share, so that they cannot drift apart."""
+"""What the configs of both recipes hold in the same words, so that they cannot drift apart."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import custom_networks
 from tools.recipes.bundle import Bundle
-
-CODE_PATH = (
-    "$sys.path.insert(0, next((p for p in (os.path.abspath(@bundle_root), "
-    "os.path.abspath(os.path.join(@bundle_root, '..', '..'))) "
-    "if os.path.isdir(os.path.join(p, 'custom_networks'))), os.path.abspath(@bundle_root)))"
-)
-BOOTSTRAP = [
-    CODE_PATH,
-    {
-        "_target_": "custom_networks.workflow.require_version",
-        "_requires_": "@code_path#0",
-        "minimum": custom_networks.__version__,
-    },
-]
-"""Makes the package importable and refuses one that is too old; whatever is ours requires both."""
-OUT_CHANNELS = {"segmentation": "$len(@regions or @label_names)", "classification": "$len(@label_names)"}
-"""The outputs of a network by recipe: regions come without background."""
-LEARNING_RATE = 0.003
-IMPORTS = ["$import os", "$import sys", "$import numpy"]
-DEVICE = "$torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')"
 
 
 def ours(name: str, **arguments: Any) -> dict[str, Any]:
@@ -39,93 +18,155 @@ def ours(name: str, **arguments: Any) -> dict[str, Any]:
     return {"_target_": f"custom_networks.workflow.{name}", "_requires_": "@code_path", **arguments}
 
 
-def first_of_all() -> list[dict[str, Any]]:
-    """Return what every run begins with: errors as sentences, and the guard against misspelt overrides."""
-    return [ours("report_errors"), ours("check_overrides", bundle_root="@bundle_root")]
+IMPORTS = ["$import os", "$import sys", "$import numpy"]
+
+CODE_PATH = [
+    "$sys.path.insert(0, next((p for p in (os.path.abspath(@bundle_root), "
+    "os.path.abspath(os.path.join(@bundle_root, '..', '..'))) "
+    "if os.path.isdir(os.path.join(p, 'custom_networks'))), os.path.abspath(@bundle_root)))",
+    {
+        "_target_": "custom_networks.workflow.require_version",
+        "_requires_": "@code_path#0",
+        "minimum": custom_networks.__version__,
+    },
+]
+"""Makes the package importable and refuses one that is too old; whatever is ours requires both."""
+
+GUARDS = [ours("report_errors"), ours("check_overrides", bundle_root="@bundle_root")]
+"""What every run begins with: errors as sentences, and the guard against misspelt overrides."""
+
+POLYNOMIAL_DECAY = {
+    "_target_": "torch.optim.lr_scheduler.PolynomialLR",
+    "optimizer": "@optimizer",
+    "total_iters": "$max(@epochs, @train#trainer#max_epochs) * len(@train#dataloader)",
+    "power": 0.9,
+}
+
+TRAIN_DATALOADER = {
+    "_target_": "DataLoader",
+    "dataset": "@train#dataset",
+    "batch_size": "@batch_size",
+    "shuffle": True,
+    "num_workers": "@num_workers",
+    "pin_memory": "$torch.cuda.is_available()",
+}
+
+TRAIN_HANDLERS = [
+    {"_target_": "LrScheduleHandler", "lr_scheduler": "@lr_scheduler", "print_lr": False, "epoch_level": False},
+    ours("ReseedHandler", seed="@seed"),
+    ours("NonFiniteLossHandler"),
+    {
+        "_target_": "ValidationHandler",
+        "validator": "@validate#evaluator",
+        "epoch_level": True,
+        "interval": "@val_interval",
+    },
+    ours("LastEpochValidation", validator="@validate#evaluator"),
+    ours("TrainingProgress", evaluator="@validate#evaluator", path="$@output_dir + '/training_curve.csv'"),
+    {
+        "_target_": "TensorBoardStatsHandler",
+        "_disabled_": "@is_not_rank0",
+        "log_dir": "@output_dir",
+        "tag_name": "train_loss",
+        "output_transform": "$monai.handlers.from_engine(['loss'], first=True)",
+    },
+]
+
+TRAINER = {
+    "_target_": "SupervisedTrainer",
+    "max_epochs": "@epochs",
+    "device": "@device",
+    "train_data_loader": "@train#dataloader",
+    "network": "@network",
+    "loss_function": "@loss",
+    "optimizer": "@optimizer",
+    "inferer": "@train#inferer",
+    "train_handlers": "@train#handlers",
+    "optim_set_to_none": True,
+}
+
+VALIDATION_HANDLERS = [
+    "@best_checkpoint",
+    {
+        "_target_": "TensorBoardStatsHandler",
+        "_disabled_": "@is_not_rank0",
+        "log_dir": "@output_dir",
+        "iteration_log": False,
+    },
+]
+
+VALIDATION_EVALUATOR = {
+    "_target_": "SupervisedEvaluator",
+    "device": "@device",
+    "val_data_loader": "@validate#dataloader",
+    "network": "@network",
+    "inferer": "@validate#inferer",
+    "postprocessing": "@validate#postprocessing",
+    "key_val_metric": "@validate#key_metric",
+    "val_handlers": "@validate#handlers",
+}
+
+BEST_CHECKPOINT = ours("BestCheckpoint", network="@network", path="$@ckpt_dir + '/model.pt'")
+
+RESUMABLE_CHECKPOINT = ours(
+    "ResumableCheckpoint",
+    path="$@ckpt_dir + '/last_checkpoint.pt'",
+    objects={
+        "model": "@network",
+        "optimizer": "@optimizer",
+        "lr_scheduler": "@lr_scheduler",
+        "trainer": "@train#trainer",
+        "best_checkpoint": "@best_checkpoint",
+    },
+    resume_ckpt="@resume_ckpt",
+)
 
 
-def knobs(bundle: Bundle, names: Sequence[str]) -> dict[str, Any]:
-    """Return the named knobs in their fixed order.
-
-    Args:
-        bundle: the specification.
-        names: the knobs of this config.
-    """
-    defaults: dict[str, Any] = {
-        "dataset_dir": "data",
-        "output_dir": "$@bundle_root + '/eval'",
-        "ckpt_dir": "$@bundle_root + '/models'",
-        "in_channels": 1,
-        "label_names": ["background", "foreground"],
-        "label_values": None,
-        "regions": None,
-        "spacing": [1.0, 1.0, 1.0],
-        "intensity": None,
-        "intensity_range": [-160, 240],
-        "patch_size": [64, 64, 64],
-        "foreground_ratio": 0.5,
-        "epochs": 100,
-        "val_interval": 5,
-        "batch_size": 2,
-        "learning_rate": LEARNING_RATE,
-        "amp": True,
-        "seed": 0,
-        "num_workers": 0,
-        "cache_rate": 0.0,
-        "fold": 0,
-        "mirror_axes": [],
-        "largest_component": False,
-        "low_memory": False,
-        "max_shape": list(bundle.max_shape),
-        "expected_input": bundle.expected,
-        "csv_file": "labels.csv",
-        "evaluation_split": "test",
-        "image_glob": None,
-        "label_glob": None,
-        "folds_file": "$@bundle_root + '/configs/folds.json'",
-        "device": DEVICE,
-        "resume_ckpt": None,
-        "finetune_ckpt": None,
-    }
-    values = {**defaults, **bundle.knobs}
-    return {name: value for name, value in values.items() if name in names}
-
-
-def network_def(bundle: Bundle) -> dict[str, Any]:
+def define_network(bundle: Bundle, out_channels: str) -> dict[str, Any]:
     """Return the definition of the network.
 
     Args:
         bundle: the specification.
+        out_channels: expression for the number of its outputs.
     """
-    target, *arguments = bundle.network.items()
+    arguments = dict(bundle.network)
     return {
-        **dict([target]),
+        "_target_": arguments.pop("_target_"),
         "_requires_": "@code_path",
         "spatial_dims": 3,
         "in_channels": "@in_channels",
-        "out_channels": OUT_CHANNELS[bundle.recipe],
-        **dict(arguments),
+        "out_channels": out_channels,
+        **arguments,
     }
 
 
-def loading(keys: list[str]) -> list[dict[str, Any]]:
-    """Return the transforms that read files.
+def cache_dataset(section: str, data: dict[str, Any]) -> dict[str, Any]:
+    """Return the data set of training or validation.
 
     Args:
-        keys: "image", or "image" and "label".
+        section: "train" or "validate", whose ``preprocessing`` is cached.
+        data: the data list.
     """
-    return [{"_target_": "LoadImaged", "keys": keys}, {"_target_": "EnsureChannelFirstd", "keys": keys}]
+    return {
+        "_target_": "CacheDataset",
+        "data": data,
+        "transform": f"@{section}#preprocessing",
+        "cache_rate": "@cache_rate",
+        "num_workers": "@num_workers",
+        "progress": False,
+    }
 
 
-def geometry(keys: list[str], **spacing: Any) -> list[dict[str, Any]]:
-    """Return the deterministic transforms after loading: orientation and spacing.
+def load_one_by_one(dataset: str) -> dict[str, Any]:
+    """Return the loader of whole images, which have no size in common.
 
     Args:
-        keys: "image", or "image" and "label".
-        **spacing: further arguments of the resampling.
+        dataset: reference to the data set.
     """
-    modes = {"image": "bilinear", "label": "nearest"}
-    return [
-        {"_target_": "Orientationd", "keys": keys, "axcodes": "RAS", "labels": None},
-        ours("MonaiLabelSpacingd", keys=keys, pixdim="@spacing", mode=[modes[key] for key in keys], **spacing),
-    ]
+    return {
+        "_target_": "DataLoader",
+        "dataset": dataset,
+        "batch_size": 1,
+        "shuffle": False,
+        "num_workers": "@num_workers",
+    }

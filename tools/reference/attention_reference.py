@@ -35,7 +35,7 @@ SEG_RES_NET = {
             "init_filters": 8,
         },
         "points": ["down_layers.1", "down_layers.2"],
-        "attention": "cbam",
+        "attention_module": "cbam",
         "kernel_size": 3,
     }
 }
@@ -45,8 +45,8 @@ CLASSIFIER = {
         "spatial_dims": 3,
         "in_channels": 1,
         "out_channels": 2,
-        "attention": "cbam",
-        "attention_arguments": {"kernel_size": 3},
+        "attention_module": "cbam",
+        "attention_module_arguments": {"kernel_size": 3},
     }
 }
 
@@ -72,7 +72,7 @@ of MONAI's SegResNet, in the config of a bundle:
 ```
 
 A point is a name of `network.named_modules()` that turns one tensor into one; a wrong one is answered with the nearest
-right ones. Keys besides `network`, `points` and `attention` are arguments of the module. In a bundle, add
+right ones. Keys besides `network`, `points` and `attention_module` are arguments of the module. In a bundle, add
 `"_requires_": "@code_path"` beside `"_target_"`, as the bundles here do.
 
 ## Into the patch classifier
@@ -235,7 +235,7 @@ def page(report: dict[str, Any]) -> str:
     """Return the reference page.
 
     Args:
-        report: what :func:`tools.bench.bench_attention.bench_attention` writes.
+        report: what :func:`tools.reference.bench_attention.bench_attention` writes.
 
     Raises:
         ValueError: if a registered module has no note or no figure, or its figures are out of date.

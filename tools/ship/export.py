@@ -22,8 +22,8 @@ from torch.export import Dim, ExportedProgram
 
 from custom_networks.bundle_folder import find_bundle, read_config
 from custom_networks.workflow import load_weights
-from tools.bundles import all_bundles, render
 from tools.recipes.exports import FORMATS, RECORD
+from tools.recipes.render import all_bundles, render
 
 TOLERANCE = 1e-3
 GROWTH = 4

@@ -16,7 +16,7 @@ import torch
 
 from custom_networks.bundle_folder import find_bundle
 from tools import ROOT
-from tools.bundles import all_bundles
+from tools.recipes.render import all_bundles
 from tools.ship import verify
 from tools.ship.lint import bundle_problems
 from tools.ship.lint_configs import Problem
@@ -63,7 +63,7 @@ def pack(bundle: str | None = None, out: str = "dist", base_url: str = "", all: 
         if name in known and known[name]["sha256"] != info[name]["sha256"]:
             raise ValueError(
                 f"{name} was packed before with other contents ({info_file}); add a version to the "
-                f"changelog in tools/recipes/{folder.name}.py and render the bundles"
+                f"changelog in tools/recipes/bundles/{folder.name}.py and render the bundles"
             )
     target = Path(out)
     target.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from custom_networks.bundle_folder import find_bundle, profile_path
-from tools.bundles import all_bundles, recipe, render
+from tools.recipes.render import all_bundles, recipe_of, render
 from tools.study.runs import train_and_evaluate
 
 BUDGET = "removal"
@@ -55,7 +55,7 @@ def ablate(
     # A profile that was edited in the recipe has to be on disk before it is trained.
     render()
     folder = find_bundle(bundle)
-    score = next((recipe(known).SCORE for known in all_bundles() if known.name == folder.name), None)
+    score = next((recipe_of(known).SCORE for known in all_bundles() if known.name == folder.name), None)
     if score is None:
         raise ValueError(f"{folder.name} is not rendered from tools/recipes, so no score is known; add its recipe")
     names = variants.split(",") if isinstance(variants, str) else list(variants)

@@ -9,8 +9,8 @@ from typing import Any
 from custom_networks.bundle_folder import find_bundle, profile_path, read_config
 from custom_networks.files import write_text
 from tools.bench.bench import MEASURES, check_repeats, conditions, summary, take_turns
-from tools.bundles import render
 from tools.recipes.removal import COST_FILE
+from tools.recipes.render import render
 from tools.study.ablate import BUDGET
 
 

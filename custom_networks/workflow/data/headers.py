@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import nibabel as nib
 import nrrd
@@ -14,8 +15,22 @@ Shape = tuple[int, ...]
 LPS = ("left-posterior-superior", "lps")
 
 
-def read_header(path: str) -> tuple[Shape, int, np.ndarray] | None:
-    """Return voxels per axis, channels and affine of a NIfTI or NRRD file, ``None`` for a DICOM series.
+class Grid(NamedTuple):
+    """The voxels of an image and where they lie.
+
+    Args:
+        shape: voxels per axis as stored.
+        channels: number of channels.
+        affine: voxels to mm, RAS.
+    """
+
+    shape: Shape
+    channels: int
+    affine: np.ndarray
+
+
+def read_header(path: str) -> Grid | None:
+    """Return the grid of a NIfTI or NRRD file, ``None`` for a DICOM series.
 
     Args:
         path: the file, of which no voxel is read. The affine of an NRRD file lacks its origin.
@@ -29,11 +44,11 @@ def read_header(path: str) -> tuple[Shape, int, np.ndarray] | None:
         if str(header.get("space", "")).lower() in LPS:
             affine[:2] *= -1
         sizes = np.asarray(header["sizes"], dtype=int)
-        return tuple(sizes[spatial].tolist()), int(sizes[~spatial].prod()), affine
+        return Grid(tuple(sizes[spatial].tolist()), int(sizes[~spatial].prod()), affine)
     if path.lower().endswith((".nii", ".nii.gz")):
         image = nib.load(path)
         shape = tuple(int(n) for n in image.shape)  # type: ignore[attr-defined]
-        return shape[:3], math.prod(shape[3:]), image.affine  # type: ignore[attr-defined]
+        return Grid(shape[:3], math.prod(shape[3:]), image.affine)  # type: ignore[attr-defined]
     return None
 
 

@@ -7,10 +7,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import nibabel
+import numpy as np
 import torch
 from monai.data import MetaTensor
 from monai.transforms import EnsureChannelFirst, LoadImage, MapTransform
 
+from custom_networks.workflow.data.label_checks import (
+    grid_of,
+    grid_problems,
+    integer_problems,
+    is_empty,
+    value_problems,
+    values_of_no_class,
+)
 from custom_networks.workflow.transforms.class_labels import LabelValues, class_values
 from custom_networks.workflow.transforms.regions import Regions
 
@@ -45,76 +55,111 @@ def load_image(path: str, reader: LoadImage) -> MetaTensor:
         ) from error
 
 
+def read_volume(path: str | Path, reader: LoadImage) -> MetaTensor:
+    """Load an image whose voxels are real numbers and whose header places them.
+
+    Args:
+        path: a file, or the folder of a DICOM series.
+        reader: MONAI's reader.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is anything else.
+    """
+    header: Any = None
+    if str(path).lower().endswith((".nii", ".nii.gz")) and Path(path).is_file():
+        try:
+            header = nibabel.load(path)
+        except Exception as error:
+            raise ValueError(f"{path} cannot be read as an image ({error}); replace it") from error
+        if header.get_data_dtype().kind not in "biuf":
+            raise ValueError(f"{path} has voxels of type {header.get_data_dtype()}; save real numbers")
+    volume = load_image(str(path), reader)
+    # MONAI's reader puts another affine in the place of one that cannot be
+    problems = singular_problems(volume.affine.numpy() if header is None else header.affine)
+    if problems:
+        raise ValueError(f"{path} {problems[0]}")
+    return volume
+
+
+def singular_problems(affine: np.ndarray) -> list[str]:
+    """Return whether an affine gives no volume to a voxel.
+
+    Args:
+        affine: voxels to mm.
+    """
+    if abs(float(np.linalg.det(affine[:3, :3]))) > 1e-9:
+        return []
+    return ["has a singular affine; correct the header"]
+
+
+def voxel_problems(image: MetaTensor) -> list[str]:
+    """Return whether a voxel is NaN or infinite.
+
+    Args:
+        image: ``(C, *S)``.
+    """
+    bad = int((~torch.isfinite(image)).sum())
+    return [f"holds {bad} NaN or infinite voxels; replace them, for example by the background value"] if bad else []
+
+
+def image_problems(image: MetaTensor, in_channels: int) -> list[str]:
+    """Return why an image is not a finite 3D volume with the expected channels, in sentences without their subject.
+
+    Args:
+        image: ``(C, *S)``.
+        in_channels: number of channels that the network expects.
+    """
+    size = tuple(image.shape[1:])
+    if len(size) != 3:
+        return [f"has {len(size)} spatial axes, shape {size}, where 3 are expected; give a 3D image"]
+    found = []
+    if image.shape[0] != in_channels:
+        found.append(
+            f"has {image.shape[0]} channels of shape {size} where {in_channels} are expected; select the channels, or "
+            f"set in_channels to {image.shape[0]} and train"
+        )
+    return found + voxel_problems(image)
+
+
 def check_image(image: MetaTensor, path: str, in_channels: int) -> None:
     """Refuse an image that is not a finite 3D volume with the expected channels.
 
     Args:
-        image: ``(C, *spatial)``.
+        image: ``(C, *S)``.
         path: the file, for the message.
         in_channels: number of channels that the network expects.
 
     Raises:
         ValueError: if the number of axes or channels is wrong, or a voxel is NaN or infinite.
     """
-    size = tuple(image.shape[1:])
-    if len(size) != 3:
-        raise ValueError(f"{path} has {len(size)} spatial axes, shape {size}, where 3 are expected; give a 3D image")
-    if image.shape[0] != in_channels:
-        raise ValueError(
-            f"{path} has {image.shape[0]} channels of shape {size} where {in_channels} are expected; select the "
-            f"channels, or set in_channels to {image.shape[0]} and train"
-        )
-    bad = int((~torch.isfinite(image)).sum())
-    if bad:
-        raise ValueError(
-            f"{path} holds {bad} NaN or infinite voxels; replace them, for example by the background value"
-        )
+    problems = image_problems(image, in_channels)
+    if problems:
+        raise ValueError(f"{path} {problems[0]}")
 
 
 def _check_label(
-    label: MetaTensor,
-    path: str,
+    case: Mapping[str, str],
     image: MetaTensor,
-    image_path: str,
+    reader: LoadImage,
     label_names: Sequence[str],
-    label_values: LabelValues = None,
-    regions: Regions = None,
+    label_values: LabelValues,
+    regions: Regions,
 ) -> bool:
     """Refuse a label that does not belong to the image or the classes; return whether it has any foreground."""
-    if label.shape[0] != 1:
-        raise ValueError(f"{path} has {label.shape[0]} channels where one of class indices is expected; merge them")
-    if label.shape[1:] != image.shape[1:]:
-        raise ValueError(
-            f"{path} has shape {tuple(label.shape[1:])} but {image_path} {tuple(image.shape[1:])}; resample one"
-        )
-    difference = float((label.affine - image.affine).abs().max())
-    if not difference <= 1e-2:  # also true for NaN
-        raise ValueError(
-            f"the geometry (affine) of {path} differs from {image_path} by up to {difference:.3g} mm; "
-            "resample the label to the image or copy the right header"
-        )
-    values = {float(value) for value in torch.unique(label.as_tensor())}
-    background, *classes = class_values(label_names, label_values, regions)
-    foreground = {float(value) for entry in classes for value in entry}
-    wrong = sorted(values - foreground - set(map(float, background)))
-    if regions is not None:
-        broken = [value for value in wrong if not value.is_integer()]
-        if broken:
-            raise ValueError(f"{path} holds the label value {broken[0]:g}, which is no integer; correct the label")
-        if wrong:
-            logger.info("%s holds label values of no region, which are background: %s", path, list(map(int, wrong)))
-        return bool(values & foreground)
-    if wrong and label_values is not None:
-        raise ValueError(
-            f"{path} holds the label value {wrong[0]:g}, which no entry of label_values names ({list(label_values)} "
-            f"for {', '.join(label_names)}); correct the label or set label_values"
-        )
-    if wrong:
-        raise ValueError(
-            f"{path} holds the label value {wrong[0]:g} but there are {len(label_names)} classes (0 to "
-            f"{len(label_names) - 1}: {', '.join(label_names)}); correct the label or set label_names"
-        )
-    return bool(values & foreground)
+    path, label = case["label"], load_image(case["label"], reader)
+    values = torch.unique(label.as_tensor()).tolist()
+    problems = [
+        *grid_problems(grid_of(label), grid_of(image), case["image"]),
+        *integer_problems(values),
+        *value_problems(values, label_names, label_values, regions),
+    ]
+    if problems:
+        raise ValueError(f"{path} {problems[0]}")
+    classes = class_values(label_names, label_values, regions)
+    if others := values_of_no_class(values, classes):
+        logger.info("%s holds label values of no region, which are background: %s", path, list(map(int, others)))
+    return not is_empty(values, classes)
 
 
 def check_data(
@@ -149,12 +194,9 @@ def check_data(
     for case in [*training, *validation, *inference]:
         image = load_image(case["image"], reader)
         check_image(image, case["image"], in_channels)
-        if "label" in case:
-            label = load_image(case["label"], reader)
-            named = (label_names or (), label_values, regions)
-            if not _check_label(label, case["label"], image, case["image"], *named):
-                empty.append(case["label"])
-                logger.warning("%s is all background", case["label"])
+        if "label" in case and not _check_label(case, image, reader, label_names or (), label_values, regions):
+            empty.append(case["label"])
+            logger.warning("%s is all background", case["label"])
     if training and {case["label"] for case in training} <= set(empty):
         raise ValueError(
             f"all {len(training)} training labels are background only, such as {training[0]['label']}; "

@@ -13,7 +13,7 @@ from ignite.engine import Engine
 from monai.metrics import compute_average_precision, compute_roc_auc
 from scipy.stats import bootstrap
 
-from custom_networks.workflow.data.segmentation_list import case_name
+from custom_networks.workflow.data.cases import case_name
 from custom_networks.workflow.report.case_report import CaseReport, write_text
 
 logger = logging.getLogger(__name__)

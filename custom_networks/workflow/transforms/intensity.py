@@ -36,7 +36,7 @@ class NormalizeChannelsd(MapTransform):
         >>> import torch
         >>> scale = NormalizeChannelsd("image", [{"clip": [-100, 100], "mean": 0, "std": 50}])
         >>> scale({"image": torch.tensor([[-500.0, 25.0]])})["image"]
-        tensor([[-2.0000,  0.5000]])
+        metatensor([[-2.0000,  0.5000]])
     """
 
     def __init__(self, keys: Sequence[str] | str, schemes: Sequence[str | Mapping[str, Any]] | None = None) -> None:

@@ -11,7 +11,7 @@ from torch import nn
 
 from tools.__main__ import main
 from tools.bench import bench as bench_module
-from tools.bench.bench import MEASURES, bench, names_of, read_network, read_shape, table
+from tools.bench.bench import MEASURES, bench, format_table, names_of, read_network, read_shape
 from tools.bench.measure import in_own_process, measure, peak_mib
 
 pytestmark = pytest.mark.slow
@@ -112,11 +112,11 @@ def test_report_table_and_files(tmp_path, monkeypatch, capsys):
         "machine", "device", "python", "torch", "monai", "threads", "dtype", "shape", "repeats", "networks",
     }  # fmt: skip
     meanwhile = "".join(f"meanwhile {i}\n" for i in range(1, 7))
-    filled = f"{other}before\n<!-- a_1:start -->\n\n{table(report)}\n\n<!-- a_1:end -->\nafter\n{meanwhile}"
+    filled = f"{other}before\n<!-- a_1:start -->\n\n{format_table(report)}\n\n<!-- a_1:end -->\nafter\n{meanwhile}"
     assert page.read_text() == filled
     assert "| 3.000 (0.75x) |" in filled
     again = bench(CONVOLUTION, repeats=1, **options)
-    assert page.read_text() == filled.replace(table(report), table(again)) + "meanwhile 7\n"
+    assert page.read_text() == filled.replace(format_table(report), format_table(again)) + "meanwhile 7\n"
     assert "round 3/3" in capsys.readouterr().out
 
 

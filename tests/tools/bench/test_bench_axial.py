@@ -28,7 +28,7 @@ def test_the_reference_and_the_layer_take_the_same_arguments():
         options = definition(target, 16, 8)
         assert options.pop("_target_").rpartition(".")[2] == kind.__name__
         built = kind(**options)
-        assert built.groups == 8
+        assert built.num_heads == 8
         assert built.table.shape == (15, 4)
         assert built.axis == 2
 
@@ -64,7 +64,7 @@ def test_every_row_stands_beside_the_reference_on_the_same_input():
 
 def test_forms_are_arguments_of_the_layer():
     assert FORMS[CHOSEN] == {}
-    assert FORMS[LIGHT] == {"checkpoint": True}
+    assert FORMS[LIGHT] == {"checkpointing": True}
     for options in FORMS.values():
         GatedAxialAttention(3, 16, axis=2, **options)
 
@@ -130,7 +130,7 @@ def test_figures_tables_and_plot_are_written(measured):
     assert "| 12 | 32 | reference | 48.000 (1.00x) | 48.0 (1.00x) |" in text
     assert f"| 16 | {CHOSEN} | 12.000 (0.25x) | 12.0 (0.25x) |" in text
     assert f"| 8^3 | {LIGHT} | 8.000 (0.25x) | 8.0 (0.25x) |" in text
-    assert "8 groups, P (cpu, 1 threads), torch 2; medians of 2 processes each" in text
+    assert "8 heads, P (cpu, 1 threads), torch 2; medians of 2 processes each" in text
 
 
 @pytest.mark.parametrize(

@@ -185,7 +185,9 @@ def test_the_example_plugs_cbam_into_seg_res_net():
     inserted = {name: m for name, m in network.named_modules() if isinstance(m, ResidualAttention)}
     assert len(inserted) == len(points) == 2
     assert all(name.startswith(f"{point}.") for name, point in zip(inserted, points, strict=True))
-    assert all(isinstance(m.attention, Cbam) and m.attention.spatial.kernel_size == (3,) * 3 for m in inserted.values())
+    assert all(
+        isinstance(m.attention, Cbam) and m.attention.spatial.weight.shape[2:] == (3,) * 3 for m in inserted.values()
+    )
     x = torch.randn(1, 1, 16, 16, 16)
     network.load_state_dict(plain.state_dict())
     assert torch.equal(network(x), plain(x))
@@ -198,7 +200,7 @@ def test_the_example_names_cbam_in_the_classifier():
     network = built(examples()[1])
     assert isinstance(network, AttentionClassifier)
     (cbam,) = (m for m in network.modules() if isinstance(m, Cbam))
-    assert cbam.spatial.kernel_size == (3, 3, 3)
+    assert cbam.spatial.weight.shape[2:] == (3, 3, 3)
     assert network(torch.zeros(1, 1, 28, 28, 28)).shape == (1, 2)
 
 

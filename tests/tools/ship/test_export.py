@@ -11,8 +11,8 @@ import torch
 
 from tests.processes import isolated
 from tests.synthetic import BUNDLES, CLASSIFICATION
-from tools.bundles import all_bundles
-from tools.recipes.exports import exports
+from tools.recipes.exports import describe_exports
+from tools.recipes.render import all_bundles
 from tools.ship import export as module
 
 pytestmark = pytest.mark.slow
@@ -102,7 +102,7 @@ def test_no_weights_and_no_bundle(folder):
 @pytest.mark.parametrize("bundle", BUNDLES, ids=lambda path: path.name)
 def test_every_bundle_shows_its_exports(bundle):
     (spec,) = [spec for spec in all_bundles() if spec.name == bundle.name]
-    text = exports(spec, bundle)
+    text = describe_exports(spec, bundle)
     assert [line.split(" | ")[0] for line in text.splitlines() if "models/model" in line] == [
         "| TorchScript",
         "| `torch.export`",
@@ -112,4 +112,4 @@ def test_every_bundle_shows_its_exports(bundle):
 
 
 def test_without_a_record_nothing_is_claimed(tmp_path):
-    assert exports(all_bundles()[0], tmp_path).endswith("Not measured yet.")
+    assert describe_exports(all_bundles()[0], tmp_path).endswith("Not measured yet.")

@@ -156,7 +156,7 @@ KINDS = [
     "configs/train.json",
     "docs/README.md",
     "models/model.pt",
-    "custom_networks/plug.py",
+    "custom_networks/plugging.py",
 ]
 
 

@@ -10,8 +10,10 @@ import pytest
 
 from tests.records import record
 from tests.synthetic import BUNDLES
-from tools.bundles import all_bundles, recipe
-from tools.recipes.removal import read_runs, removal_table, single_seed_table, spread, verdict
+from tools.recipes.markdown import format_spread
+from tools.recipes.removal import Variant, read_variants
+from tools.recipes.removal_text import state_verdict, tabulate_removal, tabulate_single_seeds
+from tools.recipes.render import all_bundles, recipe_of
 from tools.study import ablate as ablate_module
 from tools.study.ablate import ablate, run_path
 
@@ -23,7 +25,7 @@ def bundle(request):
 
 @pytest.fixture
 def score(bundle):
-    return recipe(bundle).SCORE
+    return recipe_of(bundle).SCORE
 
 
 @pytest.fixture
@@ -36,13 +38,17 @@ def shipped(bundle):
     return bundle.removal_profiles[-1]
 
 
+def variant(bundle, profile, scores, parameters=1000):
+    """Return a variant with these scores by seed."""
+    return Variant(profile, {seed: record(bundle, score, seed, profile, parameters) for seed, score in scores.items()})
+
+
 def pair(bundle, *differences):
-    """Return runs of the plain network and of the shipped one with these differences in the score."""
+    """Return the plain network and the shipped one with these differences in the score."""
     plain, *_, shipped = bundle.removal_profiles
-    return {
-        plain: [record(bundle, 0.8 + seed / 100, seed, plain) for seed in range(len(differences))],
-        shipped: [record(bundle, 0.8 + seed / 100 + d, seed, shipped, 1250) for seed, d in enumerate(differences)],
-    }
+    scores = {seed: 0.8 + seed / 100 for seed in range(len(differences))}
+    changed = {seed: score + differences[seed] for seed, score in scores.items()}
+    return [variant(bundle, plain, scores), variant(bundle, shipped, changed, 1250)]
 
 
 @pytest.mark.parametrize(
@@ -56,30 +62,31 @@ def pair(bundle, *differences):
     ],
 )
 def test_verdict(bundle, score, differences, words):
-    sentence = verdict(pair(bundle, *differences), score)
+    sentence = state_verdict(pair(bundle, *differences), score)
     assert sentence.startswith(words.format(score.name))
     assert ", ".join(f"{d:+.4f}" for d in differences) in sentence
 
 
-def test_the_verdict_names_each_part_of_the_attention(bundle, score, plain, shipped):
-    runs = pair(bundle, 0.01, 0.02, 0.03)
-    assert "Each part alone" not in verdict(runs, score)
-    part = [record(bundle, 0.8 + seed / 100 + d, seed, "part", 1100) for seed, d in enumerate((0.0, -0.01, 0.01))]
-    sentence = verdict({plain: runs[plain], "part": part, "not run": [], shipped: runs[shipped]}, score)
+def test_the_verdict_names_each_part_of_the_attention(bundle, score):
+    without, whole = pair(bundle, 0.01, 0.02, 0.03)
+    assert "Each part alone" not in state_verdict([without, whole], score)
+    part = variant(bundle, "part", {seed: 0.8 + seed / 100 + d for seed, d in enumerate((0.0, -0.01, 0.01))}, 1100)
+    sentence = state_verdict([without, part, Variant("not run", {}), whole], score)
     assert sentence.startswith("**The attention helps here:** with it the ")
     found = " Each part alone: `part` +0.0000 (± 0.0100 over 3 seeds; by seed +0.0000, -0.0100, +0.0100)."
     assert sentence.endswith(found)
 
 
 def test_no_verdict_before_all_runs_are_there(bundle, score, plain, shipped):
-    unfinished = pair(bundle, 0.1, 0.2, 0.3)
-    unfinished[shipped].pop()
-    for runs in (unfinished, {plain: [], shipped: []}, {plain: [], shipped: [record(bundle, 0.8, 0, shipped)]}):
-        assert verdict(runs, score) == "The removal test has not been run for this version."
+    without, _ = pair(bundle, 0.1, 0.2, 0.3)
+    _, unfinished = pair(bundle, 0.1, 0.2)
+    not_run, once = Variant(plain, {}), variant(bundle, shipped, {0: 0.8})
+    for variants in ([without, unfinished], [not_run, Variant(shipped, {})], [not_run, once]):
+        assert state_verdict(variants, score) == "The removal test has not been run for this version."
 
 
 def test_table_has_a_row_per_variant_and_the_share_of_attention(bundle, score, plain, shipped):
-    table = removal_table(bundle, pair(bundle, 0.01, 0.02, 0.03), score).splitlines()
+    table = tabulate_removal(bundle, pair(bundle, 0.01, 0.02, 0.03), score).splitlines()
     rows = [line for line in table if line.startswith("| `")]
     assert [row.split("`")[1] for row in rows] == [plain, shipped]
     assert "0.8100 ± 0.0100" in rows[0]
@@ -95,20 +102,21 @@ def test_table_has_a_row_per_variant_and_the_share_of_attention(bundle, score, p
 
 
 def test_table_of_an_unfinished_test_shows_what_there_is(bundle, score, plain, shipped):
-    runs = {
-        plain: [record(bundle, 0.8, 0, plain), record(bundle, 0.9, 1, plain)],
-        "other": [record(bundle, 0.95, 1, "other")],
-        shipped: [],
-    }
-    rows = [line for line in removal_table(bundle, runs, score).splitlines() if line.startswith("| `")]
+    variants = [
+        variant(bundle, plain, {0: 0.8, 1: 0.9}),
+        variant(bundle, "other", {1: 0.95}),
+        Variant(shipped, {}),
+    ]
+    rows = [line for line in tabulate_removal(bundle, variants, score).splitlines() if line.startswith("| `")]
     assert [row.split("`")[1] for row in rows] == [plain, "other"]
     assert "| +0.0500 |" in rows[1]  # paired by seed, not by position
-    for group in ([], [record(bundle, 0.8, 0, shipped)]):
-        assert removal_table(bundle, {plain: [], shipped: group}, score) == "Not measured yet."
+    for scores in ({}, {0: 0.8}):
+        variants = [Variant(plain, {}), variant(bundle, shipped, scores)]
+        assert tabulate_removal(bundle, variants, score) == "Not measured yet."
 
 
 def test_spread():
-    assert spread([0.5]) == "0.5000"
+    assert format_spread([0.5]) == "0.5000"
 
 
 def row(bundle, score, variant, value, difference, parameters, macs):
@@ -118,8 +126,8 @@ def row(bundle, score, variant, value, difference, parameters, macs):
 
 
 def test_table_of_single_seeds_compares_seed_0_with_the_shipped_network(bundle, score, plain, shipped):
-    single = {"a": [record(bundle, 0.78, 0, "a", 2000)], "b": [record(bundle, 0.85, 0, "b", 1500)]}
-    lines = single_seed_table(bundle, pair(bundle, 0.01, 0.02, 0.03), single, score).splitlines()
+    singles = [variant(bundle, "a", {0: 0.78}, 2000), variant(bundle, "b", {0: 0.85}, 1500)]
+    lines = tabulate_single_seeds(bundle, pair(bundle, 0.01, 0.02, 0.03), singles, score).splitlines()
     assert lines[0] == "**One seed: no ranking.**"
     assert ", 5 cases" in lines[2]
     assert "last epoch (no selection), seed 0, also in the rows repeated from the table above. Budget: " in lines[2]
@@ -137,13 +145,12 @@ def test_table_of_single_seeds_compares_seed_0_with_the_shipped_network(bundle, 
 
 
 def test_a_single_seed_variant_with_more_seeds_shows_them_all(bundle, score):
-    scores = (0.80, 0.84, 0.88)
-    single = {
-        "a": [record(bundle, 0.78, 0, "a", 2000)],
-        "b": [record(bundle, value, seed, "b", 1500) for seed, value in enumerate(scores)],
-        "c": [record(bundle, 0.81, 0, "c", 1250)],
-    }
-    table = single_seed_table(bundle, pair(bundle, 0.01, 0.02, 0.03), single, score).splitlines()
+    singles = [
+        variant(bundle, "a", {0: 0.78}, 2000),
+        variant(bundle, "b", {0: 0.80, 1: 0.84, 2: 0.88}, 1500),
+        variant(bundle, "c", {0: 0.81}, 1250),
+    ]
+    table = tabulate_single_seeds(bundle, pair(bundle, 0.01, 0.02, 0.03), singles, score).splitlines()
     assert row(bundle, score, "b", "0.8400 ± 0.0400", "-0.0100, +0.0100, +0.0300", "1,500", "1.500") in table
     assert row(bundle, score, "a", "0.7800", "-0.0300", "2,000", "2.000") in table
     assert "; mean ± standard deviation where a variant has more seeds." in table[2]
@@ -153,8 +160,8 @@ def test_a_single_seed_variant_with_more_seeds_shows_them_all(bundle, score):
 
 def test_table_of_single_seeds_without_seed_0_of_the_others(bundle, score, plain, shipped):
     """There is nothing to compare with, and other seeds are no substitute."""
-    runs = {plain: [], shipped: [record(bundle, 0.9, 1, shipped)]}
-    table = single_seed_table(bundle, runs, {"a": [record(bundle, 0.78, 0, "a", 2000)]}, score).splitlines()
+    variants = [Variant(plain, {}), variant(bundle, shipped, {1: 0.9})]
+    table = tabulate_single_seeds(bundle, variants, [variant(bundle, "a", {0: 0.78}, 2000)], score).splitlines()
     rows = [line for line in table if line.startswith("| `")]
     assert rows == [row(bundle, score, "a", "0.7800", "", "2,000", "2.000")]
 
@@ -167,7 +174,7 @@ def folder(bundle, tmp_path, monkeypatch):
     shutil.copytree(source, target, ignore=shutil.ignore_patterns("runs", "*.pt", "eval"))
 
     def render():
-        (target / "docs" / "README.md").write_text(recipe(bundle).readme(bundle, target))
+        (target / "docs" / "README.md").write_text(recipe_of(bundle).render_readme(bundle, target))
 
     monkeypatch.setattr(ablate_module, "render", render)
     return target
@@ -196,36 +203,36 @@ def test_every_variant_gets_every_seed_and_the_readme_its_table(bundle, folder, 
     started, _ = trainings
     ablate(str(folder), bundle.removal_profiles, seeds=3)
     assert sorted(started) == sorted((variant, seed) for variant in bundle.removal_profiles for seed in range(3))
-    runs = read_runs(folder, bundle.removal_profiles)
-    assert [[r["overrides"]["seed"] for r in group] for group in runs.values()] == [[0, 1, 2]] * len(runs)
+    variants = read_variants(folder, bundle.removal_profiles)
+    assert [list(variant.runs) for variant in variants] == [[0, 1, 2]] * len(variants)
     page = (folder / "docs" / "README.md").read_text()
     assert page.splitlines()[2].startswith("**The attention helps here:**")
     assert all(f"| `{variant}` |" in page for variant in bundle.removal_profiles)
     assert "{{" not in page
 
 
-def keep(folder, variant, records):
-    for run in records:
-        path = run_path(folder, variant, run["overrides"]["seed"])
+def keep(folder, variant):
+    for seed, run in variant.runs.items():
+        path = run_path(folder, variant.profile, seed)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(run))
 
 
 def test_the_readme_holds_the_table_of_single_seeds_once_one_was_run(bundle, score, folder, plain):
     """It comes last in its section and changes nothing else: not the verdict, not the first table."""
-    for variant in bundle.removal_profiles:
-        change = 0 if variant == plain else 0.02
-        keep(folder, variant, [record(bundle, 0.8 + change + seed / 100, seed, variant) for seed in range(3)])
-    readme = recipe(bundle).readme
+    for profile in bundle.removal_profiles:
+        change = 0 if profile == plain else 0.02
+        keep(folder, variant(bundle, profile, {seed: 0.8 + change + seed / 100 for seed in range(3)}))
+    readme = recipe_of(bundle).render_readme
     alone = replace(bundle, single_seed_profiles=())
     both = replace(bundle, single_seed_profiles=("a", "b"))
     before = readme(alone, folder)
     assert "One seed: no ranking" not in before
     assert readme(both, folder) == before
-    only_b = {"a": [], "b": [record(bundle, 0.9, 0, "b")]}
-    keep(folder, "b", only_b["b"])
+    only_b = [Variant("a", {}), variant(bundle, "b", {0: 0.9})]
+    keep(folder, only_b[1])
     page = readme(both, folder)
-    table = single_seed_table(bundle, read_runs(folder, bundle.removal_profiles), only_b, score)
+    table = tabulate_single_seeds(bundle, read_variants(folder, bundle.removal_profiles), only_b, score)
     assert row(bundle, score, "b", "0.9000", "+0.0800", "1,000", "1.000") in table.splitlines()
     assert "--variants b --seeds 1\n" in table
     assert f"\n\n{table}\n\n## Exports\n" in page

@@ -9,8 +9,9 @@ import pytest
 
 from tests.records import record
 from tests.synthetic import SEGMENTATION, config
-from tools.bundles import all_bundles
-from tools.recipes.removal import COST_FILE, read_costs, removal_table, single_seed_table
+from tools.recipes.removal import COST_FILE, Variant, read_costs
+from tools.recipes.removal_text import tabulate_removal, tabulate_single_seeds
+from tools.recipes.render import all_bundles
 from tools.recipes.segmentation.readme import SCORE
 from tools.study import ablate_cost as module
 from tools.study.ablate_cost import ablate_cost
@@ -56,8 +57,8 @@ def test_every_variant_is_measured_as_it_is_trained(folder, monkeypatch):
     assert costs["repeats"] == 3
 
 
-def runs(*variants: str) -> dict[str, list]:
-    return {variant: [record(BUNDLE, 0.8, 0, variant)] for variant in variants}
+def variants(*profiles: str) -> list[Variant]:
+    return [Variant(profile, {0: record(BUNDLE, 0.8, 0, profile)}) for profile in profiles]
 
 
 def test_the_tables_show_what_was_measured(folder):
@@ -75,7 +76,7 @@ def test_the_tables_show_what_was_measured(folder):
     assert read_costs(folder) is None
     (folder / COST_FILE).parent.mkdir(parents=True)
     (folder / COST_FILE).write_text(json.dumps(costs))
-    first = removal_table(BUNDLE, runs(PLAIN, SHIPPED), SCORE, read_costs(folder)).splitlines()
+    first = tabulate_removal(BUNDLE, variants(PLAIN, SHIPPED), SCORE, read_costs(folder)).splitlines()
     assert first[2].endswith(" | step, s | step peak, MiB |")
     assert first[4].endswith(" |  |  |")
     assert first[5].endswith(" | 0.123 | 568 |")
@@ -84,15 +85,15 @@ def test_the_tables_show_what_was_measured(folder):
     )
     assert f"python -m tools ablate cost {BUNDLE.name} --variants {SHIPPED},a" in first
     assert "The same without a training: `a` 2.000 s and 3 MiB." in "\n".join(first)
-    second = single_seed_table(BUNDLE, runs(PLAIN, SHIPPED), runs("a", "b"), SCORE, costs).splitlines()
+    second = tabulate_single_seeds(BUNDLE, variants(PLAIN, SHIPPED), variants("a", "b"), SCORE, costs).splitlines()
     assert [line.rpartition(" | ")[2] for line in second if line.startswith("| `")] == [" |", "568 |", "3 |", " |"]
     assert "Step:" not in "\n".join(second)
 
 
 def test_without_measurements_the_tables_have_no_such_columns():
     costs = {"variants": {"another": {"step_seconds": 1, "step_peak_mib": 1}}}
-    table = removal_table(BUNDLE, runs(PLAIN, SHIPPED), SCORE)
-    assert removal_table(BUNDLE, runs(PLAIN, SHIPPED), SCORE, costs) == table
+    table = tabulate_removal(BUNDLE, variants(PLAIN, SHIPPED), SCORE)
+    assert tabulate_removal(BUNDLE, variants(PLAIN, SHIPPED), SCORE, costs) == table
     assert "step" not in table
 
 

@@ -7,9 +7,9 @@ import torch
 
 from custom_networks.nets import AxialUnet
 from tools.__main__ import main
-from tools.recipes import hippocampus_mr_attention_unet_segmentation as ungated
-from tools.recipes import hippocampus_mr_medical_transformer_segmentation as gated
-from tools.recipes.segmentation.readme import trained_gates
+from tools.recipes.bundles import hippocampus_mr_attention_unet_segmentation as ungated
+from tools.recipes.bundles import hippocampus_mr_medical_transformer_segmentation as gated
+from tools.recipes.segmentation.readme import describe_gates
 
 SMALL = {"features": (4, 8, 8), "num_units": (1, 1)}
 
@@ -46,10 +46,10 @@ def test_weights_of_a_bundle_are_looked_for_in_its_folder(tmp_path, capsys):
 
 
 def test_the_readme_shows_the_gates_of_the_shipped_weights(tmp_path):
-    assert trained_gates(gated.BUNDLE, tmp_path) == ""
+    assert describe_gates(gated.BUNDLE, tmp_path) == ""
     (tmp_path / "models").mkdir()
     torch.save(AxialUnet(**SMALL).state_dict(), tmp_path / "models" / "model.pt")
-    text = trained_gates(gated.BUNDLE, tmp_path)
+    text = describe_gates(gated.BUNDLE, tmp_path)
     assert "| `branch.stages.0.0.axes.0` | 0.100 (+0.000) |" in text
     assert f"python -m tools gates {gated.BUNDLE.name}" in text
-    assert trained_gates(ungated.BUNDLE, tmp_path) == ""
+    assert describe_gates(ungated.BUNDLE, tmp_path) == ""

@@ -10,7 +10,7 @@ import torch
 from monai.data import MetaTensor
 
 from custom_networks.workflow import WarnLargeInputd, check_data
-from custom_networks.workflow.data import image_checks
+from custom_networks.workflow.data import image_checks, label_checks
 from tests.conftest import SHARED
 from tests.synthetic import write_nifti
 
@@ -142,10 +142,10 @@ def test_label_value_outside_the_classes(tmp_path, value):
     refused(words, validation=[bad])
 
 
-@pytest.mark.parametrize(("value", "shown"), [(0.5, "0.5"), (-1, "-1"), (np.nan, "nan"), (np.inf, "inf")])
+@pytest.mark.parametrize(("value", "shown"), [(0.5, "0.5,"), (-1, "-1 "), (np.nan, "nan,"), (np.inf, "inf,")])
 def test_label_value_that_is_no_class_index(tmp_path, value, shown):
     bad = case(tmp_path, "bad", mask=label(value, np.float32))
-    refused([bad["label"], f"label value {shown} ", "correct the label"], training=[bad])
+    refused([bad["label"], f"label value {shown}", "correct the label"], training=[bad])
 
 
 def test_geometry_that_differs(tmp_path):
@@ -162,9 +162,12 @@ def test_geometry_that_differs(tmp_path):
 
 def test_an_affine_that_is_not_a_number():
     affine = torch.eye(4)
-    good, bad = (MetaTensor(torch.ones(1, 2, 2, 2), affine=a) for a in (affine, affine * math.nan))
-    with pytest.raises(ValueError, match=r"\(affine\) of label\.nii differs from image\.nii by up to nan mm"):
-        image_checks._check_label(bad, "label.nii", good, "image.nii", NAMES)
+    good, bad = (
+        label_checks.grid_of(MetaTensor(torch.ones(1, 2, 2, 2), affine=a)) for a in (affine, affine * math.nan)
+    )
+    (problem,) = label_checks.grid_problems(bad, good, "image.nii")
+    assert "has another affine than its image image.nii, by up to nan mm" in problem
+    assert not label_checks.grid_problems(good, good, "image.nii")
 
 
 def test_shape_that_differs(tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from custom_networks.workflow import inference_data_list, segmentation_data_list
-from custom_networks.workflow.data.segmentation_list import case_name
+from custom_networks.workflow.data.cases import case_name
 from tests.conftest import SHARED
 
 NAMES = [f"case_{n}" for n in range(7)]
@@ -18,9 +18,12 @@ def entry(name: str) -> dict[str, str]:
 
 
 def decathlon(folder: Path, **sections) -> Path:
-    """Write a dataset.json; the lists do not need the files."""
+    """Write a dataset.json and empty files in place of what it lists."""
     folder.mkdir(exist_ok=True)
     (folder / "dataset.json").write_text(json.dumps(sections))
+    for listed in (entry for section in sections.values() for entry in section if isinstance(entry, dict)):
+        for path in listed.values():
+            touch((folder / path).parent, Path(path).name)
     return folder
 
 
@@ -132,10 +135,18 @@ def test_globs_pair_images_and_labels_by_name(tmp_path):
 @pytest.mark.parametrize(
     ("images", "labels", "words"),
     [
-        (["a.nii.gz", "b.nii.gz"], ["a.nii.gz"], ["2 images and 1 labels", "images/b.nii.gz has no label", "add"]),
-        (["a.nii.gz"], ["a.nii.gz", "b.nii.gz"], ["1 images and 2 labels", "labels/b.nii.gz has no image", "add"]),
-        (["a.nii.gz", "b.nii.gz"], ["a.nii.gz", "c.nii.gz"], ["images/b.nii.gz has no label", "add"]),
-        (["a.nii.gz", "a.nrrd"], ["a.nii.gz"], ["2 files match", "only 1 case names", "rename"]),
+        (["a.nii.gz", "b.nii.gz"], ["a.nii.gz"], ["images/b.nii.gz has no label", "add"]),
+        (["a.nii.gz"], ["a.nii.gz", "b.nii.gz"], ["labels/b.nii.gz has no image", "add"]),
+        (
+            ["a.nii.gz", "b.nii.gz"],
+            ["a.nii.gz", "c.nii.gz"],
+            ["images/b.nii.gz has no label", "1 of 2 problems", "check"],
+        ),
+        (
+            ["a.nii.gz", "a.nrrd"],
+            ["a.nii.gz"],
+            ["images/a.nrrd has the case name of images/a.nii.gz", "a file name of its own"],
+        ),
     ],
 )
 def test_globs_that_do_not_pair_up(tmp_path, images, labels, words):
@@ -151,7 +162,9 @@ def test_globs_that_do_not_pair_up(tmp_path, images, labels, words):
 def test_a_glob_without_a_match_names_its_knob(tmp_path, knob):
     touch(tmp_path / "found", "a.nii.gz")
     globs = {"image_glob": "found/*", "label_glob": "found/*", knob: "missing/*.nii.gz"}
-    with pytest.raises(FileNotFoundError, match=rf"no file matches .*missing/\*\.nii\.gz; set dataset_dir or {knob}"):
+    with pytest.raises(
+        FileNotFoundError, match=rf"no NIfTI or NRRD file matches .*missing/\*\.nii\.gz; set dataset_dir or {knob}"
+    ):
         segmentation_data_list(tmp_path, "training", **globs)
 
 
@@ -165,20 +178,21 @@ def test_missing_folder_and_missing_index(tmp_path):
 @pytest.mark.parametrize(
     ("sections", "words"),
     [
-        ({"training": []}, ["'training'", "empty", "add at least one case"]),
-        ({"test": []}, ["no usable 'training' list"]),
-        ({"training": ["imagesTr/a.nii.gz"]}, ["no usable 'training' list", "one image and one label"]),
+        ({"training": [], "validation": [entry("a")]}, ["no case in 'training'", "add at least one case"]),
+        ({"training": "imagesTr"}, ["'training' as no list", "one image and one label"]),
+        ({"training": ["imagesTr/a.nii.gz"]}, ["entry 0 of 'training'", "no image or no label", "add"]),
         ({"training": [entry("a"), {"image": "imagesTr/b.nii.gz"}]}, ["entry 1 of 'training'", "no label", "add"]),
         ({"training": [entry("a"), {"label": "labelsTr/b.nii.gz"}]}, ["entry 1 of 'training'", "no image", "add"]),
+        ({"training": [entry("a"), {"image": ["a.nii.gz"], "label": "a.nii.gz"}]}, ["entry 1 of 'training'"]),
         ({"training": [entry("a")], "validation": [{"image": "b.nii.gz"}]}, ["entry 0 of 'validation'"]),
-        (
-            {"training": [entry("a"), entry("b"), entry("a")]},
-            ["1 image names occur twice", "'a'", "file name of its own"],
-        ),
     ],
 )
 def test_unusable_lists(tmp_path, sections, words):
-    folder = decathlon(tmp_path, **sections)
+    folder = tmp_path
+    (folder / "dataset.json").write_text(json.dumps(sections))
+    for name in ("a", "b"):
+        touch(folder / "imagesTr", f"{name}.nii.gz")
+        touch(folder / "labelsTr", f"{name}.nii.gz")
     with pytest.raises(ValueError, match=r"^[^\n]+$") as error:
         segmentation_data_list(folder, "validation")
     for word in [str(folder / "dataset.json"), *words]:
@@ -188,7 +202,7 @@ def test_unusable_lists(tmp_path, sections, words):
 @pytest.mark.parametrize("content", [b'{"training": [', b"[1, 2]", b"\xff\xfe\x00"])
 def test_an_unreadable_index_is_named(tmp_path, content):
     touch(tmp_path, "dataset.json", content=content)
-    with pytest.raises(ValueError, match=r"dataset\.json is not a JSON object .*; write it as"):
+    with pytest.raises(ValueError, match=r"dataset\.json is not (valid JSON|a JSON object).*; correct it"):
         segmentation_data_list(tmp_path, "training")
 
 

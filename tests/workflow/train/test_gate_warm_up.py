@@ -21,7 +21,7 @@ class Gated(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.layer = GatedAxialAttention(3, 2, axis=0, groups=1, position_length=4)
+        self.layer = GatedAxialAttention(3, 2, axis=0, num_heads=1, position_length=4)
         self.head = nn.Conv3d(2, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -5,38 +5,27 @@ from __future__ import annotations
 from typing import Any
 
 from tools.recipes.bundle import Bundle
-from tools.recipes.classification.inference import inference
-from tools.recipes.classification.readme import SCORE, headline, readme
-from tools.recipes.classification.shared import check
-from tools.recipes.classification.train import train
-from tools.recipes.metadata import metadata
-from tools.recipes.overlays import evaluate, multi_gpu_evaluate, multi_gpu_train
-from tools.recipes.shared import ours
+from tools.recipes.classification.evaluate import EVALUATE
+from tools.recipes.classification.inference import build_inference
+from tools.recipes.classification.metadata import build_metadata
+from tools.recipes.classification.readme import SCORE, render_readme, state_result
+from tools.recipes.classification.train import build_train
+from tools.recipes.multi_gpu import MULTI_GPU_EVALUATE, MULTI_GPU_TRAIN
 
-__all__ = ["SCORE", "configs", "headline", "readme"]
+__all__ = ["SCORE", "build_configs", "render_readme", "state_result"]
 
 
-def configs(bundle: Bundle) -> dict[str, dict[str, Any]]:
+def build_configs(bundle: Bundle) -> dict[str, dict[str, Any]]:
     """Return every JSON file of the bundle's ``configs`` folder by its relative path.
 
     Args:
         bundle: the specification.
     """
     return {
-        "train.json": train(bundle),
-        "evaluate.json": evaluate(
-            ours("ClassificationReport", output_dir="@output_dir", label_names="@label_names"),
-            check(validation="@validate#dataset#data"),
-            **{"validate#dataset#data#section": "@evaluation_split"},
-        ),
-        "inference.json": inference(bundle),
-        "multi_gpu_train.json": multi_gpu_train(),
-        "multi_gpu_evaluate.json": multi_gpu_evaluate(),
-        "metadata.json": metadata(
-            bundle,
-            [0, 1],
-            {"type": "probabilities", "format": "classes"},
-            {"spatial_shape": [], "dtype": "float32", "is_patch_data": True, "value_range": []},
-            {},
-        ),
+        "train.json": build_train(bundle),
+        "evaluate.json": EVALUATE,
+        "inference.json": build_inference(bundle),
+        "multi_gpu_train.json": MULTI_GPU_TRAIN,
+        "multi_gpu_evaluate.json": MULTI_GPU_EVALUATE,
+        "metadata.json": build_metadata(bundle),
     }

@@ -4,32 +4,71 @@ from __future__ import annotations
 
 from typing import Any
 
+from tools.recipes import shared
 from tools.recipes.bundle import Bundle
-from tools.recipes.classification.shared import check, inferer, preprocessing, to_probabilities
-from tools.recipes.engine import inference_config
+from tools.recipes.classification.components import (
+    LOAD_AND_SCALE,
+    MIRROR_INFERER,
+    OUT_CHANNELS,
+    PAD_OR_CROP,
+    PATCHES,
+    PROBABILITIES,
+    REPORT,
+)
+from tools.recipes.knobs import select_knobs
 from tools.recipes.shared import ours
 
-KNOBS = (
-    "dataset_dir output_dir ckpt_dir in_channels label_names spacing intensity_range patch_size amp seed num_workers "
-    "mirror_axes max_shape expected_input device"
-).split()
 
-
-def inference(bundle: Bundle) -> dict[str, Any]:
-    """Return inference.json.
+def build_inference(bundle: Bundle) -> dict[str, Any]:
+    """Return inference.json, complete in itself because MONAI Label reads no other file.
 
     Args:
         bundle: the specification.
     """
-    *first, resize = preprocessing()
-    warning = ours("WarnLargeInputd", keys="image", max_shape="@max_shape", expected="@expected_input")
-    return inference_config(
-        bundle,
-        KNOBS,
-        displayable={},
-        preprocessing=[*first, warning, resize],
-        inferer=inferer(),
-        postprocessing=[to_probabilities()],
-        check=check(inference="@dataset#data"),
-        handlers=[ours("ClassificationReport", output_dir="@output_dir", label_names="@label_names")],
-    )
+    return {
+        "imports": shared.IMPORTS,
+        "bundle_root": ".",
+        **select_knobs(
+            bundle,
+            "dataset_dir output_dir ckpt_dir in_channels label_names spacing intensity_range patch_size amp seed "
+            "num_workers mirror_axes max_shape expected_input device",
+        ),
+        "ckpt_path": "$@ckpt_dir + '/model.pt'",
+        "load_pretrain": True,
+        "displayable_configs": {},
+        "code_path": shared.CODE_PATH,
+        "network_def": shared.define_network(bundle, OUT_CHANNELS),
+        "network": "$@network_def.to(@device)",
+        "preprocessing": {
+            "_target_": "Compose",
+            "transforms": [
+                *LOAD_AND_SCALE,
+                ours("WarnLargeInputd", keys="image", max_shape="@max_shape", expected="@expected_input"),
+                PAD_OR_CROP,
+            ],
+        },
+        "dataset": {
+            "_target_": "Dataset",
+            "data": ours("inference_data_list", dataset_dir="@dataset_dir"),
+            "transform": "@preprocessing",
+        },
+        "dataloader": shared.load_one_by_one("@dataset"),
+        "inferer": MIRROR_INFERER,
+        "postprocessing": {"_target_": "Compose", "transforms": [PROBABILITIES]},
+        "handlers": [REPORT],
+        "evaluator": {
+            "_target_": "SupervisedEvaluator",
+            "device": "@device",
+            "val_data_loader": "@dataloader",
+            "network": "@network",
+            "inferer": "@inferer",
+            "postprocessing": "@postprocessing",
+            "val_handlers": "@handlers",
+        },
+        "initialize": [
+            *shared.GUARDS,
+            "$monai.utils.set_determinism(seed=@seed)",
+            ours("load_weights", network="@network", path="@ckpt_path", _disabled_="$not @load_pretrain"),
+        ],
+        "run": [ours("check_patches", **PATCHES, inference="@dataset#data"), "$@evaluator.run()"],
+    }

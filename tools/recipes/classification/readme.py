@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
 from custom_networks.workflow.report.classification_report import interval_text
 from tools.recipes.bundle import Bundle
-from tools.recipes.exports import exports
-from tools.recipes.removal import (
-    Record,
-    Runs,
-    Score,
-    common_fields,
-    differences,
-    fill,
-    paragraphs,
-    read_runs,
-    removal_table,
-    single_seed_table,
-    spread,
-    training_time,
-    verdict,
+from tools.recipes.exports import describe_exports
+from tools.recipes.markdown import (
+    collect_fields,
+    describe_training_time,
+    fill_template,
+    format_spread,
+    format_table,
+    join_paragraphs,
 )
+from tools.recipes.removal import Record, Score, Variant, pair_differences, read_variants
+from tools.recipes.removal_text import state_verdict, tabulate_removal, tabulate_single_seeds
 
 METRIC_HEADS = {
     "auc": "AUC",
@@ -35,26 +30,27 @@ METRIC_HEADS = {
     "specificity": "specificity",
     "brier": "Brier score",
 }
+FOREST = Path("docs", "runs", "forest.json")
 
 
-def _metric(name: str) -> Callable[[Record], float]:
-    return lambda record: float(record["metrics"]["metrics"][name]["value"])
+def _value_of(metric: str) -> Callable[[Record], float]:
+    return lambda record: float(record["metrics"]["metrics"][metric]["value"])
 
 
-def _cases(bundle: Bundle, record: Record) -> str:
+def _count_cases(bundle: Bundle, record: Record) -> str:
     counts = ", ".join(f"{n} {name}" for name, n in record["metrics"]["cases_per_class"].items())
     return f"Split {bundle.knobs['evaluation_split']}, {record['metrics']['cases']} cases ({counts})"
 
 
 SCORE = Score(
     name="AUC",
-    of=_metric("auc"),
-    columns=lambda _: {METRIC_HEADS[name]: _metric(name) for name in ("average_precision", "balanced_accuracy")},
-    cases=_cases,
+    of=_value_of("auc"),
+    columns=lambda _: {METRIC_HEADS[name]: _value_of(name) for name in ("average_precision", "balanced_accuracy")},
+    cases=_count_cases,
 )
 
 
-def headline(record: Record) -> str:
+def state_result(record: Record) -> str:
     """Return the result of a run in a few words, for tables.
 
     Args:
@@ -66,124 +62,126 @@ def headline(record: Record) -> str:
     )
 
 
-def study_sentence(runs: Runs) -> str:
+def state_study(variants: Sequence[Variant]) -> str:
     """Say what the table of many modules shows, and what it cannot show.
 
     Args:
-        runs: records by variant, the one without attention first.
+        variants: the one without attention first.
     """
-    plain, *others = runs.values()
-    seeds = len(plain)
-    pairs = {group[0]["profiles"][-1]: differences(plain, group, SCORE) for group in others if group}
-    changes = {name: values for name, values in pairs.items() if len(values) == seeds}
+    plain, *others = variants
+    seeds = len(plain.runs)
+    changes = {variant.profile: pair_differences(plain, variant, SCORE) for variant in others}
+    changes = {name: values for name, values in changes.items() if len(values) == seeds}
     if seeds < 2 or len(changes) < 2:
         return ""
     better = [name for name, values in changes.items() if min(values) > 0]
     worse = [name for name, values in changes.items() if max(values) < 0]
     best, values = max(changes.items(), key=lambda item: fmean(item[1]))
-    scores = [SCORE.of(record) for record in plain]
+    scores = [SCORE.of(record) for record in plain.runs.values()]
     chance = len(changes) / 2**seeds
     mean, deviation, alone = fmean(values), stdev(values), max(scores) - min(scores)
     return (
-        f"What it shows: of {len(changes)} modules {len(better)} {_listed(better)}gave a higher AUC than none in all "
-        f"{seeds} seeds and {len(worse)} {_listed(worse)}a lower one; if none had any effect, about {chance:.1f} of "
-        f"each would be expected. The largest mean difference is {mean:+.3f} ± {deviation:.3f} (`{best}`); the runs "
-        f"without attention alone spread over {alone:.3f}, and the bootstrap interval of one run is about "
-        f"{_width(plain):.2f} wide. It does not rank the modules."
+        f"What it shows: of {len(changes)} modules {len(better)} {_list_names(better)}gave a higher AUC than none in "
+        f"all {seeds} seeds and {len(worse)} {_list_names(worse)}a lower one; if none had any effect, about "
+        f"{chance:.1f} of each would be expected. The largest mean difference is {mean:+.3f} ± {deviation:.3f} "
+        f"(`{best}`); the runs without attention alone spread over {alone:.3f}, and the bootstrap interval of one run "
+        f"is about {_mean_width(plain.runs.values()):.2f} wide. It does not rank the modules."
     )
 
 
-def _listed(names: Sequence[str]) -> str:
+def _list_names(names: Sequence[str]) -> str:
     return f"({', '.join(f'`{name}`' for name in names)}) " if names else ""
 
 
-def _width(group: Sequence[Record]) -> float:
-    ends = [record["metrics"]["metrics"]["auc"]["interval"] for record in group]
+def _mean_width(records: Iterable[Record]) -> float:
+    """Return the mean width of the intervals of the AUC."""
+    ends = [record["metrics"]["metrics"]["auc"]["interval"] for record in records]
     return fmean(high - low for low, high in ends)
 
 
-def _with_interval(values: Mapping[str, Any]) -> str:
-    return f"{values['value']:.3f} ({interval_text(values['interval'])})"
+def _name_splits(forests: Mapping[str, Any]) -> str:
+    """Return in words what random forests were trained on."""
+    return " and ".join(forests["trained_on"]).replace("_", " ")
 
 
-def against(records: Sequence[Record], forest: Mapping[str, Any] | None) -> list[str]:
+def compare_with_forests(records: Sequence[Record], forest: Mapping[str, Any]) -> str:
     """Say how far the network is above or below the random forests, and how much that means.
 
     Args:
         records: run files by seed.
-        forest: run file of the random forests, or ``None``.
+        forest: run file of the random forests.
     """
-    if not forest:
-        return []
     own = fmean(SCORE.of(record) for record in records)
     distances = [
-        f"{own - group['mean']['auc']:+.3f} from those trained on {' and '.join(group['trained_on']).replace('_', ' ')}"
-        for group in forest["forests"]
+        f"{own - forests['mean']['auc']:+.3f} from those trained on {_name_splits(forests)}"
+        for forests in forest["forests"]
     ]
-    return [
+    return (
         f"The distance of the network's mean AUC from that of the forests is {' and '.join(distances)}, where the "
-        f"interval of a single run is {_width(records):.2f} wide.",
-        "",
-    ]
+        f"interval of a single run is {_mean_width(records):.2f} wide."
+    )
 
 
-def performance(records: Sequence[Record], forest: Mapping[str, Any] | None, bundle: Bundle) -> str:
+def tabulate_metrics(records: Sequence[Record], forest: Mapping[str, Any] | None) -> list[str]:
+    """Return the table of the metrics: every seed with its intervals, their mean, and the random forests.
+
+    Args:
+        records: run files by seed, that of the shipped weights first.
+        forest: run file of the random forests, or ``None``.
+    """
+    rows = []
+    for record in records:
+        seed = f"seed {record['overrides'].get('seed', 0)}{' (shipped)' if record is records[0] else ''}"
+        values = [record["metrics"]["metrics"][metric] for metric in METRIC_HEADS]
+        rows.append([seed, *(f"{own['value']:.3f} ({interval_text(own['interval'])})" for own in values)])
+    if len(records) > 1:
+        means = [format_spread([_value_of(metric)(record) for record in records], 3) for metric in METRIC_HEADS]
+        rows.append(["mean ± standard deviation", *means])
+    for forests in (forest or {}).get("forests", []):
+        means = [format_spread([run[metric]["value"] for run in forests["seeds"]], 3) for metric in METRIC_HEADS]
+        rows.append([f"random forest trained on {_name_splits(forests)} ({forests['cases']} cases)", *means])
+    return format_table(["run", *METRIC_HEADS.values()], rows)
+
+
+def describe_performance(records: Sequence[Record], forest: Mapping[str, Any] | None, bundle: Bundle) -> str:
     """Return the metrics of the shipped weights and of the other seeds as Markdown.
 
     Args:
         records: run files by seed, that of the shipped weights first.
-        forest: run file of the random forest, or ``None``.
+        forest: run file of the random forests, or ``None``.
         bundle: the specification.
     """
     if not records:
         return "Not measured yet."
-    names = list(bundle.knobs["label_names"])
     shipped = records[0]
-    lines = [f"| run | {' | '.join(METRIC_HEADS.values())} |", "|" + "---|" * (len(METRIC_HEADS) + 1)]
-    for record in records:
-        cells = [_with_interval(record["metrics"]["metrics"][metric]) for metric in METRIC_HEADS]
-        seed = record["overrides"].get("seed", 0)
-        lines.append(f"| seed {seed}{' (shipped)' if record is shipped else ''} | {' | '.join(cells)} |")
-    if len(records) > 1:
-        means = [spread([_metric(metric)(record) for record in records], 3) for metric in METRIC_HEADS]
-        lines.append(f"| mean ± standard deviation | {' | '.join(means)} |")
-    for group in (forest or {}).get("forests", []):
-        means = [spread([run[metric]["value"] for run in group["seeds"]], 3) for metric in METRIC_HEADS]
-        words = (
-            f"random forest trained on {' and '.join(group['trained_on']).replace('_', ' ')} ({group['cases']} cases)"
-        )
-        lines.append(f"| {words} | {' | '.join(means)} |")
-    curve = ", ".join(
-        f"{point['epoch']:.0f}: {point['validation_metric']:.3f}"
-        for point in shipped["curve"]
-        if "validation_metric" in point
-    )
-    confusion = [f"| true class | {' | '.join(f'called {name}' for name in names)} |", "|" + "---|" * (len(names) + 1)]
-    for name, row in zip(names, shipped["metrics"]["confusion"], strict=True):
-        confusion.append(f"| {name} | {' | '.join(str(n) for n in row)} |")
-    rare = min(shipped["metrics"]["cases_per_class"].items(), key=lambda item: item[1])
-    width = _width(records)
+    metrics = shipped["metrics"]
+    names = list(bundle.knobs["label_names"])
+    confusion = [[name, *row] for name, row in zip(names, metrics["confusion"], strict=True)]
+    validated = [point for point in shipped["curve"] if "validation_metric" in point]
+    curve = ", ".join(f"{point['epoch']:.0f}: {point['validation_metric']:.3f}" for point in validated)
+    rare, rare_cases = min(metrics["cases_per_class"].items(), key=lambda item: item[1])
     commands = [f"python -m tools bundles train {bundle.name} --seeds {len(records)} --jobs 2"]
     if forest:
-        commands.append(f"python -m tools forest {bundle.knobs['dataset_dir']} --output {FOREST.format(bundle.name)}")
+        output = Path("bundles", bundle.name, FOREST)
+        commands.append(f"python -m tools forest {bundle.knobs['dataset_dir']} --output {output}")
     return "\n".join(
         [
-            f"{_cases(bundle, shipped)}, none of which was used in training or for choosing the epoch (a fifth of the "
-            "training split was held out for that). In brackets the 95 % bootstrap interval over the cases: with "
-            f"{rare[1]} cases of the class {rare[0]} that of the AUC is {width:.2f} wide, so differences below that "
-            f"mean little. {training_time(shipped)}",
+            f"{_count_cases(bundle, shipped)}, none of which was used in training or for choosing the epoch (a fifth "
+            "of the training split was held out for that). In brackets the 95 % bootstrap interval over the cases: "
+            f"with {rare_cases} cases of the class {rare} that of the AUC is {_mean_width(records):.2f} wide, so "
+            f"differences below that mean little. {describe_training_time(shipped)}",
             "",
-            *lines,
+            *tabulate_metrics(records, forest),
             "",
-            *against(records, forest),
+            *([compare_with_forests(records, forest), ""] if forest else []),
             f"`models/model.pt` is that of seed {shipped['overrides'].get('seed', 0)}, not chosen by these figures. "
             "Its confusion matrix, each case given the class of the highest probability:",
             "",
-            *confusion,
+            *format_table(["true class", *(f"called {name}" for name in names)], confusion),
             "",
             f"Its AUC on the held-out fifth by epoch: {curve}.",
             "",
-            *(f"{name[0].upper()}{name[1:]}: {rule}." for name, rule in shipped["metrics"]["policy"].items()),
+            *(f"{name[0].upper()}{name[1:]}: {rule}." for name, rule in metrics["policy"].items()),
             "",
             "Regenerate the weights, the table and the run files under `docs/runs`:",
             "",
@@ -194,10 +192,7 @@ def performance(records: Sequence[Record], forest: Mapping[str, Any] | None, bun
     )
 
 
-FOREST = "bundles/{}/docs/runs/forest.json"
-
-
-def readme(bundle: Bundle, folder: Path) -> str:
+def render_readme(bundle: Bundle, folder: Path) -> str:
     """Return docs/README.md.
 
     Args:
@@ -206,18 +201,22 @@ def readme(bundle: Bundle, folder: Path) -> str:
     """
     paths = [folder / "docs" / "runs" / "training.json", *sorted(folder.glob("docs/runs/training_seed*.json"))]
     records = [json.loads(path.read_text()) for path in paths if path.is_file()]
-    forest = folder / "docs" / "runs" / "forest.json"
-    runs = read_runs(folder, bundle.removal_profiles)
-    single = read_runs(folder, bundle.single_seed_profiles)
+    forest = folder / FOREST
+    variants = read_variants(folder, bundle.removal_profiles)
+    singles = read_variants(folder, bundle.single_seed_profiles)
     fields = {
-        **common_fields(bundle, records[0] if records else None),
-        "exports": exports(bundle, folder),
-        "verdict": verdict(runs, SCORE),
+        **collect_fields(bundle, records[0] if records else None),
+        "exports": describe_exports(bundle, folder),
+        "verdict": state_verdict(variants, SCORE),
         "mirror": bundle.knobs.get("mirror_axes") or "none",
         "range": " to ".join(f"{value:g}" for value in bundle.knobs["intensity_range"]),
-        "performance": performance(records, json.loads(forest.read_text()) if forest.is_file() else None, bundle),
-        "removal": paragraphs(
-            removal_table(bundle, runs, SCORE), study_sentence(runs), single_seed_table(bundle, runs, single, SCORE)
+        "performance": describe_performance(
+            records, json.loads(forest.read_text()) if forest.is_file() else None, bundle
+        ),
+        "removal": join_paragraphs(
+            tabulate_removal(bundle, variants, SCORE),
+            state_study(variants),
+            tabulate_single_seeds(bundle, variants, singles, SCORE),
         ),
     }
-    return fill(Path(__file__).with_name("readme.md"), fields)
+    return fill_template(Path(__file__).with_name("readme.md"), fields)

@@ -4,23 +4,116 @@ from __future__ import annotations
 
 from typing import Any
 
+from tools.recipes import shared
 from tools.recipes.bundle import Bundle
-from tools.recipes.classification.shared import check, inferer, preprocessing, to_probabilities
-from tools.recipes.engine import train_config, training, validation
+from tools.recipes.classification.components import (
+    LOAD_AND_SCALE,
+    MIRROR_INFERER,
+    OUT_CHANNELS,
+    PAD_OR_CROP,
+    PATCHES,
+    PROBABILITIES,
+)
+from tools.recipes.knobs import select_knobs
 from tools.recipes.shared import ours
 
-KNOBS = (
-    "dataset_dir output_dir ckpt_dir in_channels label_names spacing intensity_range patch_size epochs val_interval "
-    "batch_size learning_rate amp seed num_workers cache_rate fold csv_file evaluation_split mirror_axes device "
-    "resume_ckpt finetune_ckpt"
-).split()
+
+def build_train(bundle: Bundle) -> dict[str, Any]:
+    """Return train.json, from top to bottom as in the file.
+
+    Args:
+        bundle: the specification.
+    """
+    return {
+        "imports": shared.IMPORTS,
+        "bundle_root": ".",
+        **select_knobs(
+            bundle,
+            "dataset_dir output_dir ckpt_dir in_channels label_names spacing intensity_range patch_size epochs "
+            "val_interval batch_size learning_rate amp seed num_workers cache_rate fold mirror_axes csv_file "
+            "evaluation_split device resume_ckpt finetune_ckpt",
+        ),
+        "code_path": shared.CODE_PATH,
+        "rank": 0,
+        "is_not_rank0": "$@rank > 0",
+        "network_def": shared.define_network(bundle, OUT_CHANNELS),
+        "network": "$@network_def.to(@device)",
+        "class_weights": ours("class_weights", data="@train#dataset#data", classes="$len(@label_names)"),
+        "loss": {"_target_": "torch.nn.CrossEntropyLoss", "weight": "$@class_weights.to(@device)"},
+        "optimizer": {"_target_": "torch.optim.AdamW", "params": "$@network.parameters()", "lr": "@learning_rate"},
+        "lr_scheduler": shared.POLYNOMIAL_DECAY,
+        "train": {
+            "deterministic_transforms": [
+                *LOAD_AND_SCALE,
+                PAD_OR_CROP,
+                {"_target_": "EnsureTyped", "keys": "image", "track_meta": False},
+            ],
+            "random_transforms": [
+                {
+                    "_target_": "RandAffined",
+                    "keys": "image",
+                    "prob": 0.8,
+                    "rotate_range": [0.3, 0.3, 0.3],
+                    "scale_range": [0.1, 0.1, 0.1],
+                    "translate_range": [2, 2, 2],
+                    "mode": "bilinear",
+                    "padding_mode": "zeros",
+                },
+                {"_target_": "RandGaussianNoised", "keys": "image", "prob": 0.2, "std": 0.1},
+                {"_target_": "RandScaleIntensityd", "keys": "image", "prob": 0.2, "factors": 0.2},
+            ],
+            "flips": "$[monai.transforms.RandFlipd(['image'], prob=0.5, spatial_axis=a) for a in @mirror_axes]",
+            "preprocessing": {
+                "_target_": "Compose",
+                "transforms": "$@train#deterministic_transforms + @train#random_transforms + @train#flips",
+            },
+            "dataset": shared.cache_dataset("train", list_cases("training")),
+            "dataloader": shared.TRAIN_DATALOADER,
+            "inferer": ours("AutocastInferer", amp="@amp"),
+            "handlers": shared.TRAIN_HANDLERS,
+            "trainer": shared.TRAINER,
+        },
+        "best_checkpoint": shared.BEST_CHECKPOINT,
+        "validate": {
+            "preprocessing": {"_target_": "Compose", "transforms": [*LOAD_AND_SCALE, PAD_OR_CROP]},
+            "dataset": shared.cache_dataset("validate", list_cases("held_out")),
+            "dataloader": shared.load_one_by_one("@validate#dataset"),
+            "inferer": MIRROR_INFERER,
+            "postprocessing": {
+                "_target_": "Compose",
+                "transforms": [
+                    PROBABILITIES,
+                    {"_target_": "AsDiscreted", "keys": "label", "to_onehot": "$len(@label_names)"},
+                ],
+            },
+            "handlers": shared.VALIDATION_HANDLERS,
+            "key_metric": {
+                "val_auc": {"_target_": "ROCAUC", "output_transform": "$monai.handlers.from_engine(['pred', 'label'])"}
+            },
+            "evaluator": shared.VALIDATION_EVALUATOR,
+        },
+        "checkpoint": shared.RESUMABLE_CHECKPOINT,
+        "initialize": [*shared.GUARDS, "$monai.utils.set_determinism(seed=@seed)"],
+        "run": [
+            ours("check_patches", **PATCHES, training="@train#dataset#data", validation="@validate#dataset#data"),
+            ours(
+                "load_weights",
+                network="@network",
+                path="@finetune_ckpt",
+                strict=False,
+                _disabled_="$not @finetune_ckpt",
+            ),
+            "$@checkpoint.attach(@train#trainer)",
+            "$@train#trainer.run()",
+        ],
+    }
 
 
-def data(section: str) -> dict[str, Any]:
+def list_cases(section: str) -> dict[str, Any]:
     """Return the data list of a section.
 
     Args:
-        section: "training", "held_out", or the name of a split.
+        section: "training" or "held_out".
     """
     return ours(
         "classification_data_list",
@@ -30,56 +123,3 @@ def data(section: str) -> dict[str, Any]:
         csv_file="@csv_file",
         fold="@fold",
     )
-
-
-def augmentation() -> list[dict[str, Any]]:
-    """Return the random transforms."""
-    return [
-        {
-            "_target_": "RandAffined",
-            "keys": "image",
-            "prob": 0.8,
-            "rotate_range": [0.3, 0.3, 0.3],
-            "scale_range": [0.1, 0.1, 0.1],
-            "translate_range": [2, 2, 2],
-            "mode": "bilinear",
-            "padding_mode": "zeros",
-        },
-        {"_target_": "RandGaussianNoised", "keys": "image", "prob": 0.2, "std": 0.1},
-        {"_target_": "RandScaleIntensityd", "keys": "image", "prob": 0.2, "factors": 0.2},
-    ]
-
-
-def train(bundle: Bundle) -> dict[str, Any]:
-    """Return train.json.
-
-    Args:
-        bundle: the specification.
-    """
-    weights = ours("class_weights", data="@train#dataset#data", classes="$len(@label_names)")
-    config = train_config(
-        bundle,
-        KNOBS,
-        loss={"_target_": "torch.nn.CrossEntropyLoss", "weight": "$@class_weights.to(@device)"},
-        train=training(
-            data("training"),
-            ["image"],
-            [*preprocessing(), {"_target_": "EnsureTyped", "keys": "image", "track_meta": False}],
-            augmentation(),
-        ),
-        validate=validation(
-            data("held_out"),
-            preprocessing(),
-            inferer(),
-            [to_probabilities(), {"_target_": "AsDiscreted", "keys": "label", "to_onehot": "$len(@label_names)"}],
-            {
-                "val_auc": {
-                    "_target_": "ROCAUC",
-                    "output_transform": "$monai.handlers.from_engine(['pred', 'label'])",
-                }
-            },
-        ),
-        check=check(training="@train#dataset#data", validation="@validate#dataset#data"),
-    )
-    head = list(config).index("loss")
-    return dict([*list(config.items())[:head], ("class_weights", weights), *list(config.items())[head:]])

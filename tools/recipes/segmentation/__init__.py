@@ -5,54 +5,39 @@ from __future__ import annotations
 from typing import Any
 
 from tools.recipes.bundle import Bundle
-from tools.recipes.metadata import metadata
-from tools.recipes.overlays import evaluate, multi_gpu_evaluate, multi_gpu_train
-from tools.recipes.segmentation.inference import inference
-from tools.recipes.segmentation.readme import SCORE, headline, readme
-from tools.recipes.segmentation.shared import CLASSES, memory_bill
-from tools.recipes.segmentation.train import finetuning, train
-from tools.recipes.shared import ours
+from tools.recipes.multi_gpu import MULTI_GPU_EVALUATE, MULTI_GPU_TRAIN
+from tools.recipes.segmentation.evaluate import EVALUATE
+from tools.recipes.segmentation.inference import build_inference
+from tools.recipes.segmentation.metadata import build_metadata
+from tools.recipes.segmentation.readme import SCORE, render_readme, state_result
+from tools.recipes.segmentation.train import build_train
 
-__all__ = ["SCORE", "configs", "headline", "readme"]
+__all__ = ["SCORE", "build_configs", "render_readme", "state_result"]
 
 
-def configs(bundle: Bundle) -> dict[str, dict[str, Any]]:
+def build_configs(bundle: Bundle) -> dict[str, dict[str, Any]]:
     """Return every JSON file of the bundle's ``configs`` folder by its relative path.
 
     Args:
         bundle: the specification.
     """
     files: dict[str, dict[str, Any]] = {
-        "train.json": train(bundle),
-        "evaluate.json": evaluate(
-            ours("SegmentationReport", output_dir="@output_dir", label_names="@label_names"),
-            ours(
-                "check_data",
-                in_channels="@in_channels",
-                **CLASSES,
-                validation="@validate#dataset#data",
-            ),
-            *memory_bill(cache_rate="@cache_rate", validation="@validate#dataset#data"),
-        ),
-        "inference.json": inference(bundle),
+        "train.json": build_train(bundle),
+        "evaluate.json": EVALUATE,
+        "inference.json": build_inference(bundle),
+        "multi_gpu_train.json": MULTI_GPU_TRAIN,
+        "multi_gpu_evaluate.json": MULTI_GPU_EVALUATE,
+        "metadata.json": build_metadata(bundle),
         "profiles/low_memory.json": {"low_memory": True},
-        "profiles/finetune.json": finetuning(bundle),
-        "multi_gpu_train.json": multi_gpu_train(),
-        "multi_gpu_evaluate.json": multi_gpu_evaluate(),
-        "metadata.json": metadata(
-            bundle,
-            [-100, 100],
-            {"type": "image", "format": "segmentation"},
-            {
-                "spatial_shape": list(bundle.knobs["patch_size"]),
-                "dtype": "float32",
-                "is_patch_data": True,
-                "value_range": [],
-            },
-            {"monai-label": ""},
-        ),
+        "profiles/finetune.json": {
+            "finetune_ckpt": "$@bundle_root + '/models/model.pt'",
+            # a folder of its own, so that the shipped weights stay what they are
+            "ckpt_dir": "$@output_dir + '/finetuned'",
+            "learning_rate": round(bundle.knobs["learning_rate"] / 10, 9),
+            "epochs": bundle.knobs["epochs"] // 2,
+        },
     }
     if bundle.folds is not None:
         rule = "case names of the five validation folds; cases of other data sets: rank among the sorted names modulo 5"
-        files["folds.json"] = {"rule": rule, "folds": [list(fold) for fold in bundle.folds]}
+        files["folds.json"] = {"rule": rule, "folds": bundle.folds}
     return files

@@ -4,62 +4,95 @@ from __future__ import annotations
 
 from typing import Any
 
+from tools.recipes import shared
 from tools.recipes.bundle import Bundle
-from tools.recipes.engine import inference_config
-from tools.recipes.segmentation.shared import (
+from tools.recipes.knobs import select_knobs
+from tools.recipes.segmentation.components import (
     CLASSES,
-    inferer,
-    largest_component,
-    memory_bill,
-    preprocessing,
-    regions_to_classes,
-    to_original_grid,
+    LARGEST_COMPONENT,
+    MEMORY,
+    OUT_CHANNELS,
+    SLIDING_WINDOW,
+    bring_to_original_grid,
+    load_and_normalize,
 )
 from tools.recipes.shared import ours
 
-KNOBS = (
-    "dataset_dir output_dir ckpt_dir in_channels label_names label_values regions spacing intensity patch_size amp "
-    "seed num_workers mirror_axes largest_component low_memory max_shape expected_input device"
-).split()
 
-
-def inference(bundle: Bundle) -> dict[str, Any]:
-    """Return inference.json.
+def build_inference(bundle: Bundle) -> dict[str, Any]:
+    """Return inference.json, complete in itself because MONAI Label reads no other file.
 
     Args:
         bundle: the specification.
     """
-    return inference_config(
-        bundle,
-        KNOBS,
-        displayable={"result_extension": ".nii.gz"},
-        preprocessing=[
-            *preprocessing(["image"], ["image"]),
-            ours("WarnLargeInputd", keys="image", max_shape="@max_shape", expected="@expected_input"),
+    return {
+        "imports": shared.IMPORTS,
+        "bundle_root": ".",
+        **select_knobs(
+            bundle,
+            "dataset_dir output_dir ckpt_dir in_channels label_names label_values regions spacing intensity patch_size "
+            "amp seed num_workers mirror_axes largest_component low_memory max_shape expected_input device",
+        ),
+        "ckpt_path": "$@ckpt_dir + '/model.pt'",
+        "load_pretrain": True,
+        "displayable_configs": {"result_extension": ".nii.gz"},
+        "code_path": shared.CODE_PATH,
+        "network_def": {**shared.define_network(bundle, OUT_CHANNELS), "deep_supervision": False},
+        "network": "$@network_def.to(@device)",
+        "preprocessing": {
+            "_target_": "Compose",
+            "transforms": [
+                *load_and_normalize(["image"], ["image"]),
+                ours("WarnLargeInputd", keys="image", max_shape="@max_shape", expected="@expected_input"),
+            ],
+        },
+        "dataset": {
+            "_target_": "Dataset",
+            "data": ours("inference_data_list", dataset_dir="@dataset_dir"),
+            "transform": "@preprocessing",
+        },
+        "dataloader": shared.load_one_by_one("@dataset"),
+        "inferer": SLIDING_WINDOW,
+        "postprocessing": {
+            "_target_": "Compose",
+            "transforms": [
+                *bring_to_original_grid("@preprocessing"),
+                {
+                    "_target_": "AsDiscreted",
+                    "_disabled_": "$@low_memory or @regions is not None",
+                    "keys": "pred",
+                    "argmax": True,
+                },
+                LARGEST_COMPONENT,
+                ours("FileLabelsd", keys="pred", **CLASSES),
+                {
+                    "_target_": "SaveImaged",
+                    "keys": "pred",
+                    "output_dir": "@output_dir",
+                    "output_ext": ".nii.gz",
+                    "output_dtype": ours("label_dtype", **CLASSES),
+                    "output_postfix": "seg",
+                    "separate_folder": False,
+                    "resample": False,
+                },
+            ],
+        },
+        "evaluator": {
+            "_target_": "SupervisedEvaluator",
+            "device": "@device",
+            "val_data_loader": "@dataloader",
+            "network": "@network",
+            "inferer": "@inferer",
+            "postprocessing": "@postprocessing",
+        },
+        "initialize": [
+            *shared.GUARDS,
+            "$monai.utils.set_determinism(seed=@seed)",
+            ours("load_weights", network="@network", path="@ckpt_path", _disabled_="$not @load_pretrain"),
         ],
-        inferer=inferer(),
-        postprocessing=[
-            *to_original_grid("@preprocessing"),
-            *regions_to_classes(),
-            {
-                "_target_": "AsDiscreted",
-                "_disabled_": "$@low_memory or @regions is not None",
-                "keys": "pred",
-                "argmax": True,
-            },
-            largest_component(),
-            ours("FileLabelsd", keys="pred", **CLASSES),
-            {
-                "_target_": "SaveImaged",
-                "keys": "pred",
-                "output_dir": "@output_dir",
-                "output_ext": ".nii.gz",
-                "output_dtype": ours("label_dtype", **CLASSES),
-                "output_postfix": "seg",
-                "separate_folder": False,
-                "resample": False,
-            },
+        "run": [
+            ours("check_data", in_channels="@in_channels", inference="@dataset#data"),
+            ours("report_memory", **MEMORY, inference="@dataset#data"),
+            "$@evaluator.run()",
         ],
-        check=ours("check_data", in_channels="@in_channels", inference="@dataset#data"),
-        bill=memory_bill(inference="@dataset#data"),
-    )
+    }

@@ -8,21 +8,17 @@ from pathlib import Path
 
 from custom_networks.workflow.train.checkpoint import read_checkpoint
 from tools.recipes.bundle import Bundle
-from tools.recipes.exports import exports
-from tools.recipes.removal import (
-    Record,
-    Score,
-    common_fields,
-    fill,
-    paragraphs,
-    read_costs,
-    read_runs,
-    removal_table,
-    single_seed_table,
-    training_time,
-    verdict,
+from tools.recipes.exports import describe_exports
+from tools.recipes.gate_table import tabulate_gates
+from tools.recipes.markdown import (
+    collect_fields,
+    describe_training_time,
+    fill_template,
+    format_table,
+    join_paragraphs,
 )
-from tools.study.gates import table
+from tools.recipes.removal import Record, Score, read_costs, read_variants
+from tools.recipes.removal_text import state_verdict, tabulate_removal, tabulate_single_seeds
 
 METRIC_HEADS = {
     "dice": "Dice",
@@ -34,19 +30,19 @@ METRIC_HEADS = {
 }
 
 
-def _class_dice(name: str) -> Callable[[Record], float]:
+def _dice_of(name: str) -> Callable[[Record], float]:
     return lambda record: float(record["metrics"]["classes"][name]["dice"]["mean"])
 
 
 SCORE = Score(
     name="mean Dice",
     of=lambda record: float(record["metrics"]["mean"]["dice"]),
-    columns=lambda bundle: {f"Dice {name}": _class_dice(name) for name in bundle.knobs["label_names"][1:]},
+    columns=lambda bundle: {f"Dice {name}": _dice_of(name) for name in bundle.knobs["label_names"][1:]},
     cases=lambda bundle, record: f"Validation fold {bundle.knobs.get('fold', 0)}, {record['metrics']['cases']} cases",
 )
 
 
-def headline(record: Record) -> str:
+def state_result(record: Record) -> str:
     """Return the result of a run in a few words, for tables.
 
     Args:
@@ -57,7 +53,7 @@ def headline(record: Record) -> str:
     return f"Dice {dice} (fold 0, original grid)"
 
 
-def performance(record: Record | None, bundle: Bundle) -> str:
+def describe_performance(record: Record | None, bundle: Bundle) -> str:
     """Return the metrics of the shipped weights as Markdown.
 
     Args:
@@ -67,19 +63,19 @@ def performance(record: Record | None, bundle: Bundle) -> str:
     if record is None:
         return "Not measured yet."
     metrics = record["metrics"]
-    lines = [f"| class | {' | '.join(METRIC_HEADS.values())} | cases |", "|" + "---|" * (len(METRIC_HEADS) + 2)]
-    for name, values in metrics["classes"].items():
-        cells = [f"{values[m]['mean']:.4f} ± {values[m]['std']:.4f}" for m in METRIC_HEADS]
-        lines.append(f"| {name} | {' | '.join(cells)} | {values['dice']['n']} |")
+    rows = [
+        [name, *(f"{values[m]['mean']:.4f} ± {values[m]['std']:.4f}" for m in METRIC_HEADS), values["dice"]["n"]]
+        for name, values in metrics["classes"].items()
+    ]
     validated = [point for point in record["curve"] if "validation_metric" in point]
     curve = ", ".join(f"{point['epoch']:.0f}: {point['validation_metric']:.4f}" for point in validated)
     return "\n".join(
         [
             f"`models/model.pt`: validation fold {bundle.knobs.get('fold', 0)} ({metrics['cases']} cases that were not "
             f"trained on), on the grid of the original images, mean ± standard deviation over the cases; the epoch was "
-            f"chosen by the mean Dice on the same fold. {training_time(record)}",
+            f"chosen by the mean Dice on the same fold. {describe_training_time(record)}",
             "",
-            *lines,
+            *format_table(["class", *METRIC_HEADS.values(), "cases"], rows),
             "",
             f"Mean validation Dice by epoch: {curve}.",
             "",
@@ -96,7 +92,7 @@ def performance(record: Record | None, bundle: Bundle) -> str:
     )
 
 
-def trained_gates(bundle: Bundle, folder: Path) -> str:
+def describe_gates(bundle: Bundle, folder: Path) -> str:
     """Return what training has made of the gates of the shipped weights, or nothing for a network without gates.
 
     Args:
@@ -110,7 +106,7 @@ def trained_gates(bundle: Bundle, folder: Path) -> str:
         [
             "The gates of the shipped weights, in brackets the change from where they started:",
             "",
-            table(read_checkpoint(weights), str(weights)),
+            tabulate_gates(read_checkpoint(weights), str(weights)),
             "",
             "```bash",
             f"python -m tools gates {bundle.name}",
@@ -119,7 +115,7 @@ def trained_gates(bundle: Bundle, folder: Path) -> str:
     )
 
 
-def readme(bundle: Bundle, folder: Path) -> str:
+def render_readme(bundle: Bundle, folder: Path) -> str:
     """Return docs/README.md.
 
     Args:
@@ -128,20 +124,20 @@ def readme(bundle: Bundle, folder: Path) -> str:
     """
     path = folder / "docs" / "runs" / "training.json"
     record = json.loads(path.read_text()) if path.is_file() else None
-    runs = read_runs(folder, bundle.removal_profiles)
-    single = read_runs(folder, bundle.single_seed_profiles)
+    variants = read_variants(folder, bundle.removal_profiles)
+    singles = read_variants(folder, bundle.single_seed_profiles)
     costs = read_costs(folder)
     fields = {
-        **common_fields(bundle, record),
-        "exports": exports(bundle, folder),
-        "verdict": verdict(runs, SCORE),
+        **collect_fields(bundle, record),
+        "exports": describe_exports(bundle, folder),
+        "verdict": state_verdict(variants, SCORE),
         "mirror": bundle.knobs.get("mirror_axes") or "none (chirality matters)",
         "notes": "".join(f"\n- {note}" for note in bundle.notes),
-        "performance": performance(record, bundle),
-        "removal": paragraphs(
-            removal_table(bundle, runs, SCORE, costs),
-            single_seed_table(bundle, runs, single, SCORE, costs),
-            trained_gates(bundle, folder),
+        "performance": describe_performance(record, bundle),
+        "removal": join_paragraphs(
+            tabulate_removal(bundle, variants, SCORE, costs),
+            tabulate_single_seeds(bundle, variants, singles, SCORE, costs),
+            describe_gates(bundle, folder),
         ),
     }
-    return fill(Path(__file__).with_name("readme.md"), fields)
+    return fill_template(Path(__file__).with_name("readme.md"), fields)

@@ -4,77 +4,182 @@ from __future__ import annotations
 
 from typing import Any
 
+from tools.recipes import shared
 from tools.recipes.bundle import Bundle
-from tools.recipes.engine import train_config, training, validation
-from tools.recipes.segmentation.shared import (
+from tools.recipes.knobs import select_knobs
+from tools.recipes.segmentation.components import (
     CLASSES,
+    LARGEST_COMPONENT,
+    MEMORY,
+    OUT_CHANNELS,
     REGIONS,
-    inferer,
-    largest_component,
-    memory_bill,
-    preprocessing,
-    regions_to_classes,
-    to_original_grid,
+    SLIDING_WINDOW,
+    bring_to_original_grid,
+    load_and_normalize,
 )
-from tools.recipes.shared import LEARNING_RATE, ours
+from tools.recipes.shared import ours
 
 BOTH = ["image", "label"]
-KNOBS = (
-    "dataset_dir output_dir ckpt_dir in_channels label_names label_values regions spacing intensity patch_size "
-    "foreground_ratio epochs val_interval batch_size learning_rate amp seed num_workers cache_rate fold mirror_axes "
-    "largest_component low_memory image_glob label_glob folds_file device resume_ckpt finetune_ckpt gate_warm_up_epochs"
-).split()
 
 
-def _data(section: str) -> dict[str, Any]:
-    return ours(
-        "segmentation_data_list",
-        dataset_dir="@dataset_dir",
-        section=section,
-        fold="@fold",
-        folds_file="@folds_file",
-        image_glob="@image_glob",
-        label_glob="@label_glob",
-    )
+def build_train(bundle: Bundle) -> dict[str, Any]:
+    """Return train.json, from top to bottom as in the file.
 
-
-def _random(name: str, prob: float, **arguments: Any) -> dict[str, Any]:
-    return {"_target_": name, "keys": "image", "prob": prob, **arguments}
-
-
-def augmentation() -> list[dict[str, Any]]:
-    """Return the random transforms: a patch around the foreground, then nnU-Net's family of augmentations."""
-    return [
-        {"_target_": "SpatialPadd", "keys": BOTH, "spatial_size": "@patch_size"},
-        {
-            "_target_": "RandCropByPosNegLabeld",
-            "keys": BOTH,
-            "label_key": "label",
-            "spatial_size": "@patch_size",
-            "pos": "@foreground_ratio",
-            "neg": "$1 - @foreground_ratio",
-            "num_samples": 1,
+    Args:
+        bundle: the specification.
+    """
+    warms_up = "gate_warm_up_epochs" in bundle.knobs
+    return {
+        "imports": shared.IMPORTS,
+        "bundle_root": ".",
+        **select_knobs(
+            bundle,
+            "dataset_dir output_dir ckpt_dir in_channels label_names label_values regions spacing intensity patch_size "
+            "foreground_ratio epochs val_interval batch_size learning_rate amp seed num_workers cache_rate fold "
+            "mirror_axes largest_component low_memory image_glob label_glob folds_file "
+            "device resume_ckpt finetune_ckpt",
+        ),
+        **(select_knobs(bundle, "gate_warm_up_epochs") if warms_up else {}),
+        "code_path": shared.CODE_PATH,
+        "rank": 0,
+        "is_not_rank0": "$@rank > 0",
+        "network_def": shared.define_network(bundle, OUT_CHANNELS),
+        "network": "$@network_def.to(@device)",
+        "loss": build_loss("DiceCELoss"),
+        "optimizer": {"_target_": "torch.optim.AdamW", "params": "$@network.parameters()", "lr": "@learning_rate"},
+        "lr_scheduler": shared.POLYNOMIAL_DECAY,
+        "train": {
+            "deterministic_transforms": [
+                *load_and_normalize(BOTH, BOTH),
+                {"_target_": "EnsureTyped", "keys": BOTH, "track_meta": False},
+            ],
+            # a patch around the foreground, then nnU-Net's family of augmentations
+            "random_transforms": [
+                {"_target_": "SpatialPadd", "keys": BOTH, "spatial_size": "@patch_size"},
+                {
+                    "_target_": "RandCropByPosNegLabeld",
+                    "keys": BOTH,
+                    "label_key": "label",
+                    "spatial_size": "@patch_size",
+                    "pos": "@foreground_ratio",
+                    "neg": "$1 - @foreground_ratio",
+                    "num_samples": 1,
+                },
+                {
+                    "_target_": "RandAffined",
+                    "keys": BOTH,
+                    "prob": 0.6,
+                    "rotate_range": [0.3, 0.3, 0.3],
+                    "scale_range": [0.2, 0.2, 0.2],
+                    "mode": ["bilinear", "nearest"],
+                    "padding_mode": "zeros",
+                },
+                {"_target_": "RandGaussianNoised", "keys": "image", "prob": 0.15, "std": 0.1},
+                {
+                    "_target_": "RandGaussianSmoothd",
+                    "keys": "image",
+                    "prob": 0.1,
+                    "sigma_x": [0.5, 1.0],
+                    "sigma_y": [0.5, 1.0],
+                    "sigma_z": [0.5, 1.0],
+                },
+                {"_target_": "RandScaleIntensityd", "keys": "image", "prob": 0.15, "factors": 0.25},
+                {"_target_": "RandScaleIntensityFixedMeand", "keys": "image", "prob": 0.15, "factors": 0.25},
+                {"_target_": "RandSimulateLowResolutiond", "keys": "image", "prob": 0.1, "zoom_range": [0.5, 1.0]},
+                {
+                    "_target_": "RandAdjustContrastd",
+                    "keys": "image",
+                    "prob": 0.1,
+                    "gamma": [0.7, 1.5],
+                    "invert_image": True,
+                    "retain_stats": True,
+                },
+                {
+                    "_target_": "RandAdjustContrastd",
+                    "keys": "image",
+                    "prob": 0.3,
+                    "gamma": [0.7, 1.5],
+                    "retain_stats": True,
+                },
+            ],
+            "flips": f"$[monai.transforms.RandFlipd({BOTH}, prob=0.5, spatial_axis=a) for a in @mirror_axes]",
+            "preprocessing": {
+                "_target_": "Compose",
+                "transforms": "$@train#deterministic_transforms + @train#random_transforms + @train#flips",
+            },
+            "dataset": shared.cache_dataset("train", list_cases("training")),
+            "dataloader": shared.TRAIN_DATALOADER,
+            "inferer": ours("AutocastInferer", amp="@amp"),
+            "handlers": [
+                *shared.TRAIN_HANDLERS,
+                *([ours("GateWarmUp", network="@network", epochs="@gate_warm_up_epochs")] if warms_up else []),
+            ],
+            "trainer": shared.TRAINER,
         },
-        {
-            "_target_": "RandAffined",
-            "keys": BOTH,
-            "prob": 0.6,
-            "rotate_range": [0.3, 0.3, 0.3],
-            "scale_range": [0.2, 0.2, 0.2],
-            "mode": ["bilinear", "nearest"],
-            "padding_mode": "zeros",
+        "best_checkpoint": shared.BEST_CHECKPOINT,
+        "validate": {
+            # the label stays on its own grid, where the prediction is brought to
+            "preprocessing": {"_target_": "Compose", "transforms": load_and_normalize(BOTH, ["image"])},
+            "dataset": shared.cache_dataset("validate", list_cases("validation")),
+            "dataloader": shared.load_one_by_one("@validate#dataset"),
+            "inferer": SLIDING_WINDOW,
+            "postprocessing": {
+                "_target_": "Compose",
+                "transforms": [
+                    *bring_to_original_grid("@validate#preprocessing"),
+                    ours("RegionMasksd", keys=["pred", "label"], **REGIONS),
+                    {
+                        "_target_": "AsDiscreted",
+                        "_disabled_": "$@regions is not None",
+                        "keys": ["pred", "label"],
+                        "argmax": ["$not @low_memory", False],
+                        "to_onehot": "$len(@label_names)",
+                    },
+                    {**LARGEST_COMPONENT, "is_onehot": True},
+                ],
+            },
+            "handlers": shared.VALIDATION_HANDLERS,
+            "key_metric": {
+                "val_mean_dice": {
+                    "_target_": "MeanDice",
+                    "include_background": False,
+                    "output_transform": "$monai.handlers.from_engine(['pred', 'label'])",
+                }
+            },
+            "evaluator": shared.VALIDATION_EVALUATOR,
         },
-        _random("RandGaussianNoised", 0.15, std=0.1),
-        _random("RandGaussianSmoothd", 0.1, sigma_x=[0.5, 1.0], sigma_y=[0.5, 1.0], sigma_z=[0.5, 1.0]),
-        _random("RandScaleIntensityd", 0.15, factors=0.25),
-        _random("RandScaleIntensityFixedMeand", 0.15, factors=0.25),
-        _random("RandSimulateLowResolutiond", 0.1, zoom_range=[0.5, 1.0]),
-        _random("RandAdjustContrastd", 0.1, gamma=[0.7, 1.5], invert_image=True, retain_stats=True),
-        _random("RandAdjustContrastd", 0.3, gamma=[0.7, 1.5], retain_stats=True),
-    ]
+        "checkpoint": shared.RESUMABLE_CHECKPOINT,
+        "initialize": [*shared.GUARDS, "$monai.utils.set_determinism(seed=@seed)"],
+        "run": [
+            ours(
+                "check_data",
+                in_channels="@in_channels",
+                **CLASSES,
+                training="@train#dataset#data",
+                validation="@validate#dataset#data",
+            ),
+            ours(
+                "report_memory",
+                **MEMORY,
+                batch_size="@batch_size",
+                cache_rate="@cache_rate",
+                training="@train#dataset#data",
+                validation="@validate#dataset#data",
+            ),
+            ours(
+                "load_weights",
+                network="@network",
+                path="@finetune_ckpt",
+                strict=False,
+                _disabled_="$not @finetune_ckpt",
+            ),
+            "$@checkpoint.attach(@train#trainer)",
+            "$@train#trainer.run()",
+        ],
+    }
 
 
-def loss(name: str) -> dict[str, Any]:
+def build_loss(name: str) -> dict[str, Any]:
     """Return a loss with the smoothing of nnU-Net, over the batch and without background; regions have none.
 
     Args:
@@ -91,84 +196,18 @@ def loss(name: str) -> dict[str, Any]:
     )
 
 
-def gate_warm_up(bundle: Bundle) -> list[dict[str, Any]]:
-    """Return the handler that keeps gates still at first, for a bundle that says for how many epochs, else nothing.
+def list_cases(section: str) -> dict[str, Any]:
+    """Return the data list of a section.
 
     Args:
-        bundle: the specification; its knob ``gate_warm_up_epochs``.
+        section: "training" or "validation".
     """
-    if "gate_warm_up_epochs" not in bundle.knobs:
-        return []
-    return [ours("GateWarmUp", network="@network", epochs="@gate_warm_up_epochs")]
-
-
-def finetuning(bundle: Bundle) -> dict[str, Any]:
-    """Return the profile that starts from the shipped weights: a tenth of the learning rate, half of the epochs.
-
-    The result goes to a folder of its own, so that the shipped weights stay what they are.
-
-    Args:
-        bundle: the specification.
-    """
-    return {
-        "finetune_ckpt": "$@bundle_root + '/models/model.pt'",
-        "ckpt_dir": "$@output_dir + '/finetuned'",
-        "learning_rate": round(bundle.knobs.get("learning_rate", LEARNING_RATE) / 10, 9),
-        "epochs": bundle.knobs["epochs"] // 2,
-    }
-
-
-def train(bundle: Bundle) -> dict[str, Any]:
-    """Return train.json.
-
-    Args:
-        bundle: the specification.
-    """
-    as_tensors = {"_target_": "EnsureTyped", "keys": BOTH, "track_meta": False}
-    as_one_hot = {
-        "_target_": "AsDiscreted",
-        "_disabled_": "$@regions is not None",
-        "keys": ["pred", "label"],
-        "argmax": ["$not @low_memory", False],
-        "to_onehot": "$len(@label_names)",
-    }
-    return train_config(
-        bundle,
-        KNOBS,
-        loss=loss("DiceCELoss"),
-        train=training(
-            _data("training"), BOTH, [*preprocessing(BOTH, BOTH), as_tensors], augmentation(), gate_warm_up(bundle)
-        ),
-        validate=validation(
-            _data("validation"),
-            preprocessing(BOTH, ["image"]),
-            inferer(),
-            [
-                *to_original_grid("@validate#preprocessing"),
-                *regions_to_classes(),
-                ours("RegionMasksd", keys=["pred", "label"], **REGIONS),
-                as_one_hot,
-                largest_component(is_onehot=True),
-            ],
-            {
-                "val_mean_dice": {
-                    "_target_": "MeanDice",
-                    "include_background": False,
-                    "output_transform": "$monai.handlers.from_engine(['pred', 'label'])",
-                }
-            },
-        ),
-        check=ours(
-            "check_data",
-            in_channels="@in_channels",
-            **CLASSES,
-            training="@train#dataset#data",
-            validation="@validate#dataset#data",
-        ),
-        bill=memory_bill(
-            batch_size="@batch_size",
-            cache_rate="@cache_rate",
-            training="@train#dataset#data",
-            validation="@validate#dataset#data",
-        ),
+    return ours(
+        "segmentation_data_list",
+        dataset_dir="@dataset_dir",
+        section=section,
+        fold="@fold",
+        folds_file="@folds_file",
+        image_glob="@image_glob",
+        label_glob="@label_glob",
     )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tools.recipes import hippocampus
 from tools.recipes.bundle import Bundle
+from tools.recipes.bundles import hippocampus
 
 BUNDLE = Bundle(
     name="hippocampus_mr_attention_unet_segmentation",

@@ -12,10 +12,12 @@ from monai.bundle import ConfigParser
 
 from tests.records import record
 from tests.synthetic import ROOT, SEGMENTATION, weights
-from tools import bundles
 from tools.__main__ import main
+from tools.recipes import render as module
 from tools.recipes.formatting import to_json
-from tools.recipes.segmentation.train import train
+from tools.recipes.render import END, START, all_bundles, recipe_of, render
+from tools.recipes.segmentation.train import build_train
+from tools.study import train as training
 
 VALUES = [
     {},
@@ -46,7 +48,7 @@ def test_arrays_of_scalars_stay_on_one_line():
 
 
 def test_every_specification_is_a_folder_and_the_reverse():
-    names = [bundle.name for bundle in bundles.all_bundles()]
+    names = [bundle.name for bundle in all_bundles()]
     folders = {path.parents[1].name for path in ROOT.glob("bundles/*/configs/metadata.json")}
     assert len(names) == len(set(names))
     assert set(names) == folders
@@ -54,9 +56,9 @@ def test_every_specification_is_a_folder_and_the_reverse():
 
 def test_gates_are_warmed_up_in_a_bundle_that_says_so_and_in_no_other():
     names = [path.name for path in SEGMENTATION]
-    plain = next(bundle for bundle in bundles.all_bundles() if bundle.name in names)
-    gated = train(replace(plain, knobs={**plain.knobs, "gate_warm_up_epochs": 2}))
-    without = train(replace(plain, knobs={k: v for k, v in plain.knobs.items() if k != "gate_warm_up_epochs"}))
+    plain = next(bundle for bundle in all_bundles() if bundle.name in names)
+    gated = build_train(replace(plain, knobs={**plain.knobs, "gate_warm_up_epochs": 2}))
+    without = build_train(replace(plain, knobs={k: v for k, v in plain.knobs.items() if k != "gate_warm_up_epochs"}))
     assert gated.pop("gate_warm_up_epochs") == 2
     handler = gated["train"]["handlers"].pop()
     assert gated == without
@@ -70,9 +72,9 @@ def copy(tmp_path, monkeypatch):
     """Return the root of a copy of what is rendered."""
     shutil.copytree(ROOT / "bundles", tmp_path / "bundles", ignore=shutil.ignore_patterns("*.pt", "eval"))
     shutil.copy(ROOT / "LICENSE", tmp_path)
-    (tmp_path / "README.md").write_text(f"# Title\n\n{bundles.START}\nold\n{bundles.END}\n\nEnd\n")
-    monkeypatch.setattr(bundles, "ROOT", tmp_path)
-    bundles.render()
+    (tmp_path / "README.md").write_text(f"# Title\n\n{START}\nold\n{END}\n\nEnd\n")
+    monkeypatch.setattr(module, "ROOT", tmp_path)
+    render()
     return tmp_path
 
 
@@ -83,26 +85,27 @@ def contents(root):
 def test_rendering_twice_changes_nothing(copy, capsys):
     before = contents(copy)
     capsys.readouterr()
-    bundles.render()
+    render()
     assert contents(copy) == before
     assert capsys.readouterr().out == "nothing to write\n"
-    bundles.render(check=True)
+    render(check=True)
 
 
-@pytest.mark.parametrize("damage", ["edit", "delete", "left over"])
+@pytest.mark.parametrize("damage", ["edit", "delete", "left over", "page"])
 def test_the_check_finds_what_differs_and_rendering_repairs_it(copy, damage):
     before = contents(copy)
-    folder = copy / "bundles" / bundles.all_bundles()[0].name / "configs"
-    path = folder / ("profiles/old.json" if damage == "left over" else "train.json")
+    configs = copy / "bundles" / all_bundles()[0].name / "configs"
+    files = {"left over": configs / "profiles" / "old.json", "page": copy / "docs" / "reference" / "knobs.md"}
+    path = files.get(damage, configs / "train.json")
     if damage == "delete":
         path.unlink()
     else:
         path.write_text("{}\n")
     damaged = contents(copy)
-    with pytest.raises(ValueError, match=rf"rendered files are stale \(bundles/\S+{path.name}\); run"):
-        bundles.render(check=True)
+    with pytest.raises(ValueError, match=rf"rendered files are stale \(\S+/{path.name}\); run"):
+        render(check=True)
     assert contents(copy) == damaged
-    bundles.render()
+    render()
     assert contents(copy) == before
 
 
@@ -112,7 +115,7 @@ def test_a_stale_file_ends_the_command_with_a_sentence(copy, capsys):
     assert capsys.readouterr().err.startswith("error: rendered files are stale")
 
 
-@pytest.fixture(params=bundles.all_bundles(), ids=lambda bundle: bundle.name)
+@pytest.fixture(params=all_bundles(), ids=lambda bundle: bundle.name)
 def bundle(request):
     return request.param
 
@@ -135,8 +138,8 @@ def trainings(bundle, copy, monkeypatch):
         torch.save({"layer.gates": torch.tensor([0.1, 0.1, 1.0, 0.1 + seed])}, work_dir / "model.pt")
         return record(bundle, 0.9 - seed / 100, seed)
 
-    monkeypatch.setattr(bundles, "find_bundle", lambda name: copy / "bundles" / name)
-    monkeypatch.setattr(bundles, "train_and_evaluate", fake)
+    monkeypatch.setattr(training, "find_bundle", lambda name: copy / "bundles" / name)
+    monkeypatch.setattr(training, "train_and_evaluate", fake)
     shutil.rmtree(copy / "bundles" / bundle.name / "docs" / "runs", ignore_errors=True)
     return calls
 
@@ -149,7 +152,7 @@ ROW = {
 
 def test_training_a_bundle_keeps_weights_and_run_file(bundle, copy, trainings, tmp_path):
     folder = copy / "bundles" / bundle.name
-    bundles.train(bundle.name, dataset_dir="there", work_dir=str(tmp_path / "work"))
+    training.train(bundle.name, dataset_dir="there", work_dir=str(tmp_path / "work"))
     assert trainings == [(0, folder, [], {"dataset_dir": "there"}, None)]
     assert float(weights(folder / "models" / "model.pt")["layer.gates"][3]) == pytest.approx(0.1)
     assert [path.name for path in (folder / "docs" / "runs").iterdir()] == ["training.json"]
@@ -160,16 +163,16 @@ def test_training_a_bundle_keeps_weights_and_run_file(bundle, copy, trainings, t
     assert "20: 0.80" in page
     assert "Not measured on a GPU." in page
     assert "{{" not in page
-    assert recipe_headline(bundle) in (copy / "README.md").read_text()
+    assert result_cell(bundle) in (copy / "README.md").read_text()
 
 
-def recipe_headline(bundle):
-    return f"| {bundles.recipe(bundle).headline(record(bundle, 0.9))} |"
+def result_cell(bundle):
+    return f"| {recipe_of(bundle).state_result(record(bundle, 0.9))} |"
 
 
 def test_every_seed_leaves_its_run_file_but_only_the_first_its_weights(bundle, copy, trainings, tmp_path):
     folder = copy / "bundles" / bundle.name
-    bundles.train(bundle.name, seeds=3, jobs=2, work_dir=str(tmp_path / "work"))
+    training.train(bundle.name, seeds=3, jobs=2, work_dir=str(tmp_path / "work"))
     assert sorted(call[0] for call in trainings) == [0, 1, 2]
     assert {(call[3].get("seed"), call[4]) for call in trainings} == {(None, 1), (1, 1), (2, 1)}
     assert float(weights(folder / "models" / "model.pt")["layer.gates"][3]) == pytest.approx(0.1)
@@ -180,15 +183,15 @@ def test_every_seed_leaves_its_run_file_but_only_the_first_its_weights(bundle, c
 
 
 def test_a_failing_seed_is_an_error_and_the_others_are_kept(bundle, copy, trainings, tmp_path, monkeypatch):
-    works = bundles.train_and_evaluate
+    works = training.train_and_evaluate
 
     def fake(folder, profiles, work_dir, overrides, threads):
         if overrides.get("seed") == 1:
             raise RuntimeError("the disk is full")
         return works(folder, profiles, work_dir, overrides, threads)
 
-    monkeypatch.setattr(bundles, "train_and_evaluate", fake)
+    monkeypatch.setattr(training, "train_and_evaluate", fake)
     with pytest.raises(RuntimeError, match="the disk is full"):
-        bundles.train(bundle.name, seeds=3, work_dir=str(tmp_path / "work"))
+        training.train(bundle.name, seeds=3, work_dir=str(tmp_path / "work"))
     kept = sorted(path.name for path in (copy / "bundles" / bundle.name / "docs" / "runs").iterdir())
     assert kept == ["training.json", "training_seed2.json"]

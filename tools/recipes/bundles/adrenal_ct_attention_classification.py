@@ -30,8 +30,8 @@ BUNDLE = Bundle(
     network={
         "_target_": "custom_networks.nets.AttentionClassifier",
         "features": [16, 32],
-        "attention": MODULES[-1],
-        "attention_arguments": {},
+        "attention_module": MODULES[-1],
+        "attention_module_arguments": {},
         "dropout": 0.5,
     },
     knobs={
@@ -88,8 +88,8 @@ AdrenalMNIST3D of MedMNIST v2
   https://creativecommons.org/licenses/by/4.0/
 """,
     profiles={
-        "none": {"network_def#attention": "$None"},
-        **{name: {"network_def#attention": name} for name in MODULES},
+        "none": {"network_def#attention_module": "$None"},
+        **{name: {"network_def#attention_module": name} for name in MODULES},
         "removal": {"epochs": 5, "val_interval": 5},
     },
     removal_profiles=("none", *MODULES),

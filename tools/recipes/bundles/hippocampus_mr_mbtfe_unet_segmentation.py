@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tools.recipes import hippocampus
 from tools.recipes.bundle import Bundle
-from tools.recipes.segmentation.train import loss
+from tools.recipes.bundles import hippocampus
+from tools.recipes.segmentation.train import build_loss
 from tools.recipes.shared import ours
 
 PARAMETERS = "$@network.parameters()"
@@ -85,7 +85,7 @@ BUNDLE = Bundle(
             "learning_rate": 0.01,
             "optimizer": ours("adan", params=PARAMETERS, lr="@learning_rate", weight_decay=3e-05),
         },
-        "dice_only": {"loss": loss("DiceLoss")},
+        "dice_only": {"loss": build_loss("DiceLoss")},
         "removal": {"epochs": 4, "val_interval": 4},
         "demo": {"epochs": 100, "val_interval": 25},
     },

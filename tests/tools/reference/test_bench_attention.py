@@ -13,10 +13,10 @@ from custom_networks.registry import ATTENTION
 from tools.__main__ import COMMANDS, main
 from tools.bench import bench as bench_module
 from tools.bench.bench import MEASURES
-from tools.bench.bench_attention import SIZES, bench_attention, definitions
 from tools.bench.measure import in_own_process, measure, tensor_peak_mib
 from tools.reference import attention_reference
 from tools.reference.attention_reference import YARDSTICK, page
+from tools.reference.bench_attention import SIZES, bench_attention, definitions
 
 pytestmark = pytest.mark.slow
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tools.recipes import hippocampus
 from tools.recipes.bundle import Bundle
-from tools.recipes.shared import OUT_CHANNELS
+from tools.recipes.bundles import hippocampus
+from tools.recipes.segmentation.components import OUT_CHANNELS
 
 COMMON: dict[str, Any] = {
     "kernel_size": 3,
@@ -14,11 +14,11 @@ COMMON: dict[str, Any] = {
     "stem_pool": 2,
     "stem_skip": True,
     "decoder_norm": True,
-    "position_grid": [40, 56, 40],
-    "groups": 2,
+    "token_grid": [20, 28, 20],
+    "num_heads": 2,
     "dropout": 0.0,
     "deep_supervision": True,
-    "checkpoint": False,
+    "checkpointing": False,
 }
 
 BUNDLE = Bundle(
@@ -98,7 +98,7 @@ BUNDLE = Bundle(
                 "_requires_": "@code_path",
                 "spatial_dims": 3,
                 "in_channels": "@in_channels",
-                "out_channels": OUT_CHANNELS["segmentation"],
+                "out_channels": OUT_CHANNELS,
                 "features": [32, 32, 64, 128],
                 "strides": [1, 2, 1],
                 "num_units": [1, 1, 1],
@@ -115,13 +115,13 @@ BUNDLE = Bundle(
             "network_def#stem_skip": False,
             "network_def#decoder_norm": False,
         },
-        "paper_heads": {"network_def#groups": 8},
+        "paper_heads": {"network_def#num_heads": 8},
         "paper_depth": {
             "network_def#features": [32, 32, 64, 128, 256],
             "network_def#strides": [1, 2, 1, 1],
             "network_def#num_units": [1, 2, 4, 1],
         },
-        "checkpoint": {"network_def#checkpoint": True},
+        "checkpointing": {"network_def#checkpointing": True},
         "removal": {
             "epochs": 3,
             "val_interval": 3,

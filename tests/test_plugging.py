@@ -14,7 +14,7 @@ from torch import nn
 
 from custom_networks import plug
 from custom_networks.nets import AttentionUnet
-from custom_networks.plug import _Plugged
+from custom_networks.plugging import _Plugged
 from custom_networks.workflow import load_weights
 from tests.exports import onnx_session
 from tests.modules import randomised
@@ -181,7 +181,7 @@ def test_from_json():
                 "_target_": "custom_networks.plug",
                 "network": {"_target_": "SegResNet", "init_filters": 8},
                 "points": ["down_layers.1", "down_layers.2"],
-                "attention": "cbam",
+                "attention_module": "cbam",
             }
         }
     )

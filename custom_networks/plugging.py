@@ -95,7 +95,7 @@ def _fits(calls: list[tuple[Any, Any]]) -> bool:
     )
 
 
-def plug(network: nn.Module, points: str | Sequence[str], attention: str, **kwargs: Any) -> nn.Module:
+def plug(network: nn.Module, points: str | Sequence[str], attention_module: str, **kwargs: Any) -> nn.Module:
     r"""Return a copy of a network with an attention module after each of the named points.
 
     A point is the dotted name of a submodule that takes one tensor and returns one tensor ``(B, C, *spatial)``; its
@@ -114,7 +114,7 @@ def plug(network: nn.Module, points: str | Sequence[str], attention: str, **kwar
     Args:
         network: any network that takes one image ``(B, C, *spatial)`` whose first convolution sees its channels.
         points: names of submodules as in ``network.named_modules()``.
-        attention: a name in :data:`custom_networks.registry.ATTENTION`.
+        attention_module: a name in :data:`custom_networks.registry.ATTENTION`.
         **kwargs: arguments of the attention class, besides ``spatial_dims`` and ``in_channels``.
 
     Raises:
@@ -134,7 +134,7 @@ def plug(network: nn.Module, points: str | Sequence[str], attention: str, **kwar
     References:
         T. Bachlechner et al., "ReZero is All You Need: Fast Convergence at Large Depth", UAI 2021, arXiv:2003.04887.
     """
-    attention_class(attention)  # a wrong name is said before the network is run
+    attention_class(attention_module)  # a wrong name is said before the network is run
     network = copy.deepcopy(network)
     wrapped = {module.network for module in network.modules() if isinstance(module, _Plugged)}
     modules = {
@@ -160,7 +160,7 @@ def plug(network: nn.Module, points: str | Sequence[str], attention: str, **kwar
     for point in dict.fromkeys(modules[name] for name in names):
         output = calls[point][0][1]
         plugged = point if isinstance(point, _Plugged) else _Plugged(point)
-        branch = build_attention(attention, output.dim() - 2, output.shape[1], kwargs)
+        branch = build_attention(attention_module, output.dim() - 2, output.shape[1], kwargs)
         plugged.plugged_attention.append(ResidualAttention(branch))
         plugged.plugged_attention.train(point.training)
         plugged.training = point.training

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tools.recipes import hippocampus
 from tools.recipes.bundle import Bundle
+from tools.recipes.bundles import hippocampus
 
 BUNDLE = Bundle(
     name="hippocampus_mr_transunet_segmentation",
@@ -27,7 +27,7 @@ BUNDLE = Bundle(
         "num_heads": 6,
         "attention": ["transformer"],
         "position_embedding": "learned",
-        "position_grid": [5, 7, 5],
+        "token_grid": [5, 7, 5],
         "dropout": 0.0,
         "deep_supervision": False,
     },
@@ -68,7 +68,7 @@ BUNDLE = Bundle(
         "no_position": {"network_def#position_embedding": "none"},
         "rotary": {"network_def#position_embedding": "rotary"},
         "paper_root": {"network_def#root_convolutions": 1},
-        "fine_tokens": {"network_def#strides": [2, 2, 1], "network_def#position_grid": [10, 14, 10]},
+        "fine_tokens": {"network_def#strides": [2, 2, 1], "network_def#token_grid": [10, 14, 10]},
         "large": {
             "network_def#features": [64, 128, 256, 512],
             "network_def#num_layers": 12,

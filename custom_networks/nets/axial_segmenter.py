@@ -1,0 +1,62 @@
+"""What the axial segmentation networks share: a stem with strides and a pooling, and attention on the grid after it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from custom_networks.checks import per_axis
+from custom_networks.nets.segmenter import Segmenter
+
+
+class AxialSegmenter(Segmenter):
+    """Base of a network of axial branches, whose stem has the first strides and ``stem_pool``.
+
+    Args:
+        in_channels: channels of the image.
+        strides: down-sampling per axis of each step; ``size_divisor`` is their product.
+        deep_supervision: whether the coarser decoder levels have heads.
+    """
+
+    @classmethod
+    def steps_of(cls, arguments: Mapping[str, Any], spatial_dims: int) -> list[tuple[int, ...]]:
+        """Return the down-sampling per axis of each step: the first strides, ``stem_pool``, the other strides.
+
+        Args:
+            arguments: arguments of the constructor; one that is missing has its default.
+            spatial_dims: 2 or 3.
+        """
+        first, *others = super().steps_of(arguments, spatial_dims)
+        return [first, per_axis(cls._argument(arguments, "stem_pool"), spatial_dims, "stem_pool"), *others]
+
+    @classmethod
+    def step_arguments(
+        cls, strides: Sequence[Sequence[int]], kernel_size: Sequence[Sequence[int]]
+    ) -> dict[str, list[Any]]:
+        """Return the arguments of the constructor for given steps; the grid between the stem's two has no kernel.
+
+        Args:
+            strides: down-sampling per axis of each step.
+            kernel_size: kernel per axis before each step and after the last.
+        """
+        return {
+            "strides": [list(step) for step in (strides[0], *strides[2:])],
+            "stem_pool": list(strides[1]),
+            "kernel_size": [list(kernel) for kernel in (kernel_size[0], *kernel_size[2:])],
+        }
+
+    @classmethod
+    def patch_arguments(cls, patch_size: Sequence[int], arguments: Mapping[str, Any]) -> dict[str, list[int]]:
+        """Return ``token_grid``, the grid of the patch after the stem.
+
+        Args:
+            patch_size: voxels of the training patch per axis.
+            arguments: arguments of the constructor; one that is missing has its default.
+
+        Example:
+            >>> from custom_networks.nets import AxialUnet
+            >>> AxialUnet.patch_arguments((40, 56, 40), {"strides": [1, 2, 1, 1], "stem_pool": 2})
+            {'token_grid': [20, 28, 20]}
+        """
+        stem = cls.steps_of(arguments, len(patch_size))[:2]
+        return {"token_grid": [-(-n // (s * p)) for n, s, p in zip(patch_size, *stem, strict=True)]}

@@ -1,0 +1,104 @@
+"""What adapt makes of each network's arguments for a patch, by what the network's class says of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from custom_networks import nets
+from custom_networks.adapt.network import _network_knobs
+
+CUBE = ([1.0, 1.0, 1.0], (40, 56, 40))
+SLICES = ([1.5, 1.5, 10.0], (144, 160, 12))
+LEVELS = {"features": [8, 16, 32, 64], "strides": 2, "kernel_size": 3}
+STEM = {"features": [8, 16, 32, 64], "strides": [1, 2, 1], "kernel_size": 3, "stem_pool": 2, "num_units": [1, 1, 1]}
+CASES: dict[str, tuple[str, dict[str, Any], tuple, dict[str, Any]]] = {
+    "AttentionUnet": ("AttentionUnet", LEVELS, CUBE, {}),
+    "MbtfeUnet": ("MbtfeUnet", LEVELS, CUBE, {}),
+    "TransUnet": ("TransUnet", LEVELS | {"num_units": [1, 1]}, CUBE, {"token_grid": [5, 7, 5]}),
+    "Setr": ("Setr", LEVELS | {"num_heads": 4}, CUBE, {"token_grid": [5, 7, 5]}),
+    "AxialUnet": ("AxialUnet", STEM, CUBE, {"token_grid": [20, 28, 20]}),
+    "AxialUnet without a pooling": (
+        "AxialUnet",
+        {"features": [8, 16, 32], "strides": 2, "kernel_size": 3, "num_units": [1, 1]},
+        CUBE,
+        {"token_grid": [20, 28, 20]},
+    ),
+    "MedicalTransformer": (
+        "MedicalTransformer",
+        STEM,
+        CUBE,
+        {"token_grid": [20, 28, 20], "window_size": [20, 28, 20]},
+    ),
+    "MedicalTransformer that counts its windows": (
+        "MedicalTransformer",
+        STEM | {"window_grid": 2},
+        CUBE,
+        {"token_grid": [20, 28, 20]},
+    ),
+    "TransUnet on slices": (
+        "TransUnet",
+        LEVELS | {"num_units": [1, 1]},
+        SLICES,
+        {
+            "strides": [[2, 2, 1], [2, 2, 1], [2, 2, 2]],
+            "kernel_size": [[3, 3, 1], [3, 3, 1], [3, 3, 3], [3, 3, 3]],
+            "token_grid": [18, 18, 6],
+        },
+    ),
+    "Setr on slices": (
+        "Setr",
+        LEVELS | {"num_heads": 4},
+        SLICES,
+        {
+            "strides": [[2, 2, 1], [2, 2, 1], [2, 2, 2]],
+            "kernel_size": [[3, 3, 1], [3, 3, 3], [3, 3, 3]],
+            "token_grid": [18, 18, 6],
+        },
+    ),
+    "AxialUnet on slices": (
+        "AxialUnet",
+        STEM,
+        SLICES,
+        {
+            "strides": [[1, 1, 1], [2, 2, 1], [1, 1, 1]],
+            "stem_pool": [2, 2, 1],
+            "kernel_size": [[3, 3, 1], [3, 3, 1], [3, 3, 3], [3, 3, 3]],
+            "token_grid": [72, 74, 12],
+        },
+    ),
+    "MedicalTransformer on slices": (
+        "MedicalTransformer",
+        STEM,
+        SLICES,
+        {
+            "strides": [[1, 1, 1], [2, 2, 1], [1, 1, 1]],
+            "stem_pool": [2, 2, 1],
+            "kernel_size": [[3, 3, 1], [3, 3, 1], [3, 3, 3], [3, 3, 3]],
+            "token_grid": [72, 74, 12],
+            "window_size": [72, 76, 12],
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize(("name", "definition", "data", "want"), CASES.values(), ids=CASES.keys())
+def test_what_follows_from_the_patch(name, definition, data, want):
+    spacing, median = data
+    target = {"_target_": f"custom_networks.nets.{name}"}
+    patch, strides, own = _network_knobs({**target, **definition}, spacing, median, 64**3)
+    assert {key.removeprefix("network_def#"): value for key, value in own.items()} == want
+    arguments = {**definition, **want}
+    kind = getattr(nets, name)
+    assert kind.steps_of(arguments, 3) == strides
+    net = kind(**arguments)
+    assert [n % part for n, part in zip(patch, net.size_divisor, strict=True)] == [0, 0, 0]
+    if "window_size" in want:
+        assert net.window_size == want["window_size"]
+
+
+def test_other_networks_are_refused():
+    definition = {"_target_": "monai.networks.nets.UNet", "strides": [2], "kernel_size": 3}
+    with pytest.raises(ValueError, match=r"must be a segmentation network of .*, got monai\..*UNet; use a"):
+        _network_knobs(definition, *CUBE, 64**3)

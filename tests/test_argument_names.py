@@ -1,0 +1,101 @@
+"""A wrong argument is answered with its own name, not with that of an inner module's argument."""
+
+from __future__ import annotations
+
+import inspect
+import re
+
+import pytest
+
+from custom_networks import attention, blocks, nets, plug
+from custom_networks.registry import ATTENTION
+
+REQUIRED = {
+    blocks.AttentionGate: {"in_channels": 8, "gating_channels": 12},
+    blocks.DualConv: {"in_channels": 8, "out_channels": 8},
+    blocks.EdgeAggregation: {"in_channels": (4, 6)},
+    blocks.Mbtfe: {"in_channels": 8},
+    blocks.SkipGate: {"in_channels": 8},
+    blocks.SpatialMask: {},
+    blocks.StandardisedConvolution: {"in_channels": 8, "out_channels": 8},
+    blocks.UpBlock: {"in_channels": 8, "skip_channels": 4, "out_channels": 8},
+    blocks.convolution_block: {"in_channels": 10, "out_channels": 8, "act": "relu", "norm": "instance"},
+    nets.AttentionClassifier: {"features": (4, 6)},
+    nets.AttentionUnet: {"features": (4, 6, 8)},
+    nets.MbtfeUnet: {"features": (4, 6, 8)},
+    **{kind: {"in_channels": 16} for kind in ATTENTION.values()},
+}
+# Values that no class takes, by argument.
+WRONG = {
+    "attention": [("x",), "gate"],
+    "attention_module": ["x"],
+    "dilation": [0],
+    "dilations": [(1,), (0, 1)],
+    "dropout": [2.0],
+    "dual_groups": [0, 5],
+    "energy_lambda": [0],
+    "eps": [-1],
+    "gate_reduction": [0],
+    "grid_size": [0, (2, 2)],
+    "groups": [0, 3],
+    "head_channels": [0],
+    "inter_channels": [0],
+    "kernel_size": [0],
+    "key_reduction": [0],
+    "mbtfe_levels": [(9,)],
+    "memory_size": [0],
+    "min_channels": [1],
+    "mode": ["x"],
+    "non_local_levels": [(9,)],
+    "num_heads": [0],
+    "pool": [0, (2, 2)],
+    "recurrence": [0],
+    "reduction": [0],
+    "spatial_dims": [1, 4],
+    "strides": [0, (2, 2, 2, 2)],
+    "sub_sample": [0, (2, 2)],
+}
+NARROW = [
+    (blocks.Mbtfe, "in_channels", 1),
+    (blocks.Mbtfe, "out_channels", 1),
+    (blocks.EdgeAggregation, "in_channels", (4,)),
+    (nets.AttentionUnet, "norm", "instance"),
+    (nets.AttentionUnet, "features", (4,)),
+    (nets.AttentionClassifier, "features", (4, 6, 8)),
+    (nets.MbtfeUnet, "features", (1, 4, 4)),
+]
+CASES = [
+    (kind, name, value)
+    for kind in REQUIRED
+    for name in inspect.signature(kind).parameters
+    for value in WRONG.get(name, ())
+] + NARROW
+KINDS = [getattr(package, name) for package in (attention, blocks, nets) for name in package.__all__]
+ARGUMENTS = {name for kind in KINDS if inspect.isclass(kind) for name in inspect.signature(kind).parameters}
+EVERY_ARGUMENT = ARGUMENTS - {"attention", "channels"}  # words of their own
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value"), [pytest.param(*case, id=f"{case[0].__name__}-{case[1]}-{case[2]}") for case in CASES]
+)
+def test_the_error_names_what_the_caller_passed(kind, name, value):
+    own = inspect.signature(kind).parameters
+    arguments = {"spatial_dims": 3} | REQUIRED[kind] | {name: value}
+    with pytest.raises(ValueError, match=rf"\b{name.replace('_', '[_ ]')}\b") as refused:
+        kind(**arguments)
+    unquoted = re.sub("'[^']*'", "", str(refused.value))
+    named = set(re.findall(r"\w+", unquoted)) & EVERY_ARGUMENT
+    assert named <= own.keys(), f"{refused.value}: {kind.__name__} has no {named - own.keys()}"
+
+
+def test_an_attention_module_by_name_says_on_which_map_it_does_not_fit():
+    """The in_channels of its message are those of the map, not those of the network's image."""
+    message = (
+        "^attention module 'shuffle_attention' on a map of 6 channels: groups must divide .* got 2; use one of 1, 3$"
+    )
+    with pytest.raises(ValueError, match=message):
+        nets.AttentionClassifier(
+            features=(4, 6), attention_module="shuffle_attention", attention_module_arguments={"groups": 2}
+        )
+    with pytest.raises(ValueError, match=message):
+        plug(nets.AttentionUnet(features=(6, 8)), "encoder.0", "shuffle_attention", groups=2)

@@ -1,0 +1,1 @@
+"""The specifications of the bundles, one module each."""

@@ -1,0 +1,20 @@
+"""evaluate.json of the classification recipe."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tools.recipes.classification.components import PATCHES, REPORT
+from tools.recipes.shared import ours
+
+EVALUATE: dict[str, Any] = {
+    "ckpt_path": "$@ckpt_dir + '/model.pt'",
+    "validate#dataset#data#section": "@evaluation_split",
+    "validate#handlers": [REPORT],
+    "run": [
+        ours("load_weights", network="@network", path="@ckpt_path"),
+        ours("check_patches", **PATCHES, validation="@validate#dataset#data"),
+        "$@validate#evaluator.run()",
+    ],
+}
+"""Laid over train.json."""

@@ -1,0 +1,154 @@
+"""The knobs of the configs: what each means, and what it is where a bundle does not say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Any
+
+from tools.recipes.bundle import Bundle
+
+NO_DEFAULT = object()
+
+
+@dataclass(frozen=True)
+class Knob:
+    """A value at the top of a config, for a user to change.
+
+    Args:
+        meaning: one sentence, with the unit.
+        default: its value where a bundle gives none; without a default, a bundle or the recipe must give one.
+    """
+
+    meaning: str
+    default: Any = NO_DEFAULT
+
+
+KNOBS = {
+    "bundle_root": Knob("Folder of the bundle, from which its own files are found."),
+    "dataset_dir": Knob(
+        "Folder of the data set; for inference an image, a folder of images or the folder of a DICOM series."
+    ),
+    "output_dir": Knob(
+        "Folder for what a run writes: masks or predictions, metrics, the training curve and TensorBoard's logs.",
+        "$@bundle_root + '/eval'",
+    ),
+    "ckpt_dir": Knob(
+        "Folder of the weights: `model.pt`, the best of a training, and `last_checkpoint.pt`, from which one resumes.",
+        "$@bundle_root + '/models'",
+    ),
+    "in_channels": Knob("Number of channels of an image."),
+    "label_names": Knob("Names of the classes in the order of their indices, in segmentation the background first."),
+    "label_values": Knob(
+        "Value in the label files of each class, or a list of values that are one class; with `null` 0, 1, 2, ... in "
+        "the order of `label_names`.",
+        None,
+    ),
+    "regions": Knob(
+        "Value in the label files of each region after the background, or a list of them, outer regions before those "
+        "inside them; with `null` the classes exclude each other.",
+        None,
+    ),
+    "spacing": Knob("Size of a voxel in mm, along the axes of RAS, to which images are resampled."),
+    "intensity": Knob(
+        'Normalisation of each channel: `"z_score"`, `"z_score_nonzero"`, or `{"clip": [low, high], "mean": m, "std": '
+        's}` in the unit of the image; with `null` `"z_score"` for all.',
+        None,
+    ),
+    "intensity_range": Knob("Intensities, in the unit of the image, that become 0 and 1; what is beyond is clipped."),
+    "patch_size": Knob(
+        "Voxels at `spacing` of what the network gets: a training patch and the sliding window in segmentation, the "
+        "whole image, padded or cropped, in classification."
+    ),
+    "foreground_ratio": Knob("Share of the training patches whose centre is a voxel of the foreground, 0 to 1.", 0.5),
+    "epochs": Knob("Number of epochs, each one pass over the training cases."),
+    "val_interval": Knob("Epochs from one validation to the next; the last epoch is validated in any case."),
+    "batch_size": Knob("Training cases per step, in each process of a distributed training."),
+    "learning_rate": Knob("Learning rate of the first step, from which it decays to 0 at the end of the training."),
+    "amp": Knob("Mixed precision: bfloat16 on devices that compute in it, float32 on others.", True),
+    "seed": Knob("Seed of weights, order of the cases and augmentation.", 0),
+    "num_workers": Knob("Number of processes that load data, 0 for none beside the main process.", 0),
+    "cache_rate": Knob("Share of the cases that stay in memory as the network gets them, before augmentation, 0 to 1."),
+    "fold": Knob("Fold, 0 to 4, that validates while the other four train.", 0),
+    "mirror_axes": Knob(
+        "Axes of RAS, 0 to 2, along which training images are flipped at random and predictions are averaged over the "
+        "flips; none where left and right differ.",
+        [],
+    ),
+    "largest_component": Knob("Keep only the largest connected component of each predicted class or region.", False),
+    "low_memory": Knob(
+        "Hold classes of the whole image instead of probabilities, and resample in float32: less memory, rougher "
+        "borders after resampling.",
+        False,
+    ),
+    "max_shape": Knob(
+        "Voxels at `spacing` of the largest training image; one more than twice as large along an axis gets a warning."
+    ),
+    "expected_input": Knob("What an image must show, in the words of that warning."),
+    "csv_file": Knob("Name in `dataset_dir` of the CSV file that lists cases, classes and splits.", "labels.csv"),
+    "evaluation_split": Knob("Split of the CSV file that evaluation takes."),
+    "image_glob": Knob("Pattern under `dataset_dir` for the images; with `null` `dataset.json` lists the cases.", None),
+    "label_glob": Knob("Pattern under `dataset_dir` for the labels of the images of `image_glob`.", None),
+    "folds_file": Knob(
+        "JSON file with the names of the cases of each fold; where it names none of them, a name's rank modulo five.",
+        "$@bundle_root + '/configs/folds.json'",
+    ),
+    "device": Knob("Where the network runs.", "$torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')"),
+    "resume_ckpt": Knob("A `last_checkpoint.pt` to resume from; with `null` the training starts anew.", None),
+    "finetune_ckpt": Knob(
+        "Weights to start from, as far as they fit by name and shape; with `null` random ones.", None
+    ),
+    "gate_warm_up_epochs": Knob("Epochs at the start in which the gates of the attention stand still."),
+    "ckpt_path": Knob("The weights that evaluation and inference load."),
+    "load_pretrain": Knob("Load `ckpt_path` for inference; `false` leaves the weights random."),
+    "displayable_configs": Knob("Options of inference that MONAI Label shows, such as the format of the result."),
+}
+
+
+def find_knob(name: str) -> Knob:
+    """Return a knob by its name.
+
+    Args:
+        name: its name in the configs.
+
+    Raises:
+        ValueError: if nothing says what it means.
+    """
+    if name not in KNOBS:
+        raise ValueError(f"the knob {name} has no sentence; add one to KNOBS in tools/recipes/knobs.py")
+    return KNOBS[name]
+
+
+def select_knobs(bundle: Bundle, names: str) -> dict[str, Any]:
+    """Return the values of the named knobs, in the order of the names.
+
+    Args:
+        bundle: the specification, whose values take the place of the defaults.
+        names: the knobs, parted by spaces.
+
+    Raises:
+        ValueError: if a knob has no sentence, or neither a default nor a value in the specification.
+    """
+    given = {"max_shape": list(bundle.max_shape), "expected_input": bundle.expected, **bundle.knobs}
+    values = {name: given.get(name, find_knob(name).default) for name in names.split()}
+    for name, value in values.items():
+        if value is NO_DEFAULT:
+            raise ValueError(f"{bundle.name} gives no value for {name}, which has no default; add it to its knobs")
+    return values
+
+
+def knobs_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the knobs of a config: what stands above its first section.
+
+    Args:
+        config: train.json, inference.json, or evaluate.json.
+
+    Example:
+        >>> knobs_of({"imports": [], "epochs": 5, "code_path": [], "rank": 0})
+        {'epochs': 5}
+        >>> knobs_of({"ckpt_path": "model.pt", "validate#handlers": []})
+        {'ckpt_path': 'model.pt'}
+    """
+    above = takewhile(lambda name: name != "code_path" and "#" not in name, config)
+    return {name: config[name] for name in above if name != "imports"}

@@ -1,0 +1,43 @@
+"""multi_gpu_train.json and multi_gpu_evaluate.json, which are laid over the files of one process."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tools.recipes.shared import GUARDS, ours
+
+PROCESSES: dict[str, Any] = {
+    "rank": "$int(os.environ['RANK'])",
+    "device": "$torch.device(f\"cuda:{os.environ['LOCAL_RANK']}\" if torch.cuda.is_available() else 'cpu')",
+    "network": {
+        "_target_": "torch.nn.parallel.DistributedDataParallel",
+        "module": "$@network_def.to(@device)",
+        "device_ids": "$[@device] if torch.cuda.is_available() else None",
+    },
+    "validate#sampler": {
+        "_target_": "DistributedSampler",
+        "dataset": "@validate#dataset",
+        "even_divisible": False,
+        "shuffle": False,
+    },
+    "validate#dataloader#sampler": "@validate#sampler",
+    "initialize": [*GUARDS, ours("start_processes", device="@device"), "$monai.utils.set_determinism(seed=@seed)"],
+}
+
+MULTI_GPU_TRAIN: dict[str, Any] = {
+    **PROCESSES,
+    "train#sampler": {
+        "_target_": "DistributedSampler",
+        "dataset": "@train#dataset",
+        "even_divisible": True,
+        "shuffle": True,
+        "seed": "@seed",
+    },
+    "train#dataloader#sampler": "@train#sampler",
+    "train#dataloader#shuffle": False,
+    "finalize": [ours("end_processes", network="@network")],
+}
+"""Laid over train.json."""
+
+MULTI_GPU_EVALUATE: dict[str, Any] = {**PROCESSES, "finalize": [ours("end_processes", network="@network")]}
+"""Laid over train.json and evaluate.json."""

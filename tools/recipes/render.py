@@ -1,0 +1,104 @@
+"""Render the bundles from their specifications."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pkgutil
+from pathlib import Path
+from types import ModuleType
+
+from tools import ROOT
+from tools.recipes import bundles as specifications
+from tools.recipes.bundle import Bundle
+from tools.recipes.formatting import to_json
+from tools.recipes.knob_page import Configs, render_knob_page
+from tools.recipes.markdown import format_table
+
+START, END = "<!-- bundles:start -->", "<!-- bundles:end -->"
+
+
+def all_bundles() -> list[Bundle]:
+    """Return every specification under ``tools/recipes/bundles``."""
+    names = sorted(module.name for module in pkgutil.iter_modules(specifications.__path__))
+    modules = [importlib.import_module(f"{specifications.__name__}.{name}") for name in names]
+    return [module.BUNDLE for module in modules if hasattr(module, "BUNDLE")]
+
+
+def recipe_of(bundle: Bundle) -> ModuleType:
+    """Return the recipe of a bundle: ``build_configs``, ``render_readme``, ``state_result`` and ``SCORE``.
+
+    Args:
+        bundle: the specification.
+    """
+    return importlib.import_module(f"tools.recipes.{bundle.recipe}")
+
+
+def render_bundle(bundle: Bundle, configs: Configs) -> dict[str, str]:
+    """Return the text of every rendered file of a bundle by its path under the bundle's folder.
+
+    Args:
+        bundle: the specification.
+        configs: what its recipe makes of it, by file name.
+    """
+    profiles = {f"profiles/{name}.json": values for name, values in bundle.profiles.items()}
+    files = {f"configs/{name}": to_json(config) + "\n" for name, config in {**configs, **profiles}.items()}
+    return {
+        **files,
+        "configs/logging.conf": Path(__file__).with_name("logging.conf").read_text(),
+        "docs/README.md": recipe_of(bundle).render_readme(bundle, ROOT / "bundles" / bundle.name),
+        "docs/data_license.txt": bundle.data_license,
+        "LICENSE": (ROOT / "LICENSE").read_text(),
+    }
+
+
+def fill_table_of_bundles(bundles: list[Bundle], text: str) -> str:
+    """Return the project's README with its table of bundles brought up to date.
+
+    Args:
+        bundles: the specifications.
+        text: the README as it is.
+    """
+    rows = []
+    for bundle in bundles:
+        run = ROOT / "bundles" / bundle.name / "docs" / "runs" / "training.json"
+        result = recipe_of(bundle).state_result(json.loads(run.read_text())) if run.is_file() else "not measured yet"
+        link = f"[{bundle.name}](bundles/{bundle.name}/docs/README.md)"
+        rows.append([link, bundle.network_name, bundle.metadata["data_source"].split(" (")[0], result])
+    head, _, rest = text.partition(START)
+    _, _, tail = rest.partition(END)
+    table = format_table(["bundle", "network", "data", "result"], rows)
+    return "\n".join([head + START, "", *table, "", END + tail])
+
+
+def render(check: bool = False) -> None:
+    """Write the bundles' files, the README's table and the page of the knobs, or check that they are up to date.
+
+    Args:
+        check: write nothing, and fail if a file differs from what would be written.
+
+    Raises:
+        ValueError: if a knob has no sentence or a sentence no knob; with ``check``, if a file is missing, stale, or
+            left over.
+    """
+    bundles = [(bundle, recipe_of(bundle).build_configs(bundle)) for bundle in all_bundles()]
+    readme_file = ROOT / "README.md"
+    files = {
+        readme_file: fill_table_of_bundles([bundle for bundle, _ in bundles], readme_file.read_text()),
+        ROOT / "docs" / "reference" / "knobs.md": render_knob_page(bundles),
+    }
+    left_over: list[Path] = []
+    for bundle, configs in bundles:
+        folder = ROOT / "bundles" / bundle.name
+        files |= {folder / name: text for name, text in render_bundle(bundle, configs).items()}
+        left_over += [path for path in sorted(folder.glob("configs/**/*.json")) if path not in files]
+    stale = [path for path, text in files.items() if not path.is_file() or path.read_text() != text]
+    names = ", ".join(str(path.relative_to(ROOT)) for path in [*stale, *left_over])
+    if check and names:
+        raise ValueError(f"rendered files are stale ({names}); run: python -m tools bundles render")
+    for path in stale:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(files[path])
+    for path in left_over:
+        path.unlink()
+    print(f"wrote {names}" if names else "nothing to write")

@@ -1,0 +1,20 @@
+"""evaluate.json of the segmentation recipe."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tools.recipes.segmentation.components import CLASSES, MEMORY
+from tools.recipes.shared import ours
+
+EVALUATE: dict[str, Any] = {
+    "ckpt_path": "$@ckpt_dir + '/model.pt'",
+    "validate#handlers": [ours("SegmentationReport", output_dir="@output_dir", label_names="@label_names")],
+    "run": [
+        ours("load_weights", network="@network", path="@ckpt_path"),
+        ours("check_data", in_channels="@in_channels", **CLASSES, validation="@validate#dataset#data"),
+        ours("report_memory", **MEMORY, cache_rate="@cache_rate", validation="@validate#dataset#data"),
+        "$@validate#evaluator.run()",
+    ],
+}
+"""Laid over train.json."""

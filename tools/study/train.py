@@ -1,0 +1,50 @@
+"""Train and evaluate a bundle, and keep the weights with their run file in it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from custom_networks.bundle_folder import find_bundle
+from tools.recipes.render import render
+from tools.study.runs import train_and_evaluate
+
+
+def train(
+    bundle: str, dataset_dir: str | None = None, seeds: int = 1, work_dir: str = "runs/training", jobs: int = 1
+) -> None:
+    """Train and evaluate a bundle, and keep the weights with their run file in it.
+
+    Writes ``models/model.pt`` and ``docs/runs/training.json`` (seed 0), ``docs/runs/training_seed<n>.json`` of the
+    other seeds, and the README. An interrupted training goes on from its last checkpoint.
+
+    Args:
+        bundle: name or folder of the bundle.
+        dataset_dir: the data set, if not the one in train.json.
+        seeds: number of seeds, counted from 0.
+        work_dir: folder for checkpoints and logs.
+        jobs: trainings side by side; with more than one, each has one CPU thread.
+
+    Raises:
+        ValueError: if there is no such bundle.
+        RuntimeError: if a training or an evaluation fails.
+    """
+    folder = find_bundle(bundle)
+    data = {} if dataset_dir is None else {"dataset_dir": dataset_dir}
+
+    def run(seed: int) -> None:
+        work = Path(work_dir) / folder.name / f"seed{seed}"
+        overrides = {**data, "seed": seed} if seed else data
+        record = train_and_evaluate(folder, [], work, overrides, threads=1 if jobs > 1 else None)
+        path = folder / "docs" / "runs" / (f"training_seed{seed}.json" if seed else "training.json")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(record, indent=1) + "\n")
+        if seed == 0:
+            (folder / "models").mkdir(exist_ok=True)
+            shutil.copyfile(work / "model.pt", folder / "models" / "model.pt")
+
+    with ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(run, range(seeds)))
+    render()
