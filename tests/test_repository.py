@@ -14,6 +14,9 @@ ROOT = Path(__file__).resolve().parents[1]
 WORKFLOW = ROOT / ".github" / "workflows" / "ci.yml"
 FORMS = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
 ISSUES = [path for path in FORMS if path.name != "config.yml"]
+MAPS = [ROOT / "CONTRIBUTING.md", ROOT / "docs" / "concepts" / "architecture.md"]
+# what a page calls a file or folder of the repository, but not a pattern with a name to fill in
+PLACE = re.compile(r"`((?:custom_networks|docs|tests|tools)/[\w./*]*)`")
 FILES = [ROOT / "CITATION.cff", ROOT / ".pre-commit-config.yaml", WORKFLOW, *FORMS]
 
 
@@ -74,3 +77,10 @@ def test_a_report_of_a_bug_holds_the_versions():
     questions = read(ROOT / ".github" / "ISSUE_TEMPLATE" / "bug.yml")["body"]
     asked = [question for question in questions if "custom_networks info --json" in str(question)]
     assert [question["validations"]["required"] for question in asked] == [True]
+
+
+@pytest.mark.parametrize("page", MAPS, ids=lambda page: page.name)
+def test_places_that_a_page_names_are_there(page):
+    places = PLACE.findall(page.read_text(encoding="utf-8"))
+    assert len(places) > 10
+    assert [place for place in places if not list(ROOT.glob(place.rstrip("/")))] == []
