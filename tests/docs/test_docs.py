@@ -21,7 +21,7 @@ BLOCK = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
 ELSEWHERE = {
     "source .venv/bin/activate": "the tests run inside the environment",
     "make": "the targets are what runs these tests; that they exist is checked",
-    "python -m tools data fetch": "needs a network; tests/tools/data/test_data.py runs it against a local copy",
+    "python -m tools data fetch": "needs a network; tests/tools/data/test_datasets.py runs it against a local copy",
     "python -m tools data convert": "needs the file of a data set; tests/tools/data/test_medmnist.py",
     "python -m tools forest": "needs a data set; tests/tools/study/test_forest.py",
     "python -m tools ablate": "hours; tests/tools/study/test_ablate.py",
