@@ -269,7 +269,7 @@ def test_nothing_is_half_written(tmp_path, monkeypatch):
     def crash(*_):
         raise OSError("disk")
 
-    monkeypatch.setattr(case_report.os, "replace", crash)
+    monkeypatch.setattr(Path, "replace", crash)
     with pytest.raises(OSError, match="disk"):
         evaluate(report, output("a", reference, reference))
     assert [(tmp_path / name).read_bytes() for name in ("metrics.csv", "metrics.json")] == before
