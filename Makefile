@@ -19,11 +19,17 @@ MONAI_UNETR := {"_target_": "monai.networks.nets.UNETR", "in_channels": 1, "out_
 MONAI_SWIN_UNETR := {"_target_": "monai.networks.nets.SwinUNETR", "in_channels": 1, "out_channels": 3, "feature_size": 12}
 MEDICAL_TRANSFORMER := bundles/hippocampus_mr_medical_transformer_segmentation
 
-.PHONY: help demo test test-label venv-label lint docs bench clean
+# one module of each kind, of which the others are made alike
+QUICK := tests/test_docstrings.py tests/attention/test_cbam.py tests/blocks/test_attention_gate.py tests/nets/test_attention_unet.py \
+	tests/workflow/data/test_cases.py tests/workflow/transforms tests/adapt/test_choices.py tests/tools/recipes/test_knobs.py
+CHANGED = { git diff --name-only --diff-filter=d HEAD; git ls-files --others --exclude-standard; } | grep '\.py$$'
+
+.PHONY: help demo test quick test-label venv-label lint docs bench clean
 
 help:
 	@echo "make demo    train, evaluate and look at a segmentation of real MR: a few minutes on a CPU"
 	@echo "make test    every test, with the coverage of custom_networks"
+	@echo "make quick   in about a minute: style of the changed files, examples of the docstrings, tests of one module of each kind"
 	@echo "make test-label    the tests of the live MONAI Label server, in an environment of its own, .venv-label"
 	@echo "make lint    style, types, import contracts, spelling, rendered configs and pages"
 	@echo "make docs    the documentation as a site in site/"
@@ -43,6 +49,10 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	OMP_NUM_THREADS=1 TORCH_FAKE_TENSOR_DISPATCH_CACHE=0 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder \
 		-m "not slow" --ignore=tests/label --cov=custom_networks --cov-report=term --cov-fail-under=95
+
+quick: $(INSTALLED)
+	@if files=$$($(CHANGED)); then $(BIN)/ruff check $$files && $(BIN)/ruff format --check $$files; fi
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal $(QUICK)
 
 $(LABEL_INSTALLED): $(LABEL_APP)/requirements.txt $(LABEL_APP)/requirements-nodeps.txt
 	$(PYTHON) -m venv .venv-label

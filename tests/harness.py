@@ -46,9 +46,10 @@ def _small(kind: type[nn.Module], spatial_dims: int, arguments: dict[str, object
     return build
 
 
-def _net_case(name: str, spatial_dims: int) -> Case:
+def net_case(name: str, spatial_dims: int, **more) -> Case:
+    """Return the case of a network: its arguments in ``tests/small_nets.py``, and more."""
     kind = getattr(nets, name)
-    build = _small(kind, spatial_dims, small_nets.SEGMENTERS[name])
+    build = _small(kind, spatial_dims, small_nets.SEGMENTERS[name] | more)
     shape = (small_nets.IN_CHANNELS, *small_nets.SIZE[:spatial_dims])
     rest = {"out_channels": small_nets.OUT_CHANNELS, "multiples": build().size_divisor}
     return Case.of(f"{name}-{spatial_dims}d", build, kind, shape, is_net=True, **rest)
@@ -63,7 +64,7 @@ def _classifier_case(name: str, spatial_dims: int) -> Case:
 
 
 ATTENTION_CASES = [_attention_case(name, dims) for name, dims in itertools.product(ATTENTION, (2, 3))]
-NET_CASES = [_net_case(name, dims) for name, dims in itertools.product(small_nets.SEGMENTERS, (2, 3))]
+NET_CASES = [net_case(name, dims) for name, dims in itertools.product(small_nets.SEGMENTERS, (2, 3))]
 CLASSIFIER_CASES = [_classifier_case(name, dims) for name, dims in itertools.product(small_nets.CLASSIFIERS, (2, 3))]
 
 

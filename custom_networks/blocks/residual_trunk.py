@@ -17,6 +17,8 @@ NORM_EPSILON = 1e-6
 
 def _group_norm(groups: int, channels: int) -> nn.GroupNorm:
     """Return group norm with the largest number of groups that divides both."""
+    if groups < 1:
+        raise ValueError(f"norm_groups must be at least 1, got {groups}; use for example 32")
     return nn.GroupNorm(gcd(groups, channels), channels, eps=NORM_EPSILON)
 
 
@@ -171,6 +173,11 @@ class ResidualTrunk(nn.Module):
             )
         if len(features) < 2:
             raise ValueError(f"features must name at least 2 maps, got {tuple(features)}; add a level")
+        if features[0] < 1 or any(width < 1 or width % 4 for width in features[1:]):
+            fitting = (max(1, features[0]), *(4 * max(1, -(-width // 4)) for width in features[1:]))
+            raise ValueError(
+                f"features must be multiples of 4 but for the root's, got {tuple(features)}; use for example {fitting}"
+            )
         steps = per_level(strides, len(features), spatial_dims, "strides")
         kernels = per_level(kernel_size, len(features), spatial_dims, "kernel_size")
         for kernel in kernels:

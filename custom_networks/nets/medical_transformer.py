@@ -12,6 +12,7 @@ from torch import Tensor
 
 from custom_networks.blocks.axial_branch import AxialBranch
 from custom_networks.blocks.axial_norm import INSTANCE
+from custom_networks.blocks.gated_axial_attention import FORMS
 from custom_networks.blocks.windows import fold_windows, unfold_windows
 from custom_networks.checks import check_attention_parts, check_input, check_spatial_dims, per_axis, per_level
 from custom_networks.nets.axial_segmenter import AxialSegmenter
@@ -144,6 +145,8 @@ class MedicalTransformer(AxialSegmenter):
                 f"global_levels must lie between 1 and {levels - 1} for these features, got {global_levels}; "
                 "use for example 1"
             )
+        if local_form not in FORMS:  # the local branch would call it form
+            raise ValueError(f"local_form must be one of {FORMS}, got {local_form!r}; choose one")
         if not branches or set(branches) - set(BRANCHES):
             raise ValueError(f"branches must hold one or both of {BRANCHES}, got {tuple(branches)}; leave out the rest")
         if deep_supervision and (global_levels < 2 or "global" not in branches):

@@ -13,7 +13,14 @@ from torch import Tensor, nn
 
 from custom_networks.blocks.resize import resize
 from custom_networks.blocks.vision_transformer import VisionTransformer
-from custom_networks.checks import check_attention_parts, check_input, check_odd, check_spatial_dims, per_level
+from custom_networks.checks import (
+    check_attention_parts,
+    check_divides,
+    check_input,
+    check_odd,
+    check_spatial_dims,
+    per_level,
+)
 from custom_networks.nets.segmenter import Segmenter
 
 ATTENTION_PARTS = ("transformer",)
@@ -104,6 +111,8 @@ class Setr(Segmenter):
             raise ValueError(
                 f"features must name at least 2 levels (3 with deep_supervision), got {tuple(features)}; add a level"
             )
+        if "transformer" in attention:
+            check_divides(features[-1], num_heads, "num_heads", "the last entry of features,")
         steps = per_level(strides, levels - 1, spatial_dims, "strides")
         kernels = per_level(kernel_size, levels - 1, spatial_dims, "kernel_size")
         for kernel in kernels:

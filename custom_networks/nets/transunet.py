@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from custom_networks.blocks.residual_trunk import ResidualTrunk
 from custom_networks.blocks.up_block import UpBlock
 from custom_networks.blocks.vision_transformer import VisionTransformer
-from custom_networks.checks import check_attention_parts, check_input, check_spatial_dims, per_level
+from custom_networks.checks import check_attention_parts, check_divides, check_input, check_spatial_dims, per_level
 from custom_networks.nets.segmenter import Segmenter
 
 ATTENTION_PARTS = ("transformer",)
@@ -136,6 +136,8 @@ class TransUnet(Segmenter):
         super().__init__(in_channels, steps, deep_supervision)
         maps = [features[root_level], *(2 * width for width in below)]
         hidden = 3 * features[-1] // 2
+        if "transformer" in attention:
+            check_divides(hidden, num_heads, "num_heads", "the width of the tokens, 3/2 of the last entry of features,")
         self.trunk = ResidualTrunk(
             spatial_dims,
             in_channels,

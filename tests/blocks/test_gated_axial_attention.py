@@ -26,7 +26,7 @@ def _case(dims: int, axis: int, form: str, **options) -> harness.Case:
 
     shape = (16, 4, 6, 5)[: dims + 1]
     name = f"gated_axial_attention-{dims}d-{form}"
-    part_of = "" if form == "released" else "MedicalTransformer"
+    part_of = "MedicalTransformer" if form == "gated" else ""
     return harness.Case.of(name, build, GatedAxialAttention, shape, out_channels=16, part_of=part_of)
 
 

@@ -142,7 +142,10 @@ def test_the_default_in_2d_is_the_trunk_of_the_paper():
 
 
 BAD_UNITS = {
-    "channels": ({"out_channels": 10}, "out_channels must be a multiple of 4, got 10; use for example 12"),
+    "channels": (
+        {"out_channels": 10},
+        "out_channels must be a multiple of 4, got 10; use for example 12",
+    ),
     "no-channels": ({"out_channels": 0}, "out_channels must be a multiple of 4, got 0; use for example 4"),
     "even": ({"kernel_size": 2}, "kernel_size must be odd and positive, got 2; use for example 3"),
     "dims": ({"spatial_dims": 4}, "spatial_dims must be 2 or 3, got 4; reshape"),
@@ -162,7 +165,7 @@ BAD = {
     "even": ({"kernel_size": [2, 3, 3]}, r"kernel_size must be odd .* got \(2, 2, 2\); use for example \(3, 3, 3\)"),
     "units": ({"num_units": (1, 2, 3)}, r"num_units must be 2 positive integers .* got \(1, 2, 3\); give one for each"),
     "no-units": ({"num_units": (0, 1)}, r"num_units must be 2 positive integers for these features, got \(0, 1\)"),
-    "channels": ({"features": (4, 8, 10)}, "out_channels must be a multiple of 4, got 10"),
+    "channels": ({"features": (4, 8, 10)}, r"features must be multiples of 4 but for .*, got \(4, 8, 10\)"),
     "one-level": ({"features": (8,), "num_units": ()}, r"features must name at least 2 maps, got \(8,\); add a level"),
     "dims": ({"spatial_dims": 4}, "spatial_dims must be 2 or 3, got 4; reshape"),
 }

@@ -100,7 +100,7 @@ BAD = {
     "strides": ({"strides": (2, 2, 2)}, r"strides must have 2 entries .* got 3"),
     "kernel": ({"kernel_size": (3, 3, 3)}, r"kernel_size must have 2 entries .* got 3"),
     "kernel-even": ({"kernel_size": 4}, "kernel_size must be odd and positive, got"),
-    "heads": ({"num_heads": 5}, "num_heads must divide in_channels 24, got 5"),
+    "heads": ({"num_heads": 5}, "num_heads must divide the last entry of features, 24, got 5"),
 }
 
 

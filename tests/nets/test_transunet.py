@@ -187,7 +187,10 @@ BAD = {
     "kernel-number": ({"kernel_size": (3, 3)}, r"kernel_size must have 4 entries .* got 2"),
     "kernel-even": ({"kernel_size": 2}, r"kernel_size must be odd and positive, got"),
     "units": ({"num_units": (1, 1, 1)}, r"num_units must be 2 positive integers .* got \(1, 1, 1\); give one"),
-    "heads": ({"num_heads": 5}, "num_heads must divide in_channels 24, got 5; use one of 1, 2, 3, 4, 6"),
+    "heads": (
+        {"num_heads": 5},
+        "num_heads must divide the width of the tokens, .* 24, got 5; use one of 1, 2, 3, 4",
+    ),
     "positions": ({"position_embedding": "sine"}, "position_embedding must be one of .* got 'sine'; choose one"),
     "grid": ({"token_grid": (2, 2)}, r"token_grid must be a positive integer or 3 positive integers, got \(2, 2\)"),
     "layers": ({"num_layers": 0}, "num_layers must be at least 1, got 0; leave the transformer out instead"),

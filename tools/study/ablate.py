@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from custom_networks.bundle_folder import find_bundle, profile_path
+from custom_networks.files import write_text
 from tools.recipes.render import all_bundles, recipe_of, render
 from tools.study.runs import train_and_evaluate
 
@@ -69,10 +70,7 @@ def ablate(
         work = Path(work_dir) / folder.name / f"{name}_seed{seed}"
         record = train_and_evaluate(folder, [budget, profiles[name]], work, {**overrides, "seed": seed}, threads=1)
         path = run_path(folder, name, seed)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(record, indent=1) + "\n")
-        partial.replace(path)
+        write_text(path, json.dumps(record, indent=1) + "\n")
         print(f"{name}, seed {seed}: {score.name} {score.of(record):.4f}", flush=True)
 
     with ThreadPoolExecutor(jobs) as pool:

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from custom_networks.bundle_folder import find_bundle
+from custom_networks.files import write_text
 from tools.recipes.render import render
 from tools.study.runs import train_and_evaluate
 
@@ -39,8 +40,7 @@ def train(
         overrides = {**data, "seed": seed} if seed else data
         record = train_and_evaluate(folder, [], work, overrides, threads=1 if jobs > 1 else None)
         path = folder / "docs" / "runs" / (f"training_seed{seed}.json" if seed else "training.json")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(record, indent=1) + "\n")
+        write_text(path, json.dumps(record, indent=1) + "\n")
         if seed == 0:
             (folder / "models").mkdir(exist_ok=True)
             shutil.copyfile(work / "model.pt", folder / "models" / "model.pt")

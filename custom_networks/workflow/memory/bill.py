@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from custom_networks.workflow.infer.slab_windows import slab_axis
 from custom_networks.workflow.memory.fake_run import peak_bytes
 
 FLOAT = 4
@@ -258,7 +259,7 @@ def inference_bill(
     back = {**image, "logits": logits, "probabilities": out_channels * voxels * FLOAT}
     if low_memory:
         volumes = 1
-        longest = min(range(len(padded)), key=lambda axis: window[axis] / padded[axis])
+        longest = slab_axis(padded, window)
         slab = math.prod(padded) // padded[longest] * window[longest]
         windows = {**image, "logits of a slab": (out_channels + 1) * slab * FLOAT, "label map": voxels, **at_window}
         back = {**image, "label map": voxels}

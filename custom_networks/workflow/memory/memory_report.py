@@ -17,6 +17,7 @@ from custom_networks.workflow.memory.bill import (
     inference_bill,
     training_bill,
 )
+from custom_networks.workflow.train.checkpoint import bare
 
 logger = logging.getLogger(__name__)
 
@@ -81,8 +82,7 @@ def report_memory(
         inference: images to segment.
     """
     device = torch.device(device)
-    if isinstance(network, nn.parallel.DistributedDataParallel):
-        network = network.module
+    network = bare(network)
     there, place = available_bytes(device), "GPU memory" if device.type == "cuda" else "memory"
     try:
         sizes = [[shapes_of(case["image"], spacing) for case in cases] for cases in (training, validation, inference)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from io import StringIO
@@ -13,17 +12,7 @@ from typing import Any
 import torch.distributed as dist
 from ignite.engine import Engine, Events
 
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all.
-
-    Args:
-        path: the file.
-        text: what goes into it.
-    """
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text)
-    os.replace(partial, path)
+from custom_networks.files import write_text
 
 
 class CaseReport(ABC):
@@ -61,7 +50,7 @@ class CaseReport(ABC):
 
     @abstractmethod
     def write(self, rows: list[dict[str, Any]]) -> None:
-        """Write the files, which :meth:`write_table` and :func:`write_text` do whole or not at all.
+        """Write the files whole or not at all, by :meth:`write_table` and :func:`custom_networks.files.write_text`.
 
         Args:
             rows: the rows of all processes, in any order.

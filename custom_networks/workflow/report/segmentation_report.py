@@ -14,8 +14,9 @@ from ignite.engine import Engine
 from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance
 from torch import Tensor
 
+from custom_networks.files import write_text
 from custom_networks.workflow.data.cases import case_name
-from custom_networks.workflow.report.case_report import CaseReport, write_text
+from custom_networks.workflow.report.case_report import CaseReport
 
 logger = logging.getLogger(__name__)
 

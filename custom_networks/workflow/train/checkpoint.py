@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,8 @@ import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 from torch import Tensor, nn
+
+from custom_networks.files import replacing
 
 logger = logging.getLogger(__name__)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -33,11 +34,8 @@ def save_atomically(state: Any, path: str | Path) -> None:
         state: what ``torch.save`` takes.
         path: the file to write; missing folders are made.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    torch.save(state, partial)
-    os.replace(partial, path)
+    with replacing(Path(path)) as partial:
+        torch.save(state, partial)
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import logging
 import math
-import os
 import random
 import time
 from collections.abc import Sequence
@@ -18,6 +17,8 @@ from ignite.engine import Engine, Events
 from ignite.handlers import ProgressBar
 from monai.data.utils import set_rnd
 from monai.engines import Evaluator
+
+from custom_networks.files import replacing
 
 logger = logging.getLogger(__name__)
 
@@ -195,8 +196,5 @@ class TrainingProgress:
 
     def _write(self, rows: Sequence[Sequence[str]]) -> None:
         """Replace the file in one step."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_name(f"{self.path.name}.partial")
-        with partial.open("w", newline="") as file:
+        with replacing(self.path) as partial, partial.open("w", newline="") as file:
             csv.writer(file).writerows([["epoch", "loss", "learning_rate", "seconds", "validation_metric"], *rows])
-        os.replace(partial, self.path)

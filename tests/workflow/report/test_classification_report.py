@@ -127,7 +127,7 @@ def test_writes_predictions_and_metrics(tmp_path):
     assert summary["confusion"] == [[1, 1], [1, 1]]
     assert summary["metrics"]["auc"]["value"] == 0.75
     assert summary["metrics"]["sensitivity"]["value"] == 0.5
-    assert not list(tmp_path.glob("*.partial"))
+    assert not list(tmp_path.glob("*partial*"))
 
 
 def test_without_labels_only_the_predictions(tmp_path):

@@ -4,6 +4,7 @@ import csv
 import itertools
 import json
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -269,7 +270,7 @@ def test_nothing_is_half_written(tmp_path, monkeypatch):
     def crash(*_):
         raise OSError("disk")
 
-    monkeypatch.setattr(case_report.os, "replace", crash)
+    monkeypatch.setattr(Path, "replace", crash)
     with pytest.raises(OSError, match="disk"):
         evaluate(report, output("a", reference, reference))
     assert [(tmp_path / name).read_bytes() for name in ("metrics.csv", "metrics.json")] == before
