@@ -10,12 +10,13 @@ import pytest
 
 from tests.processes import environment
 
+pytestmark = pytest.mark.slow
+
 # With the threads of gloo alive, an interpreter that ends now and then aborts, after all its work is done.
 SCRIPT = """
 import os, sys, torch
 from custom_networks.workflow import end_processes, start_processes
 
-pytestmark = pytest.mark.slow
 
 def threads():
     tasks = os.listdir("/proc/self/task")
