@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -84,3 +85,13 @@ def test_places_that_a_page_names_are_there(page):
     places = PLACE.findall(page.read_text(encoding="utf-8"))
     assert len(places) > 10
     assert [place for place in places if not list(ROOT.glob(place.rstrip("/")))] == []
+
+
+def test_the_house_stays_small():
+    """A file is read in one sitting, a folder looked through in one glance; one module per file is the exception."""
+    files = [path for part in ("custom_networks", "tools", "tests") for path in (ROOT / part).rglob("*.py")]
+    assert len(files) > 100
+    lines = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in files}
+    assert [str(path) for path, number in lines.items() if number > 400] == []
+    beside = Counter(path.parent for path in files if path.parent.name != "attention")
+    assert [str(folder) for folder, number in beside.items() if number > 20] == []

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from custom_networks.attention.axial_attention import AxialAttention
-from tests import references
 from tests.modules import randomised
-from tests.oracles import compare_with_oracle
+from tests.references import layers as references
+from tests.references.oracles import compare_with_oracle
 
 
 def along(x: Tensor, state: dict[str, Tensor], axis: int, num_heads: int) -> tuple[Tensor, Tensor]:

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from custom_networks.attention.cbam import Cbam
-from tests import references
 from tests.modules import randomised
+from tests.references import layers as references
 
 
 def formula(x, state):

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from custom_networks.attention.criss_cross_attention import CrissCrossAttention
-from tests import references
 from tests.modules import randomised
+from tests.references import layers as references
 
 
 def path(voxel: tuple[int, ...], size: tuple[int, ...]) -> set[tuple[int, ...]]:

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from custom_networks.attention.double_attention import DoubleAttention
-from tests import references
 from tests.modules import randomised
+from tests.references import layers as references
 
 
 def reference(x, state, axes=(2, 1)):

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from custom_networks.attention.dual_attention import DualAttention
-from tests import references
 from tests.modules import largest_saved, randomised
-from tests.oracles import compare_with_oracle
+from tests.references import layers as references
+from tests.references.oracles import compare_with_oracle
 
 
 def reference_position(x: Tensor, state: dict[str, Tensor]) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ from torch import nn
 
 from custom_networks.attention.eca import Eca
 from tests.modules import randomised
-from tests.oracles import compare_with_oracle
+from tests.references.oracles import compare_with_oracle
 
 
 def formula(x, kernel):

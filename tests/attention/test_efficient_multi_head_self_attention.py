@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from custom_networks.attention.efficient_multi_head_self_attention import EfficientMultiHeadSelfAttention
-from tests import references
 from tests.modules import on_tokens, randomised
-from tests.oracles import compare_with_oracle
+from tests.references import layers as references
+from tests.references.oracles import compare_with_oracle
 
 
 def depthwise(x: Tensor, weight: Tensor, bias: Tensor, strides: tuple[int, ...]) -> Tensor:

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from custom_networks.attention.external_attention import ExternalAttention
-from tests import references
 from tests.modules import on_tokens, randomised
-from tests.oracles import compare_with_oracle
+from tests.references import layers as references
+from tests.references.oracles import compare_with_oracle
 
 
 def reference(x, state):

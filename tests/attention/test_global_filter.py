@@ -10,7 +10,7 @@ import torch
 
 from custom_networks.attention.global_filter import GlobalFilter
 from tests.modules import on_tokens, randomised
-from tests.oracles import compare_with_oracle
+from tests.references.oracles import compare_with_oracle
 
 
 def interpolation(n, grid, half):

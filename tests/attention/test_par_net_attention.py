@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from custom_networks.attention.par_net_attention import ParNetAttention
-from tests import references
 from tests.modules import randomised
+from tests.references import layers as references
 
 INSTANCE = ("instance", {"affine": True})
 BATCH = "batch"

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from custom_networks.attention.polarized_self_attention import PolarizedSelfAttention
-from tests import references
 from tests.modules import randomised
-from tests.oracles import compare_with_oracle
+from tests.references import layers as references
+from tests.references.oracles import compare_with_oracle
 
 MODES = ("parallel", "sequential")
 

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from custom_networks.attention.selective_kernel import SelectiveKernel
-from tests import references
 from tests.modules import randomised
-from tests.oracles import compare_with_oracle
+from tests.references import layers as references
+from tests.references.oracles import compare_with_oracle
 
 GROUP = ("group", {"num_groups": 1})
 INSTANCE = ("instance", {"affine": True})

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from custom_networks.attention.separable_self_attention import SeparableSelfAttention
-from tests import references
 from tests.modules import on_tokens, randomised
-from tests.oracles import compare_with_oracle
+from tests.references import layers as references
+from tests.references.oracles import compare_with_oracle
 
 
 def reference(x, state):

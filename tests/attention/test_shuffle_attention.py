@@ -9,7 +9,7 @@ import torch
 
 from custom_networks.attention.shuffle_attention import ShuffleAttention
 from tests.modules import randomised
-from tests.oracles import compare_with_oracle
+from tests.references.oracles import compare_with_oracle
 
 
 def gate_of(channel, state, k, spatial):

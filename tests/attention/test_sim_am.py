@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from custom_networks.attention.sim_am import SimAm
-from tests.oracles import compare_with_oracle
+from tests.references.oracles import compare_with_oracle
 
 
 def formula(x, energy_lambda):

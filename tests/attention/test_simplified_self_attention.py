@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from custom_networks.attention.simplified_self_attention import SimplifiedSelfAttention
-from tests import references
 from tests.modules import assert_permutes_voxels, largest_saved, on_tokens, randomised
-from tests.oracles import compare_with_oracle
+from tests.references import layers as references
+from tests.references.oracles import compare_with_oracle
 
 
 def reference_map(x: Tensor, num_heads: int) -> Tensor:

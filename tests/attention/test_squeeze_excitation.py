@@ -7,7 +7,7 @@ import torch
 
 from custom_networks.attention.squeeze_excitation import SqueezeExcitation
 from tests.modules import randomised
-from tests.oracles import compare_with_oracle
+from tests.references.oracles import compare_with_oracle
 
 
 def formula(x, state):

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from custom_networks.attention.triplet_attention import TripletAttention
-from tests import references
 from tests.modules import randomised
-from tests.oracles import compare_with_oracle
+from tests.references import layers as references
+from tests.references.oracles import compare_with_oracle
 
 INSTANCE = ("instance", {"affine": True})
 BATCH = ("batch", {"momentum": 0.01})  # that of the original

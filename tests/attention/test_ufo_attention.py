@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from custom_networks.attention.ufo_attention import UfoAttention
-from tests import references
 from tests.modules import assert_permutes_voxels, on_tokens, randomised
-from tests.oracles import compare_with_oracle
+from tests.references import layers as references
+from tests.references.oracles import compare_with_oracle
 
 
 def reference(x: Tensor, state: dict[str, Tensor], num_heads: int, eps: float) -> Tensor:

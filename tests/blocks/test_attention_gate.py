@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from custom_networks.blocks import AttentionGate
-from tests import harness, references
-from tests.oracles import compare_with_oracle
+from tests import harness
+from tests.references import layers as references
+from tests.references.oracles import compare_with_oracle
 
 INSTANCE = ("instance", {"affine": True})
 

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from custom_networks.blocks import AxialBlock
 from custom_networks.blocks.gated_axial_attention import FORMS
-from tests import axial_references, harness
+from tests import harness
 from tests.modules import randomised
-from tests.oracles import compare_with_oracle
-from tests.references import State, below
+from tests.references import axial as axial_references
+from tests.references.layers import State, below
+from tests.references.oracles import compare_with_oracle
 
 SMALL = {"token_grid": 4, "num_heads": 2}
 INSTANCE = ("instance", {"affine": True})

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from custom_networks.blocks import AxialBranch
-from tests import axial_references
 from tests.modules import randomised
+from tests.references import axial as axial_references
 
 SMALL = {"features": (4, 8, 12), "num_units": (1, 2), "num_heads": 2, "token_grid": 4}
 NORMS = {"batch": "batch", "instance": ("instance", {"affine": True})}

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from custom_networks.blocks.axial_norm import axial_norm, build_norm
-from tests import axial_references
 from tests.modules import randomised
+from tests.references import axial as axial_references
 
 NORMS = {
     "batch": "batch",

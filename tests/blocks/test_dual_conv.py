@@ -8,9 +8,10 @@ from monai.networks.blocks import Convolution
 from torch import nn
 
 from custom_networks.blocks import DualConv, convolution_block
-from tests import harness, mbtfe_references
+from tests import harness
 from tests.modules import randomised
-from tests.oracles import compare_with_oracle
+from tests.references import mbtfe as mbtfe_references
+from tests.references.oracles import compare_with_oracle
 
 BLOCK = {"act": ("leakyrelu", {"negative_slope": 0.01}), "norm": ("instance", {"affine": True})}
 

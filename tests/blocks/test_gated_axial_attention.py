@@ -11,10 +11,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from custom_networks.blocks import GatedAxialAttention
 from custom_networks.blocks.gated_axial_attention import FORMS, MeanPool
-from tests import axial_references, harness
-from tests.axial_layer import DirectAxialAttention
+from tests import harness
 from tests.modules import largest_saved, randomised
-from tests.oracles import compare_with_oracle
+from tests.references import axial as axial_references
+from tests.references.axial_layer import DirectAxialAttention
+from tests.references.oracles import compare_with_oracle
 
 NORMS = {"instance": ("instance", {"affine": True}), "plain": "instance", "batch": "batch"}
 SMALL = {"position_length": 4, "num_heads": 4}

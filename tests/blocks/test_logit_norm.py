@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from custom_networks.blocks.logit_norm import LogitNorm, pair_moments, table_moments
-from tests import axial_references
 from tests.modules import randomised
+from tests.references import axial as axial_references
 
 INSTANCE = ("instance", {"affine": True})
 SAMPLES, LINES, GROUPS, LENGTH, WIDTH = 6, 3, 2, 5, 4

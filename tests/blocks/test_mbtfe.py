@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from custom_networks.blocks import Mbtfe
-from tests import harness, mbtfe_references
+from tests import harness
 from tests.modules import randomised
-from tests.oracles import compare_with_oracle
-from tests.references import State
+from tests.references import mbtfe as mbtfe_references
+from tests.references.layers import State
+from tests.references.oracles import compare_with_oracle
 
 
 def _case(dims: int) -> harness.Case:

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from custom_networks.blocks import PositionEmbedding
-from tests import harness, transformer_references
+from tests import harness
 from tests.modules import randomised
+from tests.references import transformer as transformer_references
 
 
 def _case(dims: int) -> harness.Case:

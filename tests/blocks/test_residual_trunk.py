@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from custom_networks.blocks import BottleneckUnit, ResidualTrunk, resize
-from tests import harness, transformer_references
+from tests import harness
 from tests.modules import randomised
+from tests.references import transformer as transformer_references
 
 SMALL = {"features": (4, 8, 12), "num_units": (1, 1), "norm_groups": 4}
 

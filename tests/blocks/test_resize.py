@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from custom_networks.blocks import crop, resize
-from tests import references
+from tests.references import layers as references
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from custom_networks.attention import MultiHeadSelfAttention
 from custom_networks.blocks import RotarySelfAttention
-from tests import harness, transformer_references
+from tests import harness
 from tests.modules import largest_saved, randomised
+from tests.references import transformer as transformer_references
 
 
 def _case(dims: int) -> harness.Case:

@@ -7,9 +7,10 @@ import torch
 from torch import nn
 
 from custom_networks.blocks import StandardisedConvolution
-from tests import harness, transformer_references
+from tests import harness
 from tests.modules import randomised
-from tests.oracles import compare_with_oracle
+from tests.references import transformer as transformer_references
+from tests.references.oracles import compare_with_oracle
 
 
 def _case(dims: int) -> harness.Case:

@@ -8,10 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from custom_networks.blocks import UpBlock
-from tests import harness, transformer_references
+from tests import harness
 from tests.modules import randomised
-from tests.oracles import compare_with_oracle
-from tests.references import State
+from tests.references import transformer as transformer_references
+from tests.references.layers import State
+from tests.references.oracles import compare_with_oracle
 
 INSTANCE = ("instance", {"affine": True})
 

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from custom_networks.blocks import TransformerLayer, VisionTransformer
-from tests import harness, references, transformer_references
+from tests import harness
 from tests.modules import assert_permutes_voxels, on_tokens, randomised
-from tests.oracles import compare_with_oracle
-from tests.references import State
+from tests.references import layers as references
+from tests.references import transformer as transformer_references
+from tests.references.layers import State
+from tests.references.oracles import compare_with_oracle
 
 POSITIONS = ("learned", "rotary", "none")
 

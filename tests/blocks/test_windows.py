@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from custom_networks.blocks import fold_windows, unfold_windows
-from tests import axial_references
+from tests.references import axial as axial_references
 
 CASES = {
     "2d": ((4, 6), (2, 2), (2, 3)),

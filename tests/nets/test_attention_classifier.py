@@ -10,7 +10,7 @@ from torch import nn
 from custom_networks.nets import AttentionClassifier
 from custom_networks.registry import ATTENTION
 from tests.modules import randomised
-from tests.references import below, max_pool, non_local, normalise
+from tests.references.layers import below, max_pool, non_local, normalise
 
 SLOPE = 0.01
 

@@ -10,8 +10,8 @@ import torch
 from custom_networks.attention import NonLocal
 from custom_networks.blocks import AttentionGate
 from custom_networks.nets import AttentionUnet
-from tests import references
 from tests.modules import randomised
+from tests.references import layers as references
 
 FEATURES = (4, 6, 8, 10)
 PARTS = {"plain": (), "gate": ("gate",), "non-local": ("non_local",), "both": ("gate", "non_local")}

@@ -7,8 +7,9 @@ import torch
 
 from custom_networks.blocks import GatedAxialAttention
 from custom_networks.nets import AxialUnet
-from tests import axial_references, references
 from tests.modules import randomised
+from tests.references import axial as axial_references
+from tests.references import layers as references
 
 SMALL = {"features": (4, 8, 12, 16), "num_units": (1, 2, 1), "num_heads": 2, "token_grid": 4}
 CASES = {

@@ -9,9 +9,10 @@ import torch
 
 from custom_networks.blocks import DualConv, EdgeAggregation, Mbtfe
 from custom_networks.nets import MbtfeUnet
-from tests import mbtfe_references, references
 from tests.modules import randomised
-from tests.references import State
+from tests.references import layers as references
+from tests.references import mbtfe as mbtfe_references
+from tests.references.layers import State
 
 PARTS = {"plain": (), "mbtfe": ("mbtfe",), "edge": ("edge_aggregation",), "both": ("mbtfe", "edge_aggregation")}
 FEATURES = (4, 6, 8, 10)

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from custom_networks.blocks import GatedAxialAttention
 from custom_networks.nets import MedicalTransformer
-from tests import axial_references
 from tests.modules import randomised
 from tests.nets.test_axial_unet import count
+from tests.references import axial as axial_references
 
 SMALL = {"features": (4, 8, 12, 16), "num_units": (1, 2, 1), "strides": (2, 2, 1), "num_heads": 2, "token_grid": 4}
 STEPS = [(2, 2, 2), (2, 2, 2), (1, 1, 1)]

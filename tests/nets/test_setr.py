@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from custom_networks.nets import Setr
-from tests import references
-from tests import transformer_references as slow
 from tests.modules import randomised
+from tests.references import layers as references
+from tests.references import transformer as slow
 
 SMALL = {"features": (4, 6, 24), "num_layers": 2, "num_heads": 3}
 

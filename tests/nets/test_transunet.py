@@ -10,9 +10,9 @@ from torch import Tensor
 
 from custom_networks.blocks import VisionTransformer
 from custom_networks.nets import TransUnet
-from tests import references
-from tests import transformer_references as slow
 from tests.modules import randomised
+from tests.references import layers as references
+from tests.references import transformer as slow
 
 SMALL = {"features": (4, 6, 8, 16), "num_units": (1, 2), "num_layers": 2, "num_heads": 3, "norm_groups": 4}
 

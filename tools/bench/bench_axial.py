@@ -13,7 +13,7 @@ from tools.bench.bench import check_device, check_repeats, conditions, markers, 
 from tools.pictures.axial_report import save_plot, tables
 
 LAYER = "custom_networks.blocks.GatedAxialAttention"
-REFERENCE = "tests.axial_layer.DirectAxialAttention"
+REFERENCE = "tests.references.axial_layer.DirectAxialAttention"
 NUM_HEADS = 8
 CHANNELS = (16, 64)
 LENGTHS = (24, 48, 64, 96)

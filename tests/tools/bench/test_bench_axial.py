@@ -8,7 +8,7 @@ import pytest
 
 from custom_networks.blocks import GatedAxialAttention
 from custom_networks.command_line import usage
-from tests.axial_layer import DirectAxialAttention
+from tests.references.axial_layer import DirectAxialAttention
 from tools.__main__ import COMMANDS, main
 from tools.bench import bench as bench_module
 from tools.bench import bench_axial as module

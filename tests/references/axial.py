@@ -7,8 +7,8 @@ import itertools
 import torch
 from torch import Tensor
 
-from tests.references import State, below, convolve, max_pool, resize, softmax
-from tests.transformer_references import numbered
+from tests.references.layers import State, below, convolve, max_pool, resize, softmax
+from tests.references.transformer import numbered
 
 MOMENTUM = 0.1
 Steps = tuple[int, ...]

@@ -7,8 +7,8 @@ import itertools
 import torch
 from torch import Tensor
 
-from tests import references
-from tests.references import State, below
+from tests.references import layers as references
+from tests.references.layers import State, below
 
 
 def strided(x: Tensor, weight: Tensor, strides: tuple[int, ...], groups: int = 1) -> Tensor:

@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from tests.references import State, below, convolve, normalise, pointwise, projected, resize, softmax
+from tests.references.layers import State, below, convolve, normalise, pointwise, projected, resize, softmax
 
 Steps = tuple[int, ...]
 
