@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -47,7 +48,8 @@ def known_bundles() -> list[Path]:
 def find_bundle(name: str | None = None) -> Path:
     """Return the folder of a bundle.
 
-    A zip is unpacked beside itself, and one that is downloaded into the working directory, unless it is there already.
+    A zip is unpacked beside itself, and one that is downloaded into the working directory, unless it is there already;
+    standard error says so.
 
     Args:
         name: name of a known bundle, its folder, its zip, or the address of a zip; ``None`` takes the packed bundle
@@ -91,6 +93,7 @@ def _downloaded(address: str) -> Path:
                 shutil.copyfileobj(answer, target)
         except OSError as error:
             raise OSError(f"{address} cannot be downloaded ({error}); check the address and the connection") from error
+        print(f"downloaded: {file}", file=sys.stderr)
     return file
 
 
@@ -113,6 +116,7 @@ def _unpacked(file: Path) -> Path:
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
             archive.extractall(scratch)
             (Path(scratch) / folder.name).replace(folder)
+        print(f"unpacked: {folder}", file=sys.stderr)
     return folder
 
 

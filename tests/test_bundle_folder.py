@@ -56,16 +56,18 @@ def test_an_installation_knows_those_of_the_working_directory(tmp_path, monkeypa
     assert find_bundle("two") == tmp_path / "bundles" / "two"
 
 
-def test_a_zip_is_unpacked_beside_itself_once(tmp_path):
+def test_a_zip_is_unpacked_beside_itself_once(tmp_path, capsys):
     file = packed(tmp_path)
     shutil.rmtree(tmp_path / "source")
     folder = find_bundle(str(file))
     assert folder == tmp_path / "mine"
     assert version_of(folder) == "0.1.0"
+    assert capsys.readouterr() == ("", f"unpacked: {folder}\n")
     (folder / "models").mkdir()
     (folder / "models" / "model.pt").touch()
     assert find_bundle(str(file)) == folder
     assert (folder / "models" / "model.pt").is_file(), "what was trained in the folder stays"
+    assert capsys.readouterr() == ("", "")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", file.name]
     with pytest.raises(ValueError, match=r"mine is another version than .*mine_v0\.2\.0\.zip; move it away"):
         find_bundle(str(packed(tmp_path, version="0.2.0")))
