@@ -6,6 +6,7 @@ import shutil
 import sys
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ HOME = Path(__file__).resolve().parents[1]
 """What holds this package: the repository, a packed bundle, or the site-packages of an installation."""
 TIMEOUT = 60
 """Seconds without an answer after which a download is given up."""
+METADATA = "configs/metadata.json"
 TASKS = ("segmentation", "classification")
 
 
@@ -102,22 +104,32 @@ def _unpacked(file: Path) -> Path:
     if not zipfile.is_zipfile(file):
         raise ValueError(f"{file} is no zip; download it again")
     with zipfile.ZipFile(file) as archive:
-        tops = {PurePosixPath(name).parts[0] for name in archive.namelist()}
-        folder = file.resolve().parent / (tops.pop() if len(tops) == 1 else "")
-        if f"{folder.name}/configs/train.json" not in archive.namelist():
-            raise ValueError(f"{file} holds no bundle, one folder with configs/train.json; download it again")
+        name = _only_folder(archive, file)
+        folder = file.resolve().parent / name
         if is_bundle(folder):
-            metadata = f"{folder.name}/configs/metadata.json"
-            if (folder / "configs" / "metadata.json").read_bytes() != archive.read(metadata):
+            if (folder / METADATA).read_bytes() != archive.read(f"{name}/{METADATA}"):
                 raise ValueError(f"{folder} is another version than {file}; move it away, or give the folder itself")
             return folder
         if folder.exists():
             raise ValueError(f"{folder} exists and is no bundle; move it away, {file} is unpacked there")
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
-            archive.extractall(scratch)
-            (Path(scratch) / folder.name).replace(folder)
+        with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder.parent) as scratch:
+            try:
+                archive.extractall(scratch)
+            except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+                raise ValueError(f"{file} cannot be unpacked ({error}); download it again") from error
+            (Path(scratch) / name).replace(folder)
         print(f"unpacked: {folder}", file=sys.stderr)
     return folder
+
+
+def _only_folder(archive: zipfile.ZipFile, file: Path) -> str:
+    """Return the name of the one folder in a zip, which must hold a bundle."""
+    members = archive.namelist()
+    names = {member.partition("/")[0] for member in members}
+    name = names.pop() if len(names) == 1 else ""
+    if name in ("", ".", "..") or not {f"{name}/configs/train.json", f"{name}/{METADATA}"} <= set(members):
+        raise ValueError(f"{file} holds no bundle, one folder with configs/train.json; download it again")
+    return name
 
 
 def task_of(bundle: Path) -> str:
@@ -129,7 +141,7 @@ def task_of(bundle: Path) -> str:
     Raises:
         ValueError: if the metadata do not say it.
     """
-    file = bundle / "configs" / "metadata.json"
+    file = bundle / METADATA
     try:
         kind = read_json(file)["network_data_format"]["outputs"]["pred"]["type"]
     except (KeyError, TypeError) as error:
@@ -143,7 +155,7 @@ def version_of(bundle: Path) -> str:
     Args:
         bundle: the bundle's folder.
     """
-    return str(read_json(bundle / "configs" / "metadata.json")["version"])
+    return str(read_json(bundle / METADATA)["version"])
 
 
 def profile_path(bundle: Path, profile: str) -> Path:

@@ -79,13 +79,27 @@ def test_a_zip_that_cannot_be_used(tmp_path):
     (tmp_path / "text.zip").write_text("not found")
     with pytest.raises(ValueError, match=r"text\.zip is no zip; download it again"):
         find_bundle(str(tmp_path / "text.zip"))
-    for names in (["a/configs/train.json", "b/other"], ["a/readme.md"], ["train.json"]):
+    pair = ["configs/train.json", "configs/metadata.json"]
+    outside = [[f"{top}/{name}" for name in pair] for top in ("..", ".", "")]
+    for names in (
+        ["a/configs/train.json", "b/other"],
+        ["a/readme.md"],
+        ["train.json"],
+        ["a/configs/train.json"],
+        *outside,
+    ):
         with zipfile.ZipFile(tmp_path / "odd.zip", "w") as archive:
             for name in names:
                 archive.writestr(name, "{}")
         with pytest.raises(ValueError, match=r"odd\.zip holds no bundle"):
             find_bundle(str(tmp_path / "odd.zip"))
     file = packed(tmp_path)
+    content = bytearray(file.read_bytes())
+    content[1000:1100] = bytes(100)
+    (tmp_path / "broken.zip").write_bytes(content)
+    with pytest.raises(ValueError, match=r"broken\.zip cannot be unpacked \(.*\); download it again"):
+        find_bundle(str(tmp_path / "broken.zip"))
+    assert not (tmp_path / "mine").exists()
     (tmp_path / "mine").mkdir()
     with pytest.raises(ValueError, match="mine exists and is no bundle; move it away"):
         find_bundle(str(file))
