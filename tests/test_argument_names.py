@@ -131,3 +131,16 @@ def test_an_attention_module_by_name_says_on_which_map_it_does_not_fit():
         )
     with pytest.raises(ValueError, match=message):
         plug(nets.AttentionUnet(features=(6, 8)), "encoder.0", "shuffle_attention", groups=2)
+
+
+def test_one_word_has_one_meaning():
+    """Norm groups, heads and channel groups are three things; tokens are counted by one word, parts named by one."""
+    kinds = [kind for kind in KINDS if inspect.isclass(kind)]
+    arguments = {kind.__name__: inspect.signature(kind).parameters for kind in kinds}
+    named = {word: {name for name, own in arguments.items() if word in own} for word in EVERY_ARGUMENT | {"attention"}}
+    assert {"position_grid", "grid", "checkpoint", "heads", "n_heads"}.isdisjoint(named)
+    of_channels = {"DualConv", "SelectiveKernel", "ShuffleAttention", "SpatialGroupEnhance"}
+    assert named["groups"] == of_channels, "groups are groups of channels, as in a convolution"
+    assert named["token_grid"] >= {"TransUnet", "Setr", "AxialUnet", "MedicalTransformer", "VisionTransformer"}
+    assert {str(arguments[name]["attention"].annotation) for name in named["attention"]} == {"Sequence[str]"}
+    assert {str(arguments[name]["checkpointing"].annotation) for name in named["checkpointing"]} == {"bool"}
