@@ -15,7 +15,7 @@ class ResidualAttention(nn.Module):
     product of the attention's output with the gradient of y, so a step opens the branch.
 
     Args:
-        attention: a module with the same shape in and out, whose output at initialisation is not zero.
+        module: a module with the same shape in and out, whose output at initialisation is not zero.
 
     Shape:
         ``(B, C, *spatial)`` to the same shape.
@@ -32,9 +32,9 @@ class ResidualAttention(nn.Module):
         T. Bachlechner et al., "ReZero is All You Need: Fast Convergence at Large Depth", UAI 2021, arXiv:2003.04887.
     """
 
-    def __init__(self, attention: nn.Module) -> None:
+    def __init__(self, module: nn.Module) -> None:
         super().__init__()
-        self.attention = attention
+        self.attention = module
         self.gamma = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: Tensor) -> Tensor:
