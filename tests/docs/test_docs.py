@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.synthetic import BUNDLES, IMAGES, ROOT, config, task, write_patches
+from tests.synthetic import BUNDLES, IMAGES, ROOT, config, each, task, write_patches
 
 pytestmark = pytest.mark.slow
 
@@ -85,6 +85,7 @@ def data_for(bundle: Path, copy: Path) -> Path:
     return write_patches(copy / "data" / "Patches", label_names=train["label_names"], shape=train["patch_size"])
 
 
+@each(BUNDLES)
 def test_commands_of_the_bundles(bundle, copy, tmp_path):
     """The placeholders are filled in, and trainings stop after one epoch."""
     folder = copy / "bundles" / bundle.name
