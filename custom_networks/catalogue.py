@@ -6,6 +6,7 @@ import ast
 import inspect
 import platform
 import re
+from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version
 from json import dumps
 from pathlib import Path
@@ -15,6 +16,7 @@ from custom_networks import __version__
 from custom_networks.bundle_folder import find_bundle, known_bundles, task_of, version_of
 from custom_networks.files import read_json
 
+WEIGHTS = "models/model.pt"
 PACKAGE = Path(__file__).parent
 PACKAGES = ("monai", "torch", "numpy", "nibabel", "pytorch-ignite", "fire", "scipy", "scikit-image", "pynrrd")
 
@@ -42,7 +44,7 @@ def attention_modules() -> dict[str, ast.ClassDef]:
     return {re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower(): node for name, node in _classes("attention").items()}
 
 
-def list_all(json: bool = False) -> None:
+def list_all(*, json: bool = False) -> None:
     """Print the bundles that can be named, the networks and the attention modules.
 
     Args:
@@ -68,7 +70,7 @@ def _short(folder: Path) -> dict[str, str]:
     return {"title": title, "task": task_of(folder), "version": version_of(folder)}
 
 
-def info(name: str | None = None, json: bool = False) -> None:
+def info(name: str | None = None, *, json: bool = False) -> None:
     """Print what a bundle expects and gives, how an attention module is built, or the versions of this installation.
 
     Args:
@@ -85,7 +87,7 @@ def info(name: str | None = None, json: bool = False) -> None:
         return
     width = max(len(key) for key in found)
     for key, value in found.items():
-        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        text = (", ".join(map(str, value)) if isinstance(value, list) else str(value)) or "none"
         print(f"{key:{width}}  {text}")
 
 
@@ -113,7 +115,11 @@ def _described(name: str) -> dict[str, Any]:
     try:
         folder = find_bundle(name)
     except ValueError as error:
-        raise ValueError(f"{error}; `custom_networks list` also names the networks and attention modules") from error
+        lower = {own.lower(): own for own in (*modules, *networks, *(folder.name for folder in known_bundles()))}
+        near = get_close_matches(name.lower(), lower, n=1, cutoff=0.6)
+        if not near or Path(name).exists() or "/" in name or name.endswith(".zip"):
+            raise
+        raise ValueError(f"nothing is called {name}; did you mean {lower[near[0]]}?") from error
     return _of_bundle(folder)
 
 
@@ -146,6 +152,6 @@ def _of_bundle(folder: Path) -> dict[str, Any]:
         "patch in voxels": config["patch_size"],
         "data": metadata.get("data_source", ""),
         "intended use": metadata.get("intended_use", ""),
-        "weights": (folder / "models" / "model.pt").is_file(),
+        "weights": WEIGHTS if (folder / WEIGHTS).is_file() else "",
         "profiles": profiles,
     }

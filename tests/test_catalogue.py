@@ -65,5 +65,14 @@ def test_a_class_says_its_arguments(capsys, name, argument):
 
 
 def test_an_unknown_name(capsys):
-    assert main(["info", "cbma"]) == 1
-    assert "there is no bundle cbma; use one of adrenal" in capsys.readouterr().err
+    for name, nearest in {
+        "cbma": "cbam",
+        "CBAM": "cbam",
+        "TransUNet": "TransUnet",
+        "attention_unet": "AttentionUnet",
+    }.items():
+        assert main(["info", name]) == 1
+        assert capsys.readouterr().err == f"error: nothing is called {name}; did you mean {nearest}?\n"
+    for name in ("something else", "nowhere/cbam"):
+        assert main(["info", name]) == 1
+        assert f"there is no bundle {name}; use one of adrenal" in capsys.readouterr().err

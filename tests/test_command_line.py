@@ -36,15 +36,16 @@ def test_every_command_explains_every_argument(target):
     for name, parameter in inspect.signature(function).parameters.items():
         word = f"--{name}" if parameter.kind is not parameter.VAR_POSITIONAL else name.upper()
         assert word in call or name.upper() in call
-        assert (parameter.default is parameter.empty) is not (f"[--{name}" in call)
+        optional = f"[--{name}" in call or f"[{name.upper()}" in call
+        assert optional is (parameter.default is not parameter.empty or parameter.kind is parameter.VAR_POSITIONAL)
         assert re.search(rf"^ +{name}: ", text, re.MULTILINE), f"{target} does not explain {name}"
 
 
 def test_help_names_what_is_needed_and_what_may_be_left_out(capsys):
     assert users.main(["check", "--help"]) == 0
-    assert capsys.readouterr().out.startswith("usage: custom_networks check DATASET_DIR [--profile PROFILE]\n\nRead")
+    assert capsys.readouterr().out.startswith("usage: custom_networks check DATASET_DIR [--profile PROFILE] [--images")
     assert users.main(["adapt", "x", "-h"]) == 0
-    assert "[--dataset_dir DATASET_DIR] --out OUT [--bundle BUNDLE]" in capsys.readouterr().out
+    assert "usage: custom_networks adapt [DATASET_DIR] --out OUT [--bundle BUNDLE]" in capsys.readouterr().out
     assert maintainers.main(["bundles", "render", "--help"]) == 0
     assert capsys.readouterr().out.startswith("usage: python -m tools bundles render [--check]\n")
     assert maintainers.main(["bench", "--help"]) == 0
@@ -63,9 +64,36 @@ def test_usage_and_unknown_commands(module, capsys):
 def test_an_unknown_argument_is_refused_before_anything_runs(capsys, tmp_path):
     assert users.main(["check", str(tmp_path), "--profil", "mine.json"]) == 1
     error = capsys.readouterr().err
-    assert error == "error: check does not know --profil; it takes --dataset_dir, --profile\n"
-    assert users.main(["check", str(tmp_path), "mine.json", "more"]) == 1
-    assert "check does not know more" in capsys.readouterr().err
+    assert error == "error: check does not know --profil; it takes --dataset_dir, --profile, --images, --labels\n"
+    assert users.main(["check", str(tmp_path), "mine.json"]) == 1
+    assert "check does not know mine.json" in capsys.readouterr().err
+    assert users.main(["list", "--jsn"]) == 1
+    assert capsys.readouterr().err == "error: list does not know --jsn; it takes --json\n"
+    assert users.main(["info", "cbam", "eca"]) == 1
+    assert "info does not know eca" in capsys.readouterr().err
+    assert maintainers.main(["bundles", "render", "x", "y"]) == 1
+    assert "bundles render does not know y" in capsys.readouterr().err
+
+
+def test_what_is_missing_is_asked_for(capsys):
+    assert users.main(["check"]) == 1
+    assert capsys.readouterr().err == "error: check needs dataset_dir; check --help says what they are\n"
+    assert users.main(["adapt", "data"]) == 1
+    assert "adapt needs out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", ["false", "0", "no"])
+def test_a_switch_takes_no_value(capsys, value):
+    assert users.main(["list", f"--json={value}"]) == 1
+    assert "--json is a switch, got " in capsys.readouterr().err
+    assert users.main(["info", "cbam", "--json", value]) == 1
+    assert "alone, or leave it out" in capsys.readouterr().err
+    assert users.main(["list", "--json=False"]) == 0
+
+
+def test_a_misspelt_command(capsys):
+    assert users.main(["chek", "data"]) == 2
+    assert capsys.readouterr().err.startswith("error: unknown command 'chek'; did you mean check?\n")
 
 
 def test_what_a_command_raises_is_one_sentence(monkeypatch, capsys):
@@ -79,7 +107,7 @@ def test_what_a_command_raises_is_one_sentence(monkeypatch, capsys):
     assert fail(ValueError("two\nlines")) == 1
     assert fail(OSError("disk full")) == 1
     assert fail(ModuleNotFoundError("No module named 'onnx'", name="onnx.helper")) == 1
-    said = ["two lines", "disk full", "this command needs onnx; pip install 'custom_networks[export]'"]
+    said = ["two lines", "disk full", "this command needs onnx; pip install onnx onnxruntime onnxscript"]
     assert capsys.readouterr().err == "".join(f"error: {sentence}\n" for sentence in said)
     with pytest.raises(KeyError):  # a mistake of ours keeps its traceback
         fail(KeyError("x"))

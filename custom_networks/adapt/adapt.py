@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,8 @@ def adapt(
     What is looked at: all headers, all labels, and the images where they are CT or nothing says what they are; one
     case at a time. Spacing and strides follow nnU-Net (see :mod:`custom_networks.adapt.choices`), patch and batch the
     memory (see :func:`custom_networks.adapt.network.fit`). Results go to a folder beside the profile, of its name
-    without ``.json``, so that the weights of the bundle stay what they are. All paths in the profile are absolute.
+    without ``.json`` (with ``_results`` where that is the data set), so that the weights of the bundle stay what they
+    are. All paths in the profile are absolute.
 
     With ``plans`` the profile is made from an nnU-Net v2 plans file, see
     :func:`custom_networks.adapt.plans.adapt_plans`.
@@ -79,7 +81,7 @@ def adapt(
     else:
         facts = read_facts(root, images and str(images), labels and str(labels))
         draft, folds = segmentation_profile(folder, config, facts, limit)
-    results = str(profile_file.with_suffix("").resolve())
+    results = str(_results_folder(profile_file, root))
     profile = {"dataset_dir": str(root.resolve()), "output_dir": results, "ckpt_dir": results, **draft.profile}
     folds_file = profile_file.with_name(f"{profile_file.stem}_folds.json").resolve()
     if folds is not None:
@@ -90,7 +92,22 @@ def adapt(
         rule = "all images of a patient, as the names tell, in one fold: rank of the patient modulo 5"
         write_text(folds_file, json.dumps({"rule": rule, "folds": folds}, indent=2) + "\n")
     write_text(profile_file, as_json(profile))
-    draft.say("results", str(profile_file.with_suffix("")), "output_dir and ckpt_dir")
+    draft.say("results", str(profile_file.with_name(Path(results).name)), "output_dir and ckpt_dir")
     print(draft.as_table())
     print(f"written: {out}" + (f", {folds_file.name}" if folds is not None else ""))
+    words = [
+        "--config_file",
+        str(folder / "configs" / "train.json"),
+        "--bundle_root",
+        str(folder),
+        "--args_file",
+        str(out),
+    ]
+    print(f"train: python -m monai.bundle run {shlex.join(words)}")
     return profile
+
+
+def _results_folder(profile: Path, root: Path) -> Path:
+    """Return a folder beside the profile, of its name, but not the data set's."""
+    folder = profile.with_suffix("").resolve()
+    return folder.with_name(f"{folder.name}_results") if folder == root.resolve() else folder

@@ -32,7 +32,9 @@ SPACING_FACTOR = 3.0
 MOST_VALUES = 256
 
 
-def check(dataset_dir: str, profile: str | None = None) -> None:
+def check(
+    dataset_dir: str, *, profile: str | None = None, images: str | None = None, labels: str | None = None
+) -> None:
     """Read every image and label of a folder once and print all problems, each after its file, or "ready".
 
     Before them stand the voxels of each label value, and how many cases lack it.
@@ -43,6 +45,8 @@ def check(dataset_dir: str, profile: str | None = None) -> None:
             ``label_values``, ``regions``, ``fold`` and ``folds_file`` are what the data are held against; without it
             the first image says the number of channels, any class is taken, and no patient may be on both sides of the
             split that ``dataset.json`` lists.
+        images: pattern under the folder for the images, such as ``"mr/*.nii.gz"``, in place of the profile's.
+        labels: the same for the labels; images and labels of one name belong together.
 
     Raises:
         FileNotFoundError: if there is no such folder or nothing in it.
@@ -52,6 +56,8 @@ def check(dataset_dir: str, profile: str | None = None) -> None:
     if not root.is_dir():
         raise FileNotFoundError(f"there is no data set folder {root}; give the folder that holds the images")
     knobs = {} if profile is None else read_json(Path(str(profile)))
+    patterns = {"image_glob": images, "label_glob": labels}
+    knobs |= {knob: str(pattern) for knob, pattern in patterns.items() if pattern is not None}
     cases, problems = find_cases(root, knobs.get("image_glob"), knobs.get("label_glob"))
     problems = problems or shared_cases(cases, root) or _shared_patients(root, cases, knobs)
     run = _read_all(root, cases, knobs)

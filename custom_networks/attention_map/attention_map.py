@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -233,9 +231,6 @@ def attention_map(
     """
     if find_spec("matplotlib") is None:
         raise ModuleNotFoundError("No module named 'matplotlib'", name="matplotlib")
-    # With every reader MONAI announces that a GPU decoder of DICOM is absent.
-    logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
     folder = find_bundle(bundle)
     names = [profile] if isinstance(profile, str) else profile
     files = [Path(name) if Path(name).is_file() else profile_path(folder, name) for name in names]

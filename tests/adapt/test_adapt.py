@@ -96,6 +96,15 @@ def test_small_images_give_a_patch_that_covers_them(data, tmp_path):
     assert Path(profile["output_dir"]) == Path(profile["ckpt_dir"]) == tmp_path / "mine"
 
 
+def test_results_do_not_go_into_the_data(data, tmp_path, capsys):
+    """A folder mine/ and --out mine.json, as one would."""
+    profile = adapt(str(data), bundle=ATTENTION_UNET, out=str(tmp_path / "data.json"))
+    assert Path(profile["output_dir"]) == Path(profile["ckpt_dir"]) == tmp_path / "data_results"
+    assert (
+        f"train: python -m monai.bundle run --config_file {ROOT}/bundles/{ATTENTION_UNET}/" in capsys.readouterr().out
+    )
+
+
 def test_zeros_around_the_brain_are_left_out(data, tmp_path, capsys):
     for path in sorted((data / "imagesTr").iterdir()):
         change(path, lambda voxels: np.where(np.arange(22) < 11, 0, voxels))
@@ -204,7 +213,7 @@ def test_regions_of_nnunet_train_evaluate_and_infer(data, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "regions, outer ones first; one output and one sigmoid each" in printed
     assert "not in all cases  inner in 6  (of 7)" in printed
-    check(str(data), str(out))
+    check(str(data), profile=str(out))
     bundle = ROOT / "bundles" / ATTENTION_UNET
     run(bundle, out, "train", epochs=1, val_interval=1)
     assert torch.load(tmp_path / "mine" / "model.pt", weights_only=True)["head.weight"].shape[0] == 2
@@ -219,7 +228,7 @@ def test_check_takes_the_profile(data, tmp_path, capsys):
         change(path, lambda label: np.array([0, 300, 7], np.int16)[label])
     profile = tmp_path / "mine.json"
     adapt(str(data), bundle=ATTENTION_UNET, out=str(profile))
-    check(str(data), str(profile))
+    check(str(data), profile=str(profile))
     assert "7 cases: ready" in capsys.readouterr().out
 
 

@@ -182,6 +182,16 @@ def test_a_sound_folder_is_ready(folder: Path, capsys: pytest.CaptureFixture[str
     assert "4 cases: ready" in capsys.readouterr().out
 
 
+def test_patterns_of_another_layout(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As ``adapt`` takes them; without them the folder's message names the arguments."""
+    for old, new in (("imagesTr", "mr"), ("labelsTr", "masks")):
+        (folder / old).rename(folder / new)
+    assert main(["check", str(folder), "--images", "mr/*.nii.gz", "--labels", "masks/*.nii.gz"]) == 0
+    assert capsys.readouterr().out.endswith("4 cases: ready\n")
+    assert main(["check", str(folder)]) == 1
+    assert "give patterns: --images and --labels of check and adapt" in capsys.readouterr().err
+
+
 def test_counts_the_cases_that_lack_a_class(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _save(folder / LABEL, _label(2))
     assert main(["check", str(folder)]) == 0

@@ -222,11 +222,11 @@ def _nothing(root: Path) -> str:
     if (root / INDEX).is_file():
         return (
             f"{root / INDEX} has no case in {TRAINING!r} and there is no image in {root / images}; add at least one "
-            f"case, or set image_glob and label_glob"
+            f"case, or give patterns: --images and --labels of check and adapt, the knobs image_glob and label_glob"
         )
     return (
         f"there is no {root / INDEX}; set dataset_dir to a Decathlon folder, or to one with {images} and {labels}, or "
-        f"set image_glob and label_glob"
+        f"give patterns: --images and --labels of check and adapt, the knobs image_glob and label_glob"
     )
 
 

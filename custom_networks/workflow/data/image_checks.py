@@ -43,13 +43,11 @@ def load_image(path: str, reader: LoadImage) -> MetaTensor:
     try:
         return EnsureChannelFirst()(reader(path))
     except ImportError as error:
-        raise ValueError(
-            f"{path} needs a package that is missing ({error}); pip install 'custom_networks[dicom]'"
-        ) from error
+        raise ValueError(f"{path} needs a package that is missing ({error}); pip install pydicom") from error
     except Exception as error:
         reason = " ".join(str(error.__cause__ or error).split())[:200]
         if Path(path).is_dir() and "pydicom" in reason:
-            reason = "reading DICOM needs pydicom: pip install 'custom_networks[dicom]'"
+            reason = "reading DICOM needs pydicom: pip install pydicom"
         raise ValueError(
             f"{path} cannot be read as an image ({reason}); it may be truncated or corrupt: replace it"
         ) from error

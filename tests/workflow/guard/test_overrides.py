@@ -85,6 +85,13 @@ def test_every_profile_and_every_config_passes(bundle):
             check_overrides(str(bundle), ["run", "--args_file", str(path), "--config_file", str(path)])
 
 
+def test_a_bundle_root_that_is_none(tmp_path):
+    with pytest.raises(
+        ValueError, match=f"{tmp_path} is not the folder of a bundle, it has no configs; give that above"
+    ):
+        check_overrides(str(tmp_path), ["run", "--epochs", "1"])
+
+
 def test_calls_from_python_are_left_alone(monkeypatch):
     monkeypatch.setattr("sys.argv", ["pytest", "--epoch", "1"])
     check_overrides(str(BUNDLE))
