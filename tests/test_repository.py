@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from custom_networks import __version__
+from custom_networks import __version__, attention
 
 ROOT = Path(__file__).resolve().parents[1]
 WORKFLOW = ROOT / ".github" / "workflows" / "ci.yml"
@@ -85,6 +85,12 @@ def test_places_that_a_page_names_are_there(page):
     places = PLACE.findall(page.read_text(encoding="utf-8"))
     assert len(places) > 10
     assert [place for place in places if not list(ROOT.glob(place.rstrip("/")))] == []
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/get-started.md"])
+def test_the_number_of_modules_is_right(page):
+    numbers = re.findall(r"(\d+)(?=\s+(?:\[attention|modules))", (ROOT / page).read_text(encoding="utf-8"))
+    assert numbers == [str(len(attention.__all__))]
 
 
 def test_the_house_stays_small():
