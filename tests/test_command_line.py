@@ -92,8 +92,8 @@ def test_a_switch_takes_no_value(capsys, value):
 
 
 def test_a_misspelt_command(capsys):
-    assert users.main(["chec", "data"]) == 2
-    assert capsys.readouterr().err.startswith("error: unknown command 'chec'; did you mean check?\n")
+    assert users.main(["infos", "cbam"]) == 2
+    assert capsys.readouterr().err.startswith("error: unknown command 'infos'; did you mean info?\n")
 
 
 def test_what_a_command_raises_is_one_sentence(monkeypatch, capsys):
