@@ -21,7 +21,7 @@ def main(argv: list[str] | None = None) -> int:
     Args:
         argv: arguments after the program; those of the process if None.
     """
-    return run("custom_networks", COMMANDS, argv)
+    return run("custom_networks", COMMANDS, argv, texts=True)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -32,7 +34,7 @@ def is_bundle(folder: Path) -> bool:
     Args:
         folder: the folder.
     """
-    return (folder / "configs" / "train.json").is_file()
+    return os.path.isfile(folder / "configs" / "train.json")  # noqa: PTH113 - False, too, where one may not look
 
 
 def known_bundles() -> list[Path]:
@@ -61,10 +63,9 @@ def find_bundle(name: str | None = None) -> Path:
         ValueError: if there is no such bundle, or a zip holds none.
         OSError: if a zip cannot be downloaded.
     """
-    known = {folder.name: folder for folder in known_bundles()}
     if name is None:
         if not is_bundle(HOME):
-            raise ValueError(f"give --bundle: {_choice(known)}")
+            raise ValueError(f"give --bundle: {_choice(folder.name for folder in known_bundles())}")
         return HOME
     if urlsplit(name).scheme in ("http", "https"):
         return _unpacked(_downloaded(name))
@@ -72,9 +73,11 @@ def find_bundle(name: str | None = None) -> Path:
         if not Path(name).is_file():
             raise ValueError(f"there is no zip {name}; correct the path")
         return _unpacked(Path(name))
-    for folder in (Path(name), known.get(name.rstrip("/"))):
-        if folder is not None and is_bundle(folder):
-            return folder.resolve()
+    if is_bundle(Path(name)):
+        return Path(name).resolve()
+    known = {folder.name: folder for folder in known_bundles()}
+    if name.rstrip("/") in known:
+        return known[name.rstrip("/")]
     raise ValueError(f"there is no bundle {name}; use {_choice(known)}")
 
 
@@ -91,18 +94,30 @@ def _downloaded(address: str) -> Path:
         raise ValueError(f"{address} is not the address of a zip; give that of a packed bundle")
     if not file.is_file():
         try:
-            with urlopen(address, timeout=TIMEOUT) as answer, replacing(file) as partial, partial.open("wb") as target:
-                shutil.copyfileobj(answer, target)
-        except OSError as error:
+            with replacing(file) as partial:
+                _fetch(address, partial)
+        except (OSError, HTTPException, ValueError) as error:
             raise OSError(f"{address} cannot be downloaded ({error}); check the address and the connection") from error
         print(f"downloaded: {file}", file=sys.stderr)
     return file
 
 
+def _fetch(address: str, file: Path) -> None:
+    with urlopen(address, timeout=TIMEOUT) as answer, file.open("wb") as target:
+        shutil.copyfileobj(answer, target)
+    if not zipfile.is_zipfile(file):  # an answer that was cut off, or a page in its place
+        raise OSError("what came is no zip, or not all of it")
+
+
 def _unpacked(file: Path) -> Path:
     """Return the folder of the bundle in a zip, unpacked beside it unless the same version is there."""
-    if not zipfile.is_zipfile(file):
-        raise ValueError(f"{file} is no zip; download it again")
+    try:
+        return _unpack(file)
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        raise ValueError(f"{file} cannot be unpacked ({error}); delete it and download it again") from error
+
+
+def _unpack(file: Path) -> Path:
     with zipfile.ZipFile(file) as archive:
         name = _only_folder(archive, file)
         folder = file.resolve().parent / name
@@ -113,10 +128,7 @@ def _unpacked(file: Path) -> Path:
         if folder.exists():
             raise ValueError(f"{folder} exists and is no bundle; move it away, {file} is unpacked there")
         with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder.parent) as scratch:
-            try:
-                archive.extractall(scratch)
-            except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-                raise ValueError(f"{file} cannot be unpacked ({error}); download it again") from error
+            archive.extractall(scratch)
             (Path(scratch) / name).replace(folder)
         print(f"unpacked: {folder}", file=sys.stderr)
     return folder
@@ -155,7 +167,7 @@ def version_of(bundle: Path) -> str:
     Args:
         bundle: the bundle's folder.
     """
-    return str(read_json(bundle / METADATA)["version"])
+    return str(read_json(bundle / METADATA).get("version", ""))
 
 
 def profile_path(bundle: Path, profile: str) -> Path:

@@ -66,8 +66,11 @@ def list_all(*, json: bool = False) -> None:
 
 
 def _short(folder: Path) -> dict[str, str]:
-    title = str(read_json(folder / "configs" / "metadata.json").get("name", folder.name))
-    return {"title": title, "task": task_of(folder), "version": version_of(folder)}
+    try:
+        title = str(read_json(folder / "configs" / "metadata.json").get("name", folder.name))
+        return {"title": title, "task": task_of(folder), "version": version_of(folder)}
+    except (ValueError, OSError) as error:  # a broken neighbour is no reason to name nothing
+        return {"title": f"cannot be read: {error}", "task": "", "version": ""}
 
 
 def info(name: str | None = None, *, json: bool = False) -> None:
@@ -138,18 +141,19 @@ def _of_class(kind: str, name: str, node: ast.ClassDef) -> dict[str, Any]:
 def _of_bundle(folder: Path) -> dict[str, Any]:
     metadata = read_json(folder / "configs" / "metadata.json")
     config = read_json(folder / "configs" / "train.json")
+    network = config.get("network_def")
     profiles = sorted(path.stem for path in (folder / "configs" / "profiles").glob("*.json"))
     return {
         "name": folder.name,
         "kind": "bundle",
         "folder": str(folder),
         **_short(folder),
-        "network": config["network_def"].get("_target_", ""),
+        "network": network.get("_target_", "") if isinstance(network, dict) else "",
         "input": metadata.get("image_classes", ""),
         "output": metadata.get("pred_classes", ""),
-        "classes": config["label_names"],
-        "spacing in mm": config["spacing"],
-        "patch in voxels": config["patch_size"],
+        "classes": config.get("label_names", ""),
+        "spacing in mm": config.get("spacing", ""),
+        "patch in voxels": config.get("patch_size", ""),
         "data": metadata.get("data_source", ""),
         "intended use": metadata.get("intended_use", ""),
         "weights": WEIGHTS if (folder / WEIGHTS).is_file() else "",

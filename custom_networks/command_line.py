@@ -178,29 +178,36 @@ def quiet_monai() -> None:
     warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
 
 
-def as_text(argument: str) -> str:
+def as_text(argument: str, always: bool = False) -> str:
     """Return an argument that fire, which reads Python literals, takes for the text that it is.
 
-    In a JSON object ``true``, ``false`` and ``null`` would be words, and what follows a ``#`` in a path a comment.
+    In a JSON object ``true``, ``false`` and ``null`` would be words, and what follows a ``#`` in a path a comment; a
+    folder ``2024_01`` would be the number 202401.
 
     Args:
         argument: as given, a value or ``--name=value``.
+        always: whether every value is a text; else numbers, lists and the like are what they look like.
 
     Example:
         >>> as_text("data#1"), as_text("--out=mine#1.json"), as_text("[1, 2]")
         ("'data#1'", "--out='mine#1.json'", '[1, 2]')
+        >>> as_text("2024_01", always=True), as_text("--out=1e3", always=True), as_text("--json", always=True)
+        ("'2024_01'", "--out='1e3'", '--json')
     """
+    if argument.startswith("-") and "=" not in argument:
+        return argument
     name, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
-    return f"{name}{equals}{value!r}" if "#" in value or value.lstrip().startswith("{") else argument
+    return f"{name}{equals}{value!r}" if always or "#" in value or value.lstrip().startswith("{") else argument
 
 
-def run(program: str, commands: Commands, argv: list[str] | None = None) -> int:
+def run(program: str, commands: Commands, argv: list[str] | None = None, texts: bool = False) -> int:
     """Run one command and return its exit code: 0, 1 for a refused input, 2 for an unknown command.
 
     Args:
         program: how it is called, for the usage.
         commands: the commands.
         argv: arguments after the program; those of the process if None.
+        texts: whether every value is a text, see :func:`as_text`.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv or argv[0] in ("-h", "--help"):
@@ -216,7 +223,7 @@ def run(program: str, commands: Commands, argv: list[str] | None = None) -> int:
         hint = f"; did you mean {near[0]}?" if near and near[0] != argv[0] else ""
         print(f"error: unknown command '{' '.join(argv[:depth])}'{hint}\n{usage(program, commands)}", file=sys.stderr)
         return 2
-    command, rest = " ".join(argv[:depth]), [as_text(value) for value in argv[depth:]]
+    command, rest = " ".join(argv[:depth]), [as_text(value, texts) for value in argv[depth:]]
     try:
         if any(value in ("-h", "--help") for value in rest):
             print(help_of(f"{program} {command}", target))

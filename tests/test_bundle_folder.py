@@ -77,7 +77,7 @@ def test_a_zip_that_cannot_be_used(tmp_path):
     with pytest.raises(ValueError, match=r"there is no zip .*absent\.zip; correct the path"):
         find_bundle(str(tmp_path / "absent.zip"))
     (tmp_path / "text.zip").write_text("not found")
-    with pytest.raises(ValueError, match=r"text\.zip is no zip; download it again"):
+    with pytest.raises(ValueError, match=r"text\.zip cannot be unpacked .*; delete it and download it again"):
         find_bundle(str(tmp_path / "text.zip"))
     pair = ["configs/train.json", "configs/metadata.json"]
     outside = [[f"{top}/{name}" for name in pair] for top in ("..", ".", "")]
@@ -97,7 +97,7 @@ def test_a_zip_that_cannot_be_used(tmp_path):
     content = bytearray(file.read_bytes())
     content[1000:1100] = bytes(100)
     (tmp_path / "broken.zip").write_bytes(content)
-    with pytest.raises(ValueError, match=r"broken\.zip cannot be unpacked \(.*\); download it again"):
+    with pytest.raises(ValueError, match=r"broken\.zip cannot be unpacked \(.*\); delete it and download it again"):
         find_bundle(str(tmp_path / "broken.zip"))
     assert not (tmp_path / "mine").exists()
     (tmp_path / "mine").mkdir()
@@ -131,6 +131,10 @@ def test_an_address_is_downloaded_once(tmp_path, monkeypatch):
         assert find_bundle(f"{address}/{file.name}") == tmp_path / "here" / "mine"
         with pytest.raises(OSError, match=r"cannot be downloaded .*404"):
             find_bundle(f"{address}/absent.zip")
+        (tmp_path / "site" / "half.zip").write_bytes(file.read_bytes()[:-100])
+        for name in ("half.zip", "a b.zip"):
+            with pytest.raises(OSError, match=r"cannot be downloaded .*; check the address and the connection"):
+                find_bundle(f"{address}/{name}")
     finally:
         server.shutdown()
         server.server_close()

@@ -76,3 +76,15 @@ def test_an_unknown_name(capsys):
     for name in ("something else", "nowhere/cbam"):
         assert main(["info", name]) == 1
         assert f"there is no bundle {name}; use one of adrenal" in capsys.readouterr().err
+
+
+def test_a_broken_neighbour_hides_nothing(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(bundle_folder, "HOME", tmp_path / "site-packages")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken" / "configs").mkdir(parents=True)
+    (tmp_path / "broken" / "configs" / "train.json").write_text("{}")
+    table = said(capsys, "list")
+    assert "broken" in table and "cannot be read: there is no file" in table and "cbam" in table
+    assert main(["info", "broken"]) == 1
+    (tmp_path / "broken" / "configs" / "metadata.json").write_text("{}")
+    assert "cannot be read" in said(capsys, "info", "broken")

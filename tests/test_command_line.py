@@ -88,7 +88,17 @@ def test_a_switch_takes_no_value(capsys, value):
     assert "--json is a switch, got " in capsys.readouterr().err
     assert users.main(["info", "cbam", "--json", value]) == 1
     assert "alone, or leave it out" in capsys.readouterr().err
-    assert users.main(["list", "--json=False"]) == 0
+
+
+@pytest.mark.parametrize("name", ["2024_01", "007", "1e3", "None", "True", "[a]", "a,b", "0x10"])
+def test_a_folder_is_a_folder_whatever_it_looks_like(capsys, monkeypatch, tmp_path, name):
+    monkeypatch.chdir(tmp_path)
+    for other in ("202401", "7", "1000.0", "a", "16"):
+        (tmp_path / other).mkdir()
+    assert users.main(["check", name]) == 1
+    assert f"there is no data set folder {name};" in capsys.readouterr().err
+    assert users.main(["adapt", f"{name}", f"--out={name}.json", "--bundle", name]) == 1
+    assert f"there is no bundle {name};" in capsys.readouterr().err
 
 
 def test_a_misspelt_command(capsys):

@@ -60,11 +60,17 @@ def adapt(
     Example:
         ``custom_networks adapt data/mine --bundle hippocampus_mr_attention_unet_segmentation --out mine.json``
     """
-    if plans is not None:
-        return adapt_plans(str(plans), str(out), bundle, configuration, dataset_json)
     profile_file = Path(str(out))
     if profile_file.suffix != ".json" or profile_file.is_dir():
         raise ValueError(f"--out must be a JSON file, got {out}; use for example mine.json")
+    if profile_file.exists() and "patch_size" not in read_json(profile_file):
+        raise ValueError(f"{out} exists and is no profile, which has a patch_size; give another --out")
+    if plans is not None:
+        if dataset_dir is not None or images is not None or labels is not None:
+            raise ValueError(f"a profile is made from a data set folder or from --plans {plans}; leave one out")
+        return adapt_plans(str(plans), str(out), bundle, configuration, dataset_json)
+    if dataset_json is not None:
+        raise ValueError(f"--dataset_json {dataset_json} goes with --plans; leave it out, or give the plans file")
     if dataset_dir is None:
         raise ValueError("give a data set folder and --bundle with the bundle's name, or --plans with a plans file")
     root, folder = Path(str(dataset_dir)), find_bundle(None if bundle is None else str(bundle))

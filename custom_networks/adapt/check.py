@@ -14,6 +14,7 @@ from monai.transforms import LoadImage
 from tqdm import tqdm
 
 from custom_networks.adapt.choices import patients
+from custom_networks.adapt.network import from_config_value
 from custom_networks.files import read_json
 from custom_networks.workflow.data.cases import VALIDATION, Case, Problem, below, case_name, find_cases, shared_cases
 from custom_networks.workflow.data.image_checks import image_problems, read_volume
@@ -55,7 +56,7 @@ def check(
     root = Path(str(dataset_dir))
     if not root.is_dir():
         raise FileNotFoundError(f"there is no data set folder {root}; give the folder that holds the images")
-    knobs = {} if profile is None else read_json(Path(str(profile)))
+    knobs = {} if profile is None else from_config_value(read_json(Path(str(profile))))
     patterns = {"image_glob": images, "label_glob": labels}
     knobs |= {knob: str(pattern) for knob, pattern in patterns.items() if pattern is not None}
     cases, problems = find_cases(root, knobs.get("image_glob"), knobs.get("label_glob"))

@@ -41,11 +41,19 @@ def named_labels(index: Mapping[str, Any]) -> dict[int, str]:
         raise ValueError(f"{INDEX} has labels that are no object; write them as in the Medical Decathlon")  # noqa: TRY004
     numbered = {key: name for key, name in labels.items() if re.fullmatch(r"-?\d+", key) and isinstance(name, str)}
     if len(numbered) == len(labels):
-        return {int(value): name for value, name in numbered.items()}
+        return _one_name_each([(int(value), name) for value, name in numbered.items()])
     wrong = [name for name, value in labels.items() if not isinstance(value, int) or isinstance(value, bool)]
     if wrong:
         raise ValueError(f"{INDEX} gives the class {wrong[0]!r} the value {labels[wrong[0]]!r}; give it one integer")
-    return {value: name for name, value in labels.items() if name != "ignore"}
+    return _one_name_each([(value, name) for name, value in labels.items() if name != "ignore"])
+
+
+def _one_name_each(pairs: Sequence[tuple[int, str]]) -> dict[int, str]:
+    named: dict[int, str] = {}
+    for value, name in pairs:
+        if named.setdefault(value, name) is not name:
+            raise ValueError(f"{INDEX} gives the value {value} to {named[value]!r} and to {name!r}; give each its own")
+    return named
 
 
 def label_regions(index: Mapping[str, Any]) -> dict[str, list[int]]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import re
+from ast import literal_eval
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from pydoc import locate
@@ -90,6 +92,26 @@ def as_config_value(value: Any) -> Any:
         return [as_config_value(entry) for entry in value]
     if isinstance(value, str) and ("#" in value or value.startswith(("$", "@", "%"))):
         return "$" + re.sub("[#@%]", lambda match: f"\\x{ord(match[0]):02x}", repr(value))
+    return value
+
+
+def from_config_value(value: Any) -> Any:
+    r"""Return what a profile entry was before :func:`as_config_value`.
+
+    Args:
+        value: text, number, list or object.
+
+    Example:
+        >>> from_config_value(as_config_value({"dataset_dir": "/my data/#1", "epochs": 3}))
+        {'dataset_dir': '/my data/#1', 'epochs': 3}
+    """
+    if isinstance(value, Mapping):
+        return {key: from_config_value(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [from_config_value(entry) for entry in value]
+    if isinstance(value, str) and value[:2] in ("$'", '$"'):
+        with suppress(ValueError, SyntaxError):  # an expression that is no text stays what it is
+            return literal_eval(value[1:])
     return value
 
 

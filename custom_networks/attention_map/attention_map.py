@@ -218,7 +218,8 @@ def attention_map(
             picture's planes go; the centre if None.
         output_dir: folder for ``<image>_<module>.nii.gz`` and ``<image>_<module>.png``.
         ckpt_path: the weights; those of inference.json if None.
-        profile: names of the bundle's profiles or JSON files, the later wins; those the weights were trained with.
+        profile: names of the bundle's profiles or JSON files, with commas between them or as a list, the later wins;
+            those the weights were trained with.
 
     Raises:
         FileNotFoundError: if the image or the weights do not exist.
@@ -232,8 +233,9 @@ def attention_map(
     if find_spec("matplotlib") is None:
         raise ModuleNotFoundError("No module named 'matplotlib'", name="matplotlib")
     folder = find_bundle(bundle)
-    names = [profile] if isinstance(profile, str) else profile
-    files = [Path(name) if Path(name).is_file() else profile_path(folder, name) for name in names]
+    if isinstance(profile, str):
+        profile = [profile] if Path(profile).is_file() else profile.split(",")
+    files = [Path(name) if Path(name).is_file() else profile_path(folder, name) for name in profile]
     parser = read_config(folder, "inference", files)
     if ckpt_path is not None:
         parser["ckpt_path"] = ckpt_path

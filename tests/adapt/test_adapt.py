@@ -96,6 +96,41 @@ def test_small_images_give_a_patch_that_covers_them(data, tmp_path):
     assert Path(profile["output_dir"]) == Path(profile["ckpt_dir"]) == tmp_path / "mine"
 
 
+@pytest.mark.parametrize("plans", [False, True])
+def test_no_file_of_the_user_is_written_over(data, tmp_path, capsys, plans):
+    mine = data / "dataset.json"
+    mine.write_text('{"labels": {"0": "background", "1": "a", "2": "b"}}')
+    before = mine.read_bytes()
+    source = ["--plans", str(mine)] if plans else [str(data), "--bundle", ATTENTION_UNET]
+    assert main(["adapt", *source, "--out", str(mine)]) == 1
+    assert "exists and is no profile, which has a patch_size; give another --out" in capsys.readouterr().err
+    assert mine.read_bytes() == before
+    out = tmp_path / "mine.json"
+    assert main(["adapt", str(data), "--bundle", ATTENTION_UNET, "--out", str(out)]) == 0
+    assert main(["adapt", str(data), "--bundle", ATTENTION_UNET, "--out", str(out)]) == 0, "a profile may be made again"
+
+
+def test_arguments_that_do_not_go_together(data, tmp_path, capsys):
+    out = ["--out", str(tmp_path / "mine.json")]
+    assert main(["adapt", str(data), "--plans", "plans.json", *out]) == 1
+    assert "leave one out" in capsys.readouterr().err
+    assert main(["adapt", str(data), "--bundle", ATTENTION_UNET, "--dataset_json", "d.json", *out]) == 1
+    assert "--dataset_json d.json goes with --plans" in capsys.readouterr().err
+
+
+def test_check_reads_what_adapt_wrote(data, capsys):
+    """Texts that MONAI's configs would evaluate are written as expressions."""
+    strange = data.parent / "h #1"
+    data.rename(strange)
+    (strange / "labelsTr").rename(strange / "$l #2")
+    out = strange.parent / "p.json"
+    patterns = ["--images", "imagesTr/*", "--labels", "$l #2/*"]
+    assert main(["adapt", str(strange), "--bundle", ATTENTION_UNET, "--out", str(out), *patterns]) == 0
+    capsys.readouterr()
+    assert main(["check", str(strange), "--profile", str(out)]) == 0
+    assert capsys.readouterr().out.endswith("ready\n")
+
+
 def test_results_do_not_go_into_the_data(data, tmp_path, capsys):
     """A folder mine/ and --out mine.json, as one would."""
     profile = adapt(str(data), bundle=ATTENTION_UNET, out=str(tmp_path / "data.json"))

@@ -234,6 +234,12 @@ BAD = {
         "case_02.* holds the label value 0.5, which is no integer",
     ),
     "nan": (_change(LABEL, lambda label: label * np.float32(np.nan)), "case_02.* holds 14784 NaN or infinite voxels"),
+    "two names": (
+        lambda root: (root / "dataset.json").write_text(
+            json.dumps({**json.loads((root / "dataset.json").read_text()), "labels": {"b": 0, "x": 1, "y": 1}})
+        ),
+        "gives the value 1 to 'x' and to 'y'; give each its own",
+    ),
     "json": (lambda root: (root / "dataset.json").write_text("{"), "dataset.json is not valid JSON"),
     "spacing": (
         lambda root: write_nifti(np.zeros((24, 28, 22), np.uint8), root / LABEL, np.diag([1, 1, 2, 1])),

@@ -220,7 +220,7 @@ def test_all_modules_of_a_network(padded, tmp_path, capsys):
         (["{image}", "--module", "channel"], "channel of Toy cannot be shown: .* no place in the image"),
         (
             ["{image}", "--voxel", "3,28,2"],
-            r"voxel \(3, 28, 2\) is not in .*; give three integers from 0,0,0 to 23,27,21",
+            r"voxel 3,28,2 is not in .*; give three integers from 0,0,0 to 23,27,21",
         ),
         (["{image}", "--voxel", "3,4"], "give three integers"),
         (["{image}", "--voxel", "3,4,-1"], "give three integers"),
