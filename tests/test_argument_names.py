@@ -104,7 +104,7 @@ CASES = [
 ] + NARROW
 KINDS = [getattr(package, name) for package in (attention, blocks, nets) for name in package.__all__]
 ARGUMENTS = {name for kind in KINDS if inspect.isclass(kind) for name in inspect.signature(kind).parameters}
-EVERY_ARGUMENT = ARGUMENTS - {"attention", "channels"}  # words of their own
+EVERY_ARGUMENT = ARGUMENTS - {"attention", "channels", "module"}  # words of their own
 
 
 @pytest.mark.parametrize(
