@@ -12,7 +12,18 @@ import torch
 
 from tests.download.conftest import download, last_json, packed, version
 from tests.processes import flags
-from tests.synthetic import BUNDLES, CLASSIFICATION, IMAGES, SEGMENTATION, config, kind, task, tiny_knobs, tiny_training
+from tests.synthetic import (
+    BUNDLES,
+    CLASSIFICATION,
+    IMAGES,
+    ONE_PER_RECIPE,
+    SEGMENTATION,
+    config,
+    kind,
+    task,
+    tiny_knobs,
+    tiny_training,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -104,6 +115,7 @@ def test_two_bundles_in_one_process(site, python, downloads, tmp_path):
     assert [len(shape) for shape in found.values()] == [5, 2]
 
 
+@pytest.mark.parametrize("bundle", ONE_PER_RECIPE, indirect=True, ids=lambda path: path.name, scope="session")
 def test_a_downloaded_bundle_adapts_itself(bundle, downloaded, dataset, python, tmp_path):
     """The commands run from the bundle's folder, with nothing installed but the requirements."""
     run = functools.partial(python, "-m", "custom_networks", cwd=downloaded)
