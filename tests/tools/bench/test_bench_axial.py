@@ -145,7 +145,7 @@ def test_figures_tables_and_plot_are_written(measured):
         (["--reference", "Direct"], "reference must be the path of a class, got Direct"),
         (["--reference", "nowhere.at.Direct"], "reference must be the path of a class, got nowhere.at.Direct"),
         (["--markdown", "none.md"], "none.md does not exist"),
-        (["layer"], "bench_axial does not know"),
+        (["layer"], "bench axial does not know"),
     ],
 )
 def test_bad_input_is_one_sentence(argv, words, tmp_path, monkeypatch, capsys):
@@ -166,4 +166,4 @@ def test_matplotlib_is_asked_for_before_the_measuring(monkeypatch, capsys):
 
 
 def test_bench_axial_is_a_command():
-    assert "  bench axial" in usage("python -m tools", COMMANDS).splitlines()
+    assert "\n  bench axial " in usage("python -m tools", COMMANDS)
