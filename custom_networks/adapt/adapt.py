@@ -91,6 +91,10 @@ def adapt(
     profile = {"dataset_dir": str(root.resolve()), "output_dir": results, "ckpt_dir": results, **draft.profile}
     folds_file = profile_file.with_name(f"{profile_file.stem}_folds.json").resolve()
     if folds is not None:
+        if folds_file.exists() and "rule" not in read_json(folds_file):
+            raise ValueError(
+                f"{folds_file} exists and holds no folds of adapt, which say their rule; rename --out"
+            )
         profile["folds_file"] = str(folds_file)
     build(folder, profile)
     profile = as_config_value(profile)

@@ -110,6 +110,18 @@ def test_no_file_of_the_user_is_written_over(data, tmp_path, capsys, plans):
     assert main(["adapt", str(data), "--bundle", ATTENTION_UNET, "--out", str(out)]) == 0, "a profile may be made again"
 
 
+def test_folds_of_the_user_stay(tmp_path, capsys):
+    root, mine = write_slices(tmp_path / "slices"), tmp_path / "mine_folds.json"
+    mine.write_text('{"folds": [["p1_ED"]]}')
+    arguments = ["adapt", str(root), "--bundle", ATTENTION_UNET, "--out", str(tmp_path / "mine.json")]
+    assert main(arguments) == 1
+    assert "mine_folds.json exists and holds no folds of adapt" in capsys.readouterr().err
+    assert mine.read_text() == '{"folds": [["p1_ED"]]}'
+    assert not (tmp_path / "mine.json").exists()
+    mine.unlink()
+    assert main(arguments) == main(arguments) == 0
+
+
 def test_arguments_that_do_not_go_together(data, tmp_path, capsys):
     out = ["--out", str(tmp_path / "mine.json")]
     assert main(["adapt", str(data), "--plans", "plans.json", *out]) == 1
