@@ -92,9 +92,7 @@ def adapt(
     folds_file = profile_file.with_name(f"{profile_file.stem}_folds.json").resolve()
     if folds is not None:
         if folds_file.exists() and "rule" not in read_json(folds_file):
-            raise ValueError(
-                f"{folds_file} exists and holds no folds of adapt, which say their rule; rename --out"
-            )
+            raise ValueError(f"{folds_file} exists and holds no folds of adapt, which say their rule; rename --out")
         profile["folds_file"] = str(folds_file)
     build(folder, profile)
     profile = as_config_value(profile)
