@@ -18,7 +18,8 @@ from custom_networks.adapt.draft import Draft, format_sizes
 from custom_networks.adapt.facts import CT_PERCENTILES, SAMPLES, Header, read_headers, read_voxels
 from custom_networks.adapt.network import build, precision_of, step_bytes
 from custom_networks.workflow.data.classification_list import TRAINING, classification_data_list, read_rows
-from custom_networks.workflow.data.headers import Shape, at_spacing
+from custom_networks.workflow.data.formats.grid import Shape
+from custom_networks.workflow.data.headers import at_spacing
 from custom_networks.workflow.memory.bill import cached_bytes, format_bytes
 
 # the shipped training: 950 patches in batches of 32

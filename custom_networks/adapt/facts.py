@@ -32,7 +32,8 @@ from custom_networks.workflow.data.cases import (
     refuse,
     shared_cases,
 )
-from custom_networks.workflow.data.headers import Grid, in_ras, read_header
+from custom_networks.workflow.data.formats.grid import Grid
+from custom_networks.workflow.data.headers import in_ras, read_header
 from custom_networks.workflow.data.image_checks import read_volume, singular_problems, voxel_problems
 from custom_networks.workflow.data.label_checks import grid_problems, integer_problems
 from custom_networks.workflow.transforms.intensity import Z_SCORE, Z_SCORE_NONZERO

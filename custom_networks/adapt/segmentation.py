@@ -24,7 +24,8 @@ from custom_networks.adapt.facts import CT_PERCENTILES, Facts
 from custom_networks.adapt.network import Fit, fit, precision_of
 from custom_networks.files import read_json
 from custom_networks.workflow.data.cases import INDEX, case_name
-from custom_networks.workflow.data.headers import Shape, at_spacing
+from custom_networks.workflow.data.formats.grid import Shape
+from custom_networks.workflow.data.headers import at_spacing
 from custom_networks.workflow.data.segmentation_list import FOLDS, segmentation_data_list
 from custom_networks.workflow.memory.bill import cached_bytes, format_bytes, inference_bill
 from custom_networks.workflow.transforms.intensity import Z_SCORE, Z_SCORE_NONZERO

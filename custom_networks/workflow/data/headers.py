@@ -4,29 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import nibabel as nib
 import nrrd
 import numpy as np
 
-Shape = tuple[int, ...]
+from custom_networks.workflow.data.formats.grid import Grid, Shape
+
 # axes of NRRD whose first two point the other way than those of NIfTI
 LPS = ("left-posterior-superior", "lps")
-
-
-class Grid(NamedTuple):
-    """The voxels of an image and where they lie.
-
-    Args:
-        shape: voxels per axis as stored.
-        channels: number of channels.
-        affine: voxels to mm, RAS.
-    """
-
-    shape: Shape
-    channels: int
-    affine: np.ndarray
 
 
 def read_header(path: str) -> Grid | None:

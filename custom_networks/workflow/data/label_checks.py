@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from monai.data import MetaTensor
 
-from custom_networks.workflow.data.headers import Grid
+from custom_networks.workflow.data.formats.grid import Grid
 from custom_networks.workflow.transforms.class_labels import LabelValues, class_values
 from custom_networks.workflow.transforms.regions import Regions
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from monai.transforms import LoadImage
 
-from custom_networks.workflow.data.headers import Grid, read_header
+from custom_networks.workflow.data.formats.grid import Grid
+from custom_networks.workflow.data.headers import read_header
 from custom_networks.workflow.data.image_checks import load_image
 from custom_networks.workflow.data.label_checks import (
     AFFINE_TOLERANCE,
