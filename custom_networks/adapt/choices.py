@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from custom_networks.workflow.data.segmentation_list import FOLDS
+from custom_networks.workflow.data.folds import FOLDS
 
 ANISOTROPY = 3.0
 COARSE_PERCENTILE = 10

@@ -13,6 +13,7 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import EnsureChannelFirst, LoadImage, MapTransform
 
+from custom_networks.workflow.data.cases import files_of
 from custom_networks.workflow.data.label_checks import (
     grid_of,
     grid_problems,
@@ -26,38 +27,42 @@ from custom_networks.workflow.transforms.regions import Regions
 
 logger = logging.getLogger(__name__)
 
+ImagePath = str | Path | Sequence[str | Path]
 
-def load_image(path: str, reader: LoadImage) -> MetaTensor:
+
+def load_image(image: ImagePath, reader: LoadImage) -> MetaTensor:
     """Load an image with its channels first, or say in one sentence why not.
 
     Args:
-        path: a file, or the folder of a DICOM series.
+        image: a file, the folder of a DICOM series, or one file per channel.
         reader: MONAI's reader.
 
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if it cannot be read.
     """
-    if not Path(path).exists():
-        raise FileNotFoundError(f"there is no file {path}; correct the list of cases or restore the file")
+    files = files_of(image)
+    path = files[0]
+    if absent := [file for file in files if not file.exists()]:
+        raise FileNotFoundError(f"there is no file {absent[0]}; correct the list of cases or restore the file")
     try:
-        return EnsureChannelFirst()(reader(path))
+        return EnsureChannelFirst()(reader([str(file) for file in files] if len(files) > 1 else str(path)))
     except ImportError as error:
         raise ValueError(f"{path} needs a package that is missing ({error}); pip install pydicom") from error
     except Exception as error:
         reason = " ".join(str(error.__cause__ or error).split())[:200]
-        if Path(path).is_dir() and "pydicom" in reason:
+        if path.is_dir() and "pydicom" in reason:
             reason = "reading DICOM needs pydicom: pip install pydicom"
         raise ValueError(
             f"{path} cannot be read as an image ({reason}); it may be truncated or corrupt: replace it"
         ) from error
 
 
-def read_volume(path: str | Path, reader: LoadImage) -> MetaTensor:
+def read_volume(image: ImagePath, reader: LoadImage) -> MetaTensor:
     """Load an image whose voxels are real numbers and whose header places them.
 
     Args:
-        path: a file, or the folder of a DICOM series.
+        image: a file, the folder of a DICOM series, or one file per channel.
         reader: MONAI's reader.
 
     Raises:
@@ -65,6 +70,7 @@ def read_volume(path: str | Path, reader: LoadImage) -> MetaTensor:
         ValueError: if it is anything else.
     """
     header: Any = None
+    path = files_of(image)[0]
     if str(path).lower().endswith((".nii", ".nii.gz")) and Path(path).is_file():
         try:
             header = nibabel.load(path)
@@ -72,7 +78,7 @@ def read_volume(path: str | Path, reader: LoadImage) -> MetaTensor:
             raise ValueError(f"{path} cannot be read as an image ({error}); replace it") from error
         if header.get_data_dtype().kind not in "biuf":
             raise ValueError(f"{path} has voxels of type {header.get_data_dtype()}; save real numbers")
-    volume = load_image(str(path), reader)
+    volume = load_image(image, reader)
     # MONAI's reader puts another affine in the place of one that cannot be
     problems = singular_problems(volume.affine.numpy() if header is None else header.affine)
     if problems:
@@ -120,7 +126,7 @@ def image_problems(image: MetaTensor, in_channels: int) -> list[str]:
     return found + voxel_problems(image)
 
 
-def check_image(image: MetaTensor, path: str, in_channels: int) -> None:
+def check_image(image: MetaTensor, path: ImagePath, in_channels: int) -> None:
     """Refuse an image that is not a finite 3D volume with the expected channels.
 
     Args:
@@ -133,11 +139,11 @@ def check_image(image: MetaTensor, path: str, in_channels: int) -> None:
     """
     problems = image_problems(image, in_channels)
     if problems:
-        raise ValueError(f"{path} {problems[0]}")
+        raise ValueError(f"{files_of(path)[0]} {problems[0]}")
 
 
 def _check_label(
-    case: Mapping[str, str],
+    case: Mapping[str, Any],
     image: MetaTensor,
     reader: LoadImage,
     label_names: Sequence[str],
@@ -148,7 +154,7 @@ def _check_label(
     path, label = case["label"], load_image(case["label"], reader)
     values = torch.unique(label.as_tensor()).tolist()
     problems = [
-        *grid_problems(grid_of(label), grid_of(image), case["image"]),
+        *grid_problems(grid_of(label), grid_of(image), files_of(case["image"])[0]),
         *integer_problems(values),
         *value_problems(values, label_names, label_values, regions),
     ]
@@ -163,9 +169,9 @@ def _check_label(
 def check_data(
     in_channels: int,
     label_names: Sequence[str] | None = None,
-    training: Sequence[Mapping[str, str]] = (),
-    validation: Sequence[Mapping[str, str]] = (),
-    inference: Sequence[Mapping[str, str]] = (),
+    training: Sequence[Mapping[str, Any]] = (),
+    validation: Sequence[Mapping[str, Any]] = (),
+    inference: Sequence[Mapping[str, Any]] = (),
     label_values: LabelValues = None,
     regions: Regions = None,
 ) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
+from custom_networks.workflow.data.cases import files_of
 from custom_networks.workflow.data.headers import shapes_of
 from custom_networks.workflow.memory.bill import (
     available_bytes,
@@ -57,9 +59,9 @@ def report_memory(
     low_memory: bool,
     batch_size: int | None = None,
     cache_rate: float = 0.0,
-    training: Sequence[Mapping[str, str]] = (),
-    validation: Sequence[Mapping[str, str]] = (),
-    inference: Sequence[Mapping[str, str]] = (),
+    training: Sequence[Mapping[str, Any]] = (),
+    validation: Sequence[Mapping[str, Any]] = (),
+    inference: Sequence[Mapping[str, Any]] = (),
 ) -> None:
     """Log the expected peak of a run beside what is free, and warn with the knob to change where it is more.
 
@@ -85,7 +87,10 @@ def report_memory(
     network = bare(network)
     there, place = available_bytes(device), "GPU memory" if device.type == "cuda" else "memory"
     try:
-        sizes = [[shapes_of(case["image"], spacing) for case in cases] for cases in (training, validation, inference)]
+        sizes = [
+            [shapes_of(str(files_of(case["image"])[0]), spacing) for case in cases]
+            for cases in (training, validation, inference)
+        ]
         known = [[pair for pair in pairs if pair is not None] for pairs in sizes]
         train_shapes, validation_shapes = ([pair[1] for pair in pairs] for pairs in known[:2])
         cached = cached_bytes(train_shapes, validation_shapes, in_channels, cache_rate)
