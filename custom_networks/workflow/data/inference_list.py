@@ -202,8 +202,8 @@ def _images_of(root: Path) -> Path:
 
 
 def _in_folder(root: Path, in_channels: int | None) -> list[Image]:
-    if is_bids(root):
-        return _of_bids(root)
+    if is_bids(root) and (files := anatomies(root)):
+        return _of_bids(root, files)
     walk = Walk(root, in_channels)
     walk.enter(root)
     if not walk.images:
@@ -218,14 +218,13 @@ def _in_folder(root: Path, in_channels: int | None) -> list[Image]:
     return sorted(walk.images, key=lambda image: image.case)
 
 
-def _of_bids(root: Path) -> list[Image]:
+def _of_bids(root: Path, files: Sequence[Path]) -> list[Image]:
     """Return the anatomical images of a BIDS folder, of one kind."""
-    files = anatomies(root)
     refuse(broken(files))
     kinds = sorted({case_name(path).rpartition("_")[2] for path in files})
-    if len(kinds) != 1:
+    if len(kinds) > 1:
         raise ValueError(
-            f"{root} is a BIDS folder with {' and '.join(kinds) or 'no image'} in anat; put the images of one kind, or "
+            f"{root} is a BIDS folder with {' and '.join(kinds)} in anat; put the images of one kind, or "
             "links to them, into a folder of their own and set dataset_dir to it"
         )
     cases = [(path, (path.parent / case_name(path)).relative_to(root).as_posix()) for path in files]
