@@ -125,10 +125,15 @@ def _decoded(file: Path) -> Any:
                 data.file_meta.TransferSyntaxUID = _syntax(*data.original_encoding)
             syntax = data.file_meta.TransferSyntaxUID
             ready = pydicom.pixels.get_decoder(syntax).is_available
+        except NotImplementedError as error:
+            name = plain(getattr(syntax, "name", syntax), 100)
+            raise ValueError(f"{file} has pixels in {name}, which pydicom does not decode; convert it") from error
         except Exception as error:
             raise ValueError(f"{file} cannot be decoded ({cause(error)}); copy it again or convert it") from error
     if not ready:
-        raise ValueError(f"{file} is compressed as {plain(syntax.name, 100)}, which needs pip install {DECODERS}")
+        raise ValueError(
+            f"{file} is compressed as {plain(syntax.name, 100)}, which needs a decoder; pip install {DECODERS}"
+        )
     return data
 
 

@@ -15,7 +15,10 @@ import numpy as np
 MAGIC = b"DICM"
 SUFFIXES = (".dcm", ".ima")
 """Names of files that are tried without the magic word, which old devices leave out."""
+START = 8
+"""Bytes that pydicom reads of each element first: its tag, and its length or what comes before."""
 LARGE = 1 << 20
+"""Bytes above which a length is compared with the file."""
 UNDEFINED = 0xFFFFFFFF
 FRAGMENT = b"\xfe\xff\x00\xe0"
 DEFLATED = "1.2.840.10008.1.2.1.99"
@@ -65,11 +68,15 @@ class Stream(io.BufferedReader):
 
     Args:
         file: to open.
+
+    Attributes:
+        cut: whether the file ended where an element had begun.
     """
 
     def __init__(self, file: Path) -> None:
         super().__init__(io.FileIO(str(file)))
         self.size = os.fstat(self.fileno()).st_size
+        self.cut = False
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Return the next bytes, fewer at the end of the file.
@@ -77,9 +84,12 @@ class Stream(io.BufferedReader):
         Args:
             size: number of bytes, all that are left where it is negative.
         """
-        if size is not None and size > LARGE:
-            size = max(0, min(size, self.size - self.tell()))
-        return super().read(size)
+        asked = size or 0
+        if asked > LARGE:
+            size = max(0, min(asked, self.size - self.tell()))
+        found = super().read(size)
+        self.cut = self.cut or (asked == START and 0 < len(found) < START)
+        return found
 
 
 def pydicom_for(path: Path) -> Any:
@@ -178,18 +188,20 @@ def read_file(file: Path) -> Header | None:
     with opened(file) as stream:
         try:
             data = pydicom.dcmread(stream, stop_before_pixels=True, force=True)
+            cut = stream.cut
             pixels = _pixels(stream)
             if pixels is None and data.file_meta.get("TransferSyntaxUID") == DEFLATED:
                 # the whole dataset is deflated: it is inflated at once or not at all
                 stream.seek(0)
                 data = pydicom.dcmread(stream, force=True)
                 pixels = _inflated(data)
-            ends_early = _ends_early(data)
+                cut = False
+            cut = cut or _ends_early(data)
         except Exception as error:
             if stream.tell() >= stream.size:
                 raise ValueError(f"{file} is truncated within its header; copy it again") from error
             raise ValueError(f"{file} cannot be read as DICOM ({cause(error)}); copy it again or remove it") from error
-    if ends_early:
+    if cut:
         raise ValueError(f"{file} is truncated within its header; copy it again")
     if pixels is None:
         _check_no_image(file, data)
@@ -244,7 +256,7 @@ def _ends_early(data: Any) -> bool:
     # elements that nobody has asked for yet are the bytes that were read
     return any(
         isinstance(element.value, bytes) and len(element.value) < element.length != UNDEFINED
-        for element in data.values()
+        for element in [*data.file_meta.values(), *data.values()]
         if hasattr(element, "length")
     )
 
