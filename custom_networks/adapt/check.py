@@ -10,22 +10,21 @@ from typing import Any
 
 import torch
 from monai.data import MetaTensor
-from monai.transforms import LoadImage
 from tqdm import tqdm
 
 from custom_networks.adapt.choices import patients
 from custom_networks.adapt.network import from_config_value
 from custom_networks.files import read_json
 from custom_networks.workflow.data.cases import VALIDATION, Case, Problem, below, case_name, find_cases, shared_cases
-from custom_networks.workflow.data.image_checks import image_problems, read_volume
+from custom_networks.workflow.data.image_checks import image_problems
 from custom_networks.workflow.data.label_checks import (
     grid_of,
     grid_problems,
-    integer_problems,
     is_empty,
     value_problems,
 )
 from custom_networks.workflow.data.segmentation_list import segmentation_data_list
+from custom_networks.workflow.data.volumes import NOTES, read_volume
 from custom_networks.workflow.transforms.class_labels import class_values
 from custom_networks.workflow.transforms.regions import region_values
 
@@ -66,7 +65,9 @@ def check(
     if profile is not None:
         problems += [Problem(Path(str(profile)), what) for what in _absent_classes(run.voxels, knobs)]
     for value, count in sorted(run.voxels.items()):
-        print(f"label value {value:g}: {count} voxels{_lacking(run.values, value)}")
+        print(f"label value {value}: {count} voxels{_lacking(run.values, value)}")
+    for note in run.notes:
+        print(f"note: {below(note.path, root)} {note.what}")
     files = [str(below(problem.path, root)) for problem in problems]
     width = max(map(len, files), default=0)
     for file, problem in zip(files, problems, strict=True):
@@ -109,7 +110,7 @@ def _shared_patients(root: Path, cases: Sequence[Case], knobs: Mapping[str, Any]
     ]
 
 
-def _absent_classes(voxels: Mapping[float, int], knobs: Mapping[str, Any]) -> list[str]:
+def _absent_classes(voxels: Mapping[int, int], knobs: Mapping[str, Any]) -> list[str]:
     if "label_names" not in knobs:
         return []
     names, regions = knobs["label_names"], knobs.get("regions")
@@ -121,7 +122,7 @@ def _absent_classes(voxels: Mapping[float, int], knobs: Mapping[str, Any]) -> li
     ]
 
 
-def _lacking(values: Mapping[Path, set[float]], value: float) -> str:
+def _lacking(values: Mapping[Path, set[int]], value: int) -> str:
     lacking = [name for name, held in values.items() if value not in held]
     return f", absent from {len(lacking)} of {len(values)} cases, such as {lacking[0]}" if lacking else ""
 
@@ -130,13 +131,14 @@ class _Check:
     """What has been found so far; the volumes of a case are gone when the next is read."""
 
     def __init__(self, root: Path, knobs: Mapping[str, Any]) -> None:
-        self.root, self.reader = root, LoadImage(image_only=True)
+        self.root = root
         self.in_channels: int | None = knobs.get("in_channels")
         self.named: list[Any] = [knobs.get(key) for key in ("label_names", "label_values", "regions")]
         self.classes = None if self.named[0] is None else class_values(*self.named)
         self.problems: list[Problem] = []
-        self.voxels: Counter[float] = Counter()
-        self.values: dict[Path, set[float]] = {}
+        self.notes: list[Problem] = []
+        self.voxels: Counter[int] = Counter()
+        self.values: dict[Path, set[int]] = {}
         self.spacings: dict[Path, torch.Tensor] = {}
         self.seen: dict[bytes, Path] = {}
 
@@ -144,7 +146,7 @@ class _Check:
         volumes: list[MetaTensor] = []
         for path in (case.image, case.label):
             try:
-                volumes.append(read_volume(path, self.reader))
+                volumes.append(read_volume(path, labels=path == case.label))
             except ValueError as error:
                 self.problems.append(Problem(path, str(error).removeprefix(f"{path} ")))
         if len(volumes) == 2:
@@ -154,10 +156,8 @@ class _Check:
     def _image(self, image: MetaTensor, path: Path) -> list[str]:
         self.in_channels = self.in_channels or image.shape[0]
         found = image_problems(image, self.in_channels)
-        voxels = image.as_tensor().contiguous().numpy()
-        if voxels.size and voxels.min() == voxels.max():
-            found.append("constant image")
-        digest = hashlib.sha256(voxels.data).digest()
+        self.notes += [Problem(path, note) for note in image.meta[NOTES]]
+        digest = hashlib.sha256(image.as_tensor().contiguous().numpy().data).digest()
         if self.seen.setdefault(digest, path) != path:
             found.append(f"same voxels as {below(self.seen[digest], self.root)}")
         self.spacings[path] = torch.as_tensor(image.affine)[:3, :3].norm(dim=0)
@@ -165,9 +165,7 @@ class _Check:
 
     def _label(self, label: MetaTensor, image: MetaTensor, case: Case) -> list[str]:
         values, counts = (tensor.tolist() for tensor in torch.unique(label.as_tensor(), return_counts=True))
-        wrong = integer_problems(values)
-        if not wrong and self.named[0] is not None:
-            wrong = value_problems(values, *self.named)
+        wrong = [] if self.named[0] is None else value_problems(values, *self.named)
         if not wrong and is_empty(values, self.classes):
             wrong = ["is all background"]
         if len(values) <= MOST_VALUES:

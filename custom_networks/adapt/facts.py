@@ -11,7 +11,6 @@ from typing import Any
 
 import nibabel
 import numpy as np
-from monai.transforms import LoadImage
 from tqdm import tqdm
 
 from custom_networks.adapt.labels import (
@@ -33,9 +32,10 @@ from custom_networks.workflow.data.cases import (
     shared_cases,
 )
 from custom_networks.workflow.data.formats.grid import Grid
-from custom_networks.workflow.data.headers import in_ras, read_header
-from custom_networks.workflow.data.image_checks import read_volume, singular_problems, voxel_problems
-from custom_networks.workflow.data.label_checks import grid_problems, integer_problems
+from custom_networks.workflow.data.headers import in_ras
+from custom_networks.workflow.data.image_checks import voxel_problems
+from custom_networks.workflow.data.label_checks import grid_problems
+from custom_networks.workflow.data.volumes import Files, read_grid, read_volume
 from custom_networks.workflow.transforms.intensity import Z_SCORE, Z_SCORE_NONZERO
 
 CT = re.compile(r"\bcta?\b", re.IGNORECASE)
@@ -116,21 +116,14 @@ def read_headers(paths: Sequence[Path]) -> list[Header]:
     """Read the headers of images.
 
     Args:
-        paths: NIfTI or NRRD files.
+        paths: files, or folders of DICOM series.
 
     Raises:
         ValueError: if one cannot be read, or is no 3D image.
     """
     headers = []
     for path in paths:
-        try:
-            found = read_header(str(path))
-        except Exception as error:
-            raise ValueError(f"{path} cannot be read as an image ({error}); replace it") from error
-        if found is None or len(found.shape) != 3:
-            raise ValueError(f"{path} is no 3D image in NIfTI or NRRD; convert it or remove it")
-        if problems := singular_problems(found.affine):
-            raise ValueError(f"{path} {problems[0]}")
+        found = read_grid(path)
         axes = "".join(nibabel.aff2axcodes(found.affine))
         headers.append(Header(path, found, *in_ras(found.shape, found.affine), axes))
     return headers
@@ -162,8 +155,7 @@ def read_facts(root: Path, image_glob: str | None = None, label_glob: str | None
     labels = read_headers([case.label for case in cases])
     for image, label in zip(images, labels, strict=True):
         _check_pair(image, label, images[0])
-    reader = LoadImage(image_only=True)
-    lowest, zeros = _first_look(images, reader)
+    lowest, zeros = _first_look(images)
     channels, ct, source = _modalities(index, images, lowest)
     regions = label_regions(index)
     named = {} if regions else named_labels(index)
@@ -177,8 +169,8 @@ def read_facts(root: Path, image_glob: str | None = None, label_glob: str | None
         return regions or classes_by_name(named, values, background)
 
     for image, label in tqdm(list(zip(images, labels, strict=True)), desc="adapt", unit="case", disable=None):
-        values = read_voxels(label.path, reader)[0]
-        counts = _label_values(values, label.path)
+        values = read_volume(label.path, labels=True).as_tensor().numpy()[0]
+        counts = {int(value): int(n) for value, n in zip(*np.unique(values, return_counts=True), strict=True)}
         # after the first class in several pieces there is nothing to look for
         connected = connected and all(in_one_piece(values, own) for own in list(classes_of(counts).values())[1:])
         inside = np.flatnonzero(values != background) if any(ct) else np.empty(0)
@@ -187,7 +179,7 @@ def read_facts(root: Path, image_glob: str | None = None, label_glob: str | None
         holding.append(set(counts))
         if any(ct):
             inside = inside if len(inside) <= SAMPLES else chance.choice(inside, SAMPLES, replace=False)
-            for sample, channel in zip(samples, _values_at(image.path, inside, reader), strict=True):
+            for sample, channel in zip(samples, _values_at(image.path, inside), strict=True):
                 sample.append(channel)
     classes = classes_of(voxels)
     check_labels(classes, voxels, root)
@@ -213,9 +205,9 @@ def read_facts(root: Path, image_glob: str | None = None, label_glob: str | None
     )
 
 
-def _values_at(image: Path, places: np.ndarray, reader: LoadImage) -> list[np.ndarray]:
+def _values_at(image: Path, places: np.ndarray) -> list[np.ndarray]:
     """Return intensities of each channel, and let go of the image."""
-    return [channel.reshape(-1)[places] for channel in read_voxels(image, reader)]
+    return [channel.reshape(-1)[places] for channel in finite_voxels(image)]
 
 
 def _pattern(folder: str, paths: Sequence[Path]) -> str:
@@ -229,18 +221,13 @@ def _check_pair(image: Header, label: Header, first: Header) -> None:
         raise ValueError(
             f"{image.path} has {image.channels} channels but {first.path} {first.channels}; give all the same channels"
         )
-    if problems := grid_problems(_directions(label), _directions(image), image.path):
+    if problems := grid_problems(label.grid, image.grid, image.path):
         raise ValueError(f"{label.path} {problems[0]}")
 
 
-def _directions(header: Header) -> Grid:
-    """Return a grid without its origin, which is not read from NRRD."""
-    return header.grid._replace(affine=header.grid.affine[:3, :3])
-
-
-def _first_look(images: Sequence[Header], reader: LoadImage) -> tuple[list[float], list[float]]:
+def _first_look(images: Sequence[Header]) -> tuple[list[float], list[float]]:
     """Return of each channel the least intensity and the median share of zeros in the first few images."""
-    found = [_extremes(read_voxels(image.path, reader)) for image in images[:LOOKED_AT]]
+    found = [_extremes(finite_voxels(image.path)) for image in images[:LOOKED_AT]]
     lowest, zeros = zip(*found, strict=True)
     return np.min(lowest, axis=0).tolist(), np.median(zeros, axis=0).tolist()
 
@@ -274,27 +261,19 @@ def _modalities(
     )
 
 
-def read_voxels(path: Path, reader: LoadImage) -> np.ndarray:
+def finite_voxels(path: Files) -> np.ndarray:
     """Return the channels of a volume, ``(C, *S)``.
 
     Args:
-        path: the file.
-        reader: MONAI's reader.
+        path: the file, or the files of its channels.
 
     Raises:
         ValueError: if it cannot be read or holds NaN or infinity.
     """
-    volume = read_volume(path, reader)
+    volume = read_volume(path)
     if problems := voxel_problems(volume):
         raise ValueError(f"{path} {problems[0]}")
     return volume.as_tensor().numpy()
-
-
-def _label_values(label: np.ndarray, path: Path) -> dict[int, int]:
-    values, counts = np.unique(label, return_counts=True)
-    if problems := integer_problems(values.tolist()):
-        raise ValueError(f"{path} {problems[0]}")
-    return {int(value): int(count) for value, count in zip(values, counts, strict=True)}
 
 
 def _scheme(values: np.ndarray) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Invertd, LoadImage
+from monai.transforms import Invertd
 from scipy import ndimage
 from torch import Tensor, nn
 
@@ -22,6 +22,7 @@ from custom_networks.registry import nearest
 from custom_networks.workflow import check_data, inference_data_list, load_weights
 from custom_networks.workflow.data.cases import case_name
 from custom_networks.workflow.data.headers import spatial_image
+from custom_networks.workflow.data.volumes import read_volume
 from custom_networks.workflow.report.overlay import save_map
 
 
@@ -90,7 +91,7 @@ class Scan:
     def __init__(self, path: str, preprocessing: Any, patch_size: Sequence[int], size_divisor: Sequence[int]) -> None:
         self.name = case_name(path)
         self.preprocessing = preprocessing
-        self.original = LoadImage(image_only=True, ensure_channel_first=True)(path)
+        self.original = read_volume(path)
         self.seen = preprocessing({"image": path})["image"]
         size, divisor = np.array(self.seen.shape[1:]), np.array(size_divisor)
         margin = -(-np.maximum(size, patch_size) // divisor) * divisor - size

@@ -4,10 +4,12 @@ from custom_networks.workflow.data.classification_list import classification_dat
 from custom_networks.workflow.data.image_checks import WarnLargeInputd, check_data
 from custom_networks.workflow.data.patch_checks import check_patches, class_weights
 from custom_networks.workflow.data.segmentation_list import inference_data_list, segmentation_data_list
+from custom_networks.workflow.data.volumes import VolumeReader
 from custom_networks.workflow.guard.errors import report_errors
 from custom_networks.workflow.guard.overrides import check_overrides
 from custom_networks.workflow.guard.version import require_version
 from custom_networks.workflow.infer.inferers import AutocastInferer, MirrorInferer, MirrorSlidingWindowInferer
+from custom_networks.workflow.infer.masks import SaveMasksd, check_masks
 from custom_networks.workflow.memory.memory_report import report_memory
 from custom_networks.workflow.report.classification_report import ClassificationReport
 from custom_networks.workflow.report.segmentation_report import SegmentationReport
@@ -46,13 +48,16 @@ __all__ = [
     "RegionMasksd",
     "ReseedHandler",
     "ResumableCheckpoint",
+    "SaveMasksd",
     "SegmentationLoss",
     "SegmentationReport",
     "StackedDeepSupervisionLoss",
     "TrainingProgress",
+    "VolumeReader",
     "WarnLargeInputd",
     "adan",
     "check_data",
+    "check_masks",
     "check_overrides",
     "check_patches",
     "class_weights",

@@ -65,16 +65,7 @@ def build_inference(bundle: Bundle) -> dict[str, Any]:
                 },
                 LARGEST_COMPONENT,
                 ours("FileLabelsd", keys="pred", **CLASSES),
-                {
-                    "_target_": "SaveImaged",
-                    "keys": "pred",
-                    "output_dir": "@output_dir",
-                    "output_ext": ".nii.gz",
-                    "output_dtype": ours("label_dtype", **CLASSES),
-                    "output_postfix": "seg",
-                    "separate_folder": False,
-                    "resample": False,
-                },
+                ours("SaveMasksd", keys="pred", output_dir="@output_dir", output_dtype=ours("label_dtype", **CLASSES)),
             ],
         },
         "evaluator": {
@@ -91,6 +82,7 @@ def build_inference(bundle: Bundle) -> dict[str, Any]:
             ours("load_weights", network="@network", path="@ckpt_path", _disabled_="$not @load_pretrain"),
         ],
         "run": [
+            ours("check_masks", output_dir="@output_dir", inference="@dataset#data"),
             ours("check_data", in_channels="@in_channels", inference="@dataset#data"),
             ours("report_memory", **MEMORY, inference="@dataset#data"),
             "$@evaluator.run()",
