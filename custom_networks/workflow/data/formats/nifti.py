@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from io import IOBase
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import nibabel as nib
 import numpy as np
@@ -127,23 +127,30 @@ def description(path: Path) -> str:
 @contextmanager
 def _opened(path: Path) -> Iterator[IOBase]:
     with path.open("rb") as file:
-        begin = file.read(2)
+        begin = file.read(4)
     if not begin:
         raise ValueError(f"{path} is empty; copy it again")
-    compressed, named = begin == GZIP_MAGIC, path.name.lower().endswith(".gz")
+    compressed, named = begin.startswith(GZIP_MAGIC), path.name.lower().endswith(".gz")
     if named and not compressed:
-        raise ValueError(f"{path} is no gzip file though its name ends in .gz; rename it .nii, or replace it")
+        advice = "name it .nii" if _lengths(begin) else "replace it"
+        raise ValueError(f"{path} is no gzip file though its name ends in .gz; {advice}")
     if compressed and not named:
         raise ValueError(f"{path} is compressed with gzip; name it .nii.gz")
     with gzip.open(path) if compressed else path.open("rb") as opened:
         yield opened
 
 
+def _lengths(begin: bytes) -> set[int]:
+    """Return the length of a header that the first four bytes of a file give, nothing if they give none."""
+    orders: tuple[Literal["little", "big"], ...] = ("little", "big")
+    return {int.from_bytes(begin[:4], order) for order in orders} & set(HEADERS)
+
+
 def _checked(path: Path, file: IOBase) -> Header:
     """Read the header and refuse what it claims of the voxels."""
     begin = file.read(4)
-    sizes = {int.from_bytes(begin, order) for order in ("little", "big")} & set(HEADERS)
-    if len(begin) < 4 or not sizes:
+    sizes = _lengths(begin)
+    if not sizes:
         raise ValueError(f"{path} is no NIfTI file; convert it to NIfTI, or replace it")
     file.seek(0)
     with LoggingOutputSuppressor():  # nibabel logs what it corrects
