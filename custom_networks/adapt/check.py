@@ -10,25 +10,24 @@ from typing import Any
 
 import torch
 from monai.data import MetaTensor
-from monai.transforms import LoadImage
 from tqdm import tqdm
 
 from custom_networks.adapt.choices import patients
 from custom_networks.adapt.network import from_config_value
 from custom_networks.files import read_json
-from custom_networks.workflow.data.cases import VALIDATION, Case, Problem, below, files_of, shared_cases
+from custom_networks.workflow.data.cases import VALIDATION, Case, Problem, below, shared_cases
 from custom_networks.workflow.data.folds import ALL, SPLITS
-from custom_networks.workflow.data.image_checks import image_problems, read_volume
+from custom_networks.workflow.data.image_checks import image_problems
 from custom_networks.workflow.data.label_checks import (
     grid_of,
     grid_problems,
-    integer_problems,
     is_empty,
     value_problems,
 )
 from custom_networks.workflow.data.layouts.files import data_folder
 from custom_networks.workflow.data.layouts.finder import find_cases
 from custom_networks.workflow.data.segmentation_list import segmentation_data_list
+from custom_networks.workflow.data.volumes import NOTES, paths_of, read_volume
 from custom_networks.workflow.transforms.class_labels import class_values
 from custom_networks.workflow.transforms.regions import region_values
 
@@ -70,7 +69,9 @@ def check(
         problems += [Problem(Path(str(profile)), what) for what in _absent_classes(run.voxels, knobs)]
     print(f"layout: {layout}")
     for value, count in sorted(run.voxels.items()):
-        print(f"label value {value:g}: {count} voxels{_lacking(run.values, value)}")
+        print(f"label value {value}: {count} voxels{_lacking(run.values, value)}")
+    for note in run.notes:
+        print(f"note: {below(note.path, root)} {note.what}")
     _print_all(problems, root)
     if problems:
         raise ValueError(f"{len(problems)} problem{'s' * (len(problems) > 1)} in {root}; correct what is listed above")
@@ -113,7 +114,7 @@ def _shared_patients(root: Path, cases: Sequence[Case], knobs: Mapping[str, Any]
     given = {key: knobs[key] for key in ("fold", "folds_file", "image_glob", "label_glob") if key in knobs}
     try:
         training, validation = (
-            {case["case"]: files_of(case["image"])[0] for case in segmentation_data_list(root, part, **given)}
+            {case["case"]: paths_of(case["image"])[0] for case in segmentation_data_list(root, part, **given)}
             for part in ("training", "validation")
         )
     except (ValueError, FileNotFoundError) as error:  # one problem among others
@@ -131,7 +132,7 @@ def _shared_patients(root: Path, cases: Sequence[Case], knobs: Mapping[str, Any]
     ]
 
 
-def _absent_classes(voxels: Mapping[float, int], knobs: Mapping[str, Any]) -> list[str]:
+def _absent_classes(voxels: Mapping[int, int], knobs: Mapping[str, Any]) -> list[str]:
     if "label_names" not in knobs:
         return []
     names, regions = knobs["label_names"], knobs.get("regions")
@@ -143,7 +144,7 @@ def _absent_classes(voxels: Mapping[float, int], knobs: Mapping[str, Any]) -> li
     ]
 
 
-def _lacking(values: Mapping[Path, set[float]], value: float) -> str:
+def _lacking(values: Mapping[Path, set[int]], value: int) -> str:
     lacking = [name for name, held in values.items() if value not in held]
     return f", absent from {len(lacking)} of {len(values)} cases, such as {lacking[0]}" if lacking else ""
 
@@ -152,13 +153,14 @@ class _Check:
     """What has been found so far; the volumes of a case are gone when the next is read."""
 
     def __init__(self, root: Path, knobs: Mapping[str, Any]) -> None:
-        self.root, self.reader = root, LoadImage(image_only=True)
+        self.root = root
         self.in_channels: int | None = knobs.get("in_channels")
         self.named: list[Any] = [knobs.get(key) for key in ("label_names", "label_values", "regions")]
         self.classes = None if self.named[0] is None else class_values(*self.named)
         self.problems: list[Problem] = []
-        self.voxels: Counter[float] = Counter()
-        self.values: dict[Path, set[float]] = {}
+        self.notes: list[Problem] = []
+        self.voxels: Counter[int] = Counter()
+        self.values: dict[Path, set[int]] = {}
         self.spacings: dict[Path, torch.Tensor] = {}
         self.seen: dict[bytes, Path] = {}
 
@@ -166,9 +168,10 @@ class _Check:
         volumes: list[MetaTensor] = []
         for path, files in ((case.image, case.images), (case.label, case.label)):
             try:
-                volumes.append(read_volume(files, self.reader))
+                volumes.append(read_volume(files, labels=path == case.label))
             except ValueError as error:
-                self.problems.append(Problem(path, str(error).removeprefix(f"{path} ")))
+                culprit = next((file for file in paths_of(files) if str(error).startswith(f"{file} ")), path)
+                self.problems.append(Problem(culprit, str(error).removeprefix(f"{culprit} ")))
         if len(volumes) == 2:
             self.problems += [Problem(case.image, what) for what in self._image(volumes[0], case.image)]
             self.problems += [Problem(case.label, what) for what in self._label(volumes[1], volumes[0], case)]
@@ -176,10 +179,8 @@ class _Check:
     def _image(self, image: MetaTensor, path: Path) -> list[str]:
         self.in_channels = self.in_channels or image.shape[0]
         found = image_problems(image, self.in_channels)
-        voxels = image.as_tensor().contiguous().numpy()
-        if voxels.size and voxels.min() == voxels.max():
-            found.append("constant image")
-        digest = hashlib.sha256(voxels.data).digest()
+        self.notes += [Problem(path, note) for note in image.meta[NOTES]]
+        digest = hashlib.sha256(image.as_tensor().contiguous().numpy().data).digest()
         if self.seen.setdefault(digest, path) != path:
             found.append(f"same voxels as {below(self.seen[digest], self.root)}")
         self.spacings[path] = torch.as_tensor(image.affine)[:3, :3].norm(dim=0)
@@ -187,9 +188,7 @@ class _Check:
 
     def _label(self, label: MetaTensor, image: MetaTensor, case: Case) -> list[str]:
         values, counts = (tensor.tolist() for tensor in torch.unique(label.as_tensor(), return_counts=True))
-        wrong = integer_problems(values)
-        if not wrong and self.named[0] is not None:
-            wrong = value_problems(values, *self.named)
+        wrong = [] if self.named[0] is None else value_problems(values, *self.named)
         if not wrong and is_empty(values, self.classes):
             wrong = ["is all background"]
         if len(values) <= MOST_VALUES:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import nibabel
 import numpy as np
-from monai.transforms import LoadImage
 from tqdm import tqdm
 
 from custom_networks.adapt.labels import (
@@ -22,13 +21,14 @@ from custom_networks.adapt.labels import (
     label_regions,
     named_labels,
 )
-from custom_networks.workflow.data.cases import VALIDATION, files_of, refuse, shared_cases
+from custom_networks.workflow.data.cases import VALIDATION, refuse, shared_cases
 from custom_networks.workflow.data.formats.grid import Grid
-from custom_networks.workflow.data.headers import in_ras, read_header
-from custom_networks.workflow.data.image_checks import ImagePath, read_volume, singular_problems, voxel_problems
-from custom_networks.workflow.data.label_checks import grid_problems, integer_problems
+from custom_networks.workflow.data.headers import in_ras
+from custom_networks.workflow.data.image_checks import voxel_problems
+from custom_networks.workflow.data.label_checks import grid_problems
 from custom_networks.workflow.data.layouts.files import INDEX, read_index
 from custom_networks.workflow.data.layouts.finder import find_cases
+from custom_networks.workflow.data.volumes import Files, paths_of, read_grid, read_volume
 from custom_networks.workflow.transforms.intensity import Z_SCORE, Z_SCORE_NONZERO
 
 CT = re.compile(r"\bcta?\b", re.IGNORECASE)
@@ -47,7 +47,7 @@ class Header:
     """One image by its header.
 
     Args:
-        path: the file.
+        path: the file, the first of several channels.
         grid: its voxels as stored.
         shape: voxels along the axes of RAS.
         spacing: mm per voxel along the axes of RAS.
@@ -109,27 +109,20 @@ class Facts:
     in_one_piece: bool
 
 
-def read_headers(paths: Sequence[Path]) -> list[Header]:
+def read_headers(images: Sequence[Files]) -> list[Header]:
     """Read the headers of images.
 
     Args:
-        paths: NIfTI or NRRD files.
+        images: files, folders of DICOM series, or one file per channel.
 
     Raises:
         ValueError: if one cannot be read, or is no 3D image.
     """
     headers = []
-    for path in paths:
-        try:
-            found = read_header(str(path))
-        except Exception as error:
-            raise ValueError(f"{path} cannot be read as an image ({error}); replace it") from error
-        if found is None or len(found.shape) != 3:
-            raise ValueError(f"{path} is no 3D image in NIfTI or NRRD; convert it or remove it")
-        if problems := singular_problems(found.affine):
-            raise ValueError(f"{path} {problems[0]}")
+    for image in images:
+        found = read_grid(image)
         axes = "".join(nibabel.aff2axcodes(found.affine))
-        headers.append(Header(path, found, *in_ras(found.shape, found.affine), axes))
+        headers.append(Header(paths_of(image)[0], found, *in_ras(found.shape, found.affine), axes))
     return headers
 
 
@@ -153,12 +146,11 @@ def read_facts(root: Path, image_glob: str | None = None, label_glob: str | None
     refuse(problems + shared_cases(cases, root))
     cases = sorted(cases, key=lambda case: case.image)
     index = read_index(root)
-    images = [_stacked(read_headers(case.images)) for case in cases]
+    images = read_headers([case.images for case in cases])
     labels = read_headers([case.label for case in cases])
     for image, label in zip(images, labels, strict=True):
         _check_pair(image, label, images[0])
-    reader = LoadImage(image_only=True)
-    lowest, zeros = _first_look([case.images for case in cases], reader)
+    lowest, zeros = _first_look([case.images for case in cases])
     channels, ct, source = _modalities(index, images, lowest)
     regions = label_regions(index)
     named = {} if regions else named_labels(index)
@@ -171,9 +163,9 @@ def read_facts(root: Path, image_glob: str | None = None, label_glob: str | None
     def classes_of(values: Collection[int]) -> Mapping[str, list[int]]:
         return regions or classes_by_name(named, values, background)
 
-    for case, label in tqdm(list(zip(cases, labels, strict=True)), desc="adapt", unit="case", disable=None):
-        values = read_voxels(label.path, reader)[0]
-        counts = _label_values(values, label.path)
+    for case in tqdm(cases, desc="adapt", unit="case", disable=None):
+        values = read_volume(case.label, labels=True).as_tensor().numpy()[0]
+        counts = {int(value): int(n) for value, n in zip(*np.unique(values, return_counts=True), strict=True)}
         # after the first class in several pieces there is nothing to look for
         connected = connected and all(in_one_piece(values, own) for own in list(classes_of(counts).values())[1:])
         inside = np.flatnonzero(values != background) if any(ct) else np.empty(0)
@@ -182,7 +174,7 @@ def read_facts(root: Path, image_glob: str | None = None, label_glob: str | None
         holding.append(set(counts))
         if any(ct):
             inside = inside if len(inside) <= SAMPLES else chance.choice(inside, SAMPLES, replace=False)
-            for sample, channel in zip(samples, _values_at(case.images, inside, reader), strict=True):
+            for sample, channel in zip(samples, _values_at(case.images, inside), strict=True):
                 sample.append(channel)
     classes = classes_of(voxels)
     check_labels(classes, voxels, root)
@@ -210,19 +202,9 @@ def read_facts(root: Path, image_glob: str | None = None, label_glob: str | None
     )
 
 
-def _values_at(image: ImagePath, places: np.ndarray, reader: LoadImage) -> list[np.ndarray]:
+def _values_at(image: Files, places: np.ndarray) -> list[np.ndarray]:
     """Return intensities of each channel, and let go of the image."""
-    return [channel.reshape(-1)[places] for channel in read_voxels(image, reader)]
-
-
-def _stacked(channels: Sequence[Header]) -> Header:
-    """Return the header of an image from those of its files, one per channel."""
-    first = channels[0]
-    for other in channels[1:]:
-        if problems := grid_problems(_directions(other)._replace(channels=1), _directions(first), first.path):
-            raise ValueError(f"{other.path} {problems[0]}")
-    grid = first.grid._replace(channels=sum(header.channels for header in channels))
-    return replace(first, grid=grid)
+    return [channel.reshape(-1)[places] for channel in finite_voxels(image)]
 
 
 def _check_pair(image: Header, label: Header, first: Header) -> None:
@@ -230,18 +212,13 @@ def _check_pair(image: Header, label: Header, first: Header) -> None:
         raise ValueError(
             f"{image.path} has {image.channels} channels but {first.path} {first.channels}; give all the same channels"
         )
-    if problems := grid_problems(_directions(label), _directions(image), image.path):
+    if problems := grid_problems(label.grid, image.grid, image.path):
         raise ValueError(f"{label.path} {problems[0]}")
 
 
-def _directions(header: Header) -> Grid:
-    """Return a grid without its origin, which is not read from NRRD."""
-    return header.grid._replace(affine=header.grid.affine[:3, :3])
-
-
-def _first_look(images: Sequence[ImagePath], reader: LoadImage) -> tuple[list[float], list[float]]:
+def _first_look(images: Sequence[Files]) -> tuple[list[float], list[float]]:
     """Return of each channel the least intensity and the median share of zeros in the first few images."""
-    found = [_extremes(read_voxels(image, reader)) for image in images[:LOOKED_AT]]
+    found = [_extremes(finite_voxels(image)) for image in images[:LOOKED_AT]]
     lowest, zeros = zip(*found, strict=True)
     return np.min(lowest, axis=0).tolist(), np.median(zeros, axis=0).tolist()
 
@@ -275,27 +252,19 @@ def _modalities(
     )
 
 
-def read_voxels(image: ImagePath, reader: LoadImage) -> np.ndarray:
+def finite_voxels(path: Files) -> np.ndarray:
     """Return the channels of a volume, ``(C, *S)``.
 
     Args:
-        image: the file, or one per channel.
-        reader: MONAI's reader.
+        path: the file, or the files of its channels.
 
     Raises:
         ValueError: if it cannot be read or holds NaN or infinity.
     """
-    volume = read_volume(image, reader)
+    volume = read_volume(path)
     if problems := voxel_problems(volume):
-        raise ValueError(f"{files_of(image)[0]} {problems[0]}")
+        raise ValueError(f"{paths_of(path)[0]} {problems[0]}")
     return volume.as_tensor().numpy()
-
-
-def _label_values(label: np.ndarray, path: Path) -> dict[int, int]:
-    values, counts = np.unique(label, return_counts=True)
-    if problems := integer_problems(values.tolist()):
-        raise ValueError(f"{path} {problems[0]}")
-    return {int(value): int(count) for value, count in zip(values, counts, strict=True)}
 
 
 def _scheme(values: np.ndarray) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Invertd, LoadImage
+from monai.transforms import Invertd
 from scipy import ndimage
 from torch import Tensor, nn
 
@@ -21,6 +21,7 @@ from custom_networks.files import replacing
 from custom_networks.registry import nearest
 from custom_networks.workflow import check_data, inference_data_list, load_weights
 from custom_networks.workflow.data.headers import spatial_image
+from custom_networks.workflow.data.volumes import read_volume
 from custom_networks.workflow.report.overlay import save_map
 
 
@@ -91,7 +92,7 @@ class Scan:
     ) -> None:
         self.name = Path(case["case"]).name
         self.preprocessing = preprocessing
-        self.original = LoadImage(image_only=True, ensure_channel_first=True)(case["image"])
+        self.original = read_volume(case["image"])
         self.seen = preprocessing({"image": case["image"]})["image"]
         size, divisor = np.array(self.seen.shape[1:]), np.array(size_divisor)
         margin = -(-np.maximum(size, patch_size) // divisor) * divisor - size

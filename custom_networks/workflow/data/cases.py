@@ -97,19 +97,6 @@ def case_name(path: str | Path) -> str:
     return name
 
 
-def files_of(image: str | Path | Sequence[str | Path]) -> list[Path]:
-    """Return the files of an image as the lists of cases have it.
-
-    Args:
-        image: a path, or one per channel.
-
-    Example:
-        >>> [path.name for path in files_of(["a_0000.nii.gz", "a_0001.nii.gz"])]
-        ['a_0000.nii.gz', 'a_0001.nii.gz']
-    """
-    return [Path(path) for path in ([image] if isinstance(image, str | Path) else image)]
-
-
 def same_name(path: Path, other: Path, root: Path) -> Problem:
     """Return what is wrong where two cases have one name.
 

@@ -42,7 +42,8 @@ def build_inference(bundle: Bundle) -> dict[str, Any]:
         "preprocessing": {
             "_target_": "Compose",
             "transforms": [
-                *LOAD_AND_SCALE,
+                shared.LOAD_SERIES,
+                *LOAD_AND_SCALE[1:],
                 ours("WarnLargeInputd", keys="image", max_shape="@max_shape", expected="@expected_input"),
                 PAD_OR_CROP,
             ],
@@ -72,5 +73,5 @@ def build_inference(bundle: Bundle) -> dict[str, Any]:
             "$monai.utils.set_determinism(seed=@seed)",
             ours("load_weights", network="@network", path="@ckpt_path", _disabled_="$not @load_pretrain"),
         ],
-        "run": [ours("check_patches", **PATCHES, inference="@dataset#data"), "$@evaluator.run()"],
+        "run": [ours("check_patches", **PATCHES, inference="@dataset#data", series="@series"), "$@evaluator.run()"],
     }

@@ -42,7 +42,8 @@ def build_inference(bundle: Bundle) -> dict[str, Any]:
         "preprocessing": {
             "_target_": "Compose",
             "transforms": [
-                *load_and_normalize(["image"], ["image"]),
+                shared.LOAD_SERIES,
+                *load_and_normalize(["image"], ["image"])[1:],
                 ours("WarnLargeInputd", keys="image", max_shape="@max_shape", expected="@expected_input"),
             ],
         },
@@ -67,16 +68,7 @@ def build_inference(bundle: Bundle) -> dict[str, Any]:
                 },
                 LARGEST_COMPONENT,
                 ours("FileLabelsd", keys="pred", **CLASSES),
-                {
-                    "_target_": "SaveImaged",
-                    "keys": "pred",
-                    "output_dir": "@output_dir",
-                    "output_ext": ".nii.gz",
-                    "output_dtype": ours("label_dtype", **CLASSES),
-                    "output_postfix": "seg",
-                    "separate_folder": False,
-                    "resample": False,
-                },
+                ours("SaveMasksd", keys="pred", output_dir="@output_dir", output_dtype=ours("label_dtype", **CLASSES)),
             ],
         },
         "evaluator": {
@@ -93,7 +85,8 @@ def build_inference(bundle: Bundle) -> dict[str, Any]:
             ours("load_weights", network="@network", path="@ckpt_path", _disabled_="$not @load_pretrain"),
         ],
         "run": [
-            ours("check_data", in_channels="@in_channels", inference="@dataset#data"),
+            ours("check_masks", output_dir="@output_dir", inference="@dataset#data"),
+            ours("check_data", in_channels="@in_channels", inference="@dataset#data", series="@series"),
             ours("report_memory", **MEMORY, inference="@dataset#data"),
             "$@evaluator.run()",
         ],
