@@ -2,8 +2,9 @@
 
 from custom_networks.workflow.data.classification_list import classification_data_list
 from custom_networks.workflow.data.image_checks import WarnLargeInputd, check_data
+from custom_networks.workflow.data.inference_list import inference_data_list
 from custom_networks.workflow.data.patch_checks import check_patches, class_weights
-from custom_networks.workflow.data.segmentation_list import inference_data_list, segmentation_data_list
+from custom_networks.workflow.data.segmentation_list import segmentation_data_list
 from custom_networks.workflow.data.volumes import VolumeReader
 from custom_networks.workflow.guard.errors import report_errors
 from custom_networks.workflow.guard.overrides import check_overrides

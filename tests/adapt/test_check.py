@@ -120,7 +120,7 @@ CHECK_ALONE: dict[str, tuple[str, Callable[[Path], object]]] = {
 }
 
 
-def _run(root: Path, **globs: str) -> list[dict[str, str]]:
+def _run(root: Path, **globs: str) -> list[dict]:
     """Look at the data as a training does before it begins, and return the cases."""
     sections = {part: segmentation_data_list(root, part, **globs) for part in ("training", "validation")}
     check_data(1, ["background", "organ"], **sections)

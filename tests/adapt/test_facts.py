@@ -49,7 +49,9 @@ def test_a_decathlon_folder(data):
 def test_a_folder_without_dataset_json(data):
     (data / "dataset.json").unlink()
     facts = read_facts(data)
-    assert (facts.image_glob, facts.label_glob) == ("imagesTr/*.nii.gz", "labelsTr/*.nii.gz")
+    assert facts.layout == "imagesTr/* and labelsTr/*"
+    assert facts.names == [f"case_{number:02d}" for number in range(5)]
+    assert facts.image_glob is facts.label_glob is None
     assert facts.name == "mine"
     assert facts.classes == {"background": [0], "label_1": [1], "label_2": [2]}
     assert "guessed from the least intensity" in facts.source

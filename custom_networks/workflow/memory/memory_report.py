@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from custom_networks.workflow.data.cases import Files, files_of
 from custom_networks.workflow.data.headers import shapes_of
-from custom_networks.workflow.data.volumes import Files, paths_of
 from custom_networks.workflow.memory.bill import (
     available_bytes,
     cached_bytes,
@@ -63,7 +63,7 @@ def check_fits(image: Files, spacing: Sequence[float], in_channels: int, series:
     need, there = 4 * in_channels * math.prod(resampled), available_bytes(torch.device("cpu"))
     if need > there:
         raise ValueError(
-            f"{paths_of(image)[0]} has {stored} voxels and would have {resampled} at the spacing {list(spacing)}, "
+            f"{files_of(image)[0]} has {stored} voxels and would have {resampled} at the spacing {list(spacing)}, "
             f"{format_bytes(need)} where {format_bytes(there)} are free; correct the voxel size in its header, crop "
             "it, or set another spacing"
         )

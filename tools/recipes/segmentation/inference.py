@@ -31,7 +31,7 @@ def build_inference(bundle: Bundle) -> dict[str, Any]:
         **select_knobs(
             bundle,
             "dataset_dir output_dir ckpt_dir in_channels label_names label_values regions spacing intensity patch_size "
-            "amp seed num_workers mirror_axes largest_component low_memory max_shape expected_input device",
+            "amp seed num_workers mirror_axes largest_component low_memory max_shape expected_input series device",
         ),
         "ckpt_path": "$@ckpt_dir + '/model.pt'",
         "load_pretrain": True,
@@ -48,7 +48,9 @@ def build_inference(bundle: Bundle) -> dict[str, Any]:
         },
         "dataset": {
             "_target_": "Dataset",
-            "data": ours("inference_data_list", dataset_dir="@dataset_dir"),
+            "data": ours(
+                "inference_data_list", dataset_dir="@dataset_dir", series="@series", in_channels="@in_channels"
+            ),
             "transform": "@preprocessing",
         },
         "dataloader": shared.load_one_by_one("@dataset"),
