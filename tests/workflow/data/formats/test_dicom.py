@@ -125,7 +125,7 @@ def test_one_slice_of_a_series_is_no_volume(tmp_path):
 def test_one_slice_alone(tmp_path):
     for name, tags, thickness, notes in (
         ("a", {}, 2.5, ()),
-        ("b", {"SliceThickness": None, "SpacingBetweenSlices": 4}, 4, ()),
+        ("b", {"SpacingBetweenSlices": 4}, 4, ()),
         ("c", {"SliceThickness": None}, 1, ("has one slice and no SliceThickness, which is taken as 1 mm",)),
     ):
         affine = grid((0.7, 1.3, thickness), turn=rotation(20, -35, 50))
