@@ -7,13 +7,13 @@ from typing import Any
 from tools.recipes import shared
 from tools.recipes.bundle import Bundle
 from tools.recipes.classification.components import (
-    LOAD_AND_SCALE,
     MIRROR_INFERER,
     OUT_CHANNELS,
     PAD_OR_CROP,
     PATCHES,
     PROBABILITIES,
     REPORT,
+    load_and_scale,
 )
 from tools.recipes.knobs import select_knobs
 from tools.recipes.shared import ours
@@ -42,7 +42,7 @@ def build_inference(bundle: Bundle) -> dict[str, Any]:
         "preprocessing": {
             "_target_": "Compose",
             "transforms": [
-                *LOAD_AND_SCALE,
+                *load_and_scale(series="@series"),
                 ours("WarnLargeInputd", keys="image", max_shape="@max_shape", expected="@expected_input"),
                 PAD_OR_CROP,
             ],
@@ -72,5 +72,5 @@ def build_inference(bundle: Bundle) -> dict[str, Any]:
             "$monai.utils.set_determinism(seed=@seed)",
             ours("load_weights", network="@network", path="@ckpt_path", _disabled_="$not @load_pretrain"),
         ],
-        "run": [ours("check_patches", **PATCHES, inference="@dataset#data"), "$@evaluator.run()"],
+        "run": [ours("check_patches", **PATCHES, inference="@dataset#data", series="@series"), "$@evaluator.run()"],
     }

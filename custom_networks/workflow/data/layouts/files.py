@@ -9,10 +9,10 @@ from typing import Any
 
 from custom_networks.files import read_json
 from custom_networks.workflow.data.cases import SUFFIXES, Problem
+from custom_networks.workflow.data.formats import dicom
 
 INDEX = "dataset.json"
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar")
-DICOM_SUFFIXES = (".dcm", ".ima", ".dicom")
 # the table of contents of a medium, which is no image though it begins like one
 DICOM_INDEX = "DICOMDIR"
 
@@ -36,7 +36,7 @@ def is_image_file(path: Path) -> bool:
 
 
 def is_dicom(path: Path) -> bool:
-    """Tell a DICOM file by its suffix or by the magic word in it.
+    """Tell a DICOM file by what is in it; the table of contents of a medium is none.
 
     Args:
         path: a file.
@@ -44,15 +44,7 @@ def is_dicom(path: Path) -> bool:
     Raises:
         ValueError: if it may not be read.
     """
-    if path.name.upper() == DICOM_INDEX:
-        return False
-    if path.name.lower().endswith(DICOM_SUFFIXES):
-        return True
-    try:
-        with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
-    except OSError as error:
-        raise ValueError(f"{path} cannot be opened ({error.strerror}); change its permissions or move it") from error
+    return path.name.upper() != DICOM_INDEX and dicom.is_dicom(path)
 
 
 def is_series(path: Path) -> bool:
