@@ -108,7 +108,9 @@ def test_channels_on_two_grids(tmp_path, capsys):
     root = raw_folder(tmp_path / "data")
     change(root / "imagesTr" / "c1_0001.nii.gz", lambda voxels: voxels[1:])
     assert main(["adapt", str(root), "--bundle", BUNDLE, "--out", str(tmp_path / "mine.json")]) == 1
-    assert "c1_0001.nii.gz has shape (23, 28, 22) but its image" in capsys.readouterr().err
+    assert "c1_0001.nii.gz has shape (23, 28, 22) but" in capsys.readouterr().err
+    assert main(["check", str(root)]) == 1
+    assert "\nimagesTr/c1_0001.nii.gz  has shape (23, 28, 22) but" in capsys.readouterr().out
 
 
 def test_eighty_problems_of_one_kind_are_ten_lines(tmp_path, capsys):

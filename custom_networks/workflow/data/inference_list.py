@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from custom_networks.workflow.data.cases import FORMATS, SUFFIXES, case_name, refuse
-from custom_networks.workflow.data.formats import dicom, nifti
+from custom_networks.workflow.data.formats import nifti
+from custom_networks.workflow.data.formats.dicom import series_of
+from custom_networks.workflow.data.formats.dicom_file import SUFFIXES as DICOM_SUFFIXES
 from custom_networks.workflow.data.layouts.bids import anatomies, is_bids
 from custom_networks.workflow.data.layouts.case_folders import IMAGE as KITS_IMAGE
 from custom_networks.workflow.data.layouts.case_folders import LABEL as KITS_LABEL
@@ -18,7 +20,7 @@ from custom_networks.workflow.data.layouts.files import (
     INDEX,
     broken,
     has_image_name,
-    is_dicom,
+    is_slice,
     read_index,
     refuse_archive,
     scan,
@@ -89,7 +91,7 @@ class Walk:
             folders = [path for path in folders if path.name != MASKS]
         images = [path for path in files if has_image_name(path)]
         others = [path for path in files if not has_image_name(path)]
-        dicom = any(is_dicom(path) for path in others)
+        dicom = any(is_slice(path) for path in others)
         if images and dicom:
             raise ValueError(
                 f"{folder} holds {images[0].name} and DICOM files, which may show the same; give the files a folder of "
@@ -185,7 +187,10 @@ def inference_data_list(
 
 def _one_file(path: Path) -> Image:
     refuse_archive(path)
-    if not has_image_name(path) and not is_dicom(path):
+    if not has_image_name(path) and is_slice(path):  # of several frames; the reader refuses one slice
+        case = path.stem if path.name.lower().endswith(DICOM_SUFFIXES) else path.name
+        return Image([path], case, f"{case}{RESULT}{RESULT_SUFFIX}")
+    if not has_image_name(path):
         raise ValueError(
             f"{path} is not one of {', '.join(SUFFIXES)} and no DICOM; convert it, or give the folder of a DICOM series"
         )
@@ -236,7 +241,7 @@ def _of_bids(root: Path, files: Sequence[Path]) -> list[Image]:
 
 def _of_series(images: Sequence[Image], series: str, path: Path) -> list[Image]:
     """Return the images that are DICOM folders with this series."""
-    held = [(image, dicom.series_of(image.files[0])) for image in images if image.files[0].is_dir()]
+    held = [(image, set(series_of(image.files[0]))) for image in images if image.files[0].is_dir()]
     chosen = [image for image, own in held if series in own]
     if not chosen:
         known = sorted({uid for _, own in held for uid in own})

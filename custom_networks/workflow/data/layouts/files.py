@@ -9,7 +9,7 @@ from typing import Any
 
 from custom_networks.files import read_json
 from custom_networks.workflow.data.cases import SUFFIXES, Problem
-from custom_networks.workflow.data.formats import dicom
+from custom_networks.workflow.data.formats.dicom import is_dicom
 
 INDEX = "dataset.json"
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar")
@@ -35,16 +35,16 @@ def is_image_file(path: Path) -> bool:
     return has_image_name(path) and path.is_file()
 
 
-def is_dicom(path: Path) -> bool:
-    """Tell a DICOM file by what is in it; the table of contents of a medium is none.
+def is_slice(path: Path) -> bool:
+    """Tell a DICOM file from others, and from the table of contents of a medium.
 
     Args:
         path: a file.
 
     Raises:
-        ValueError: if it may not be read.
+        ValueError: if it cannot be opened.
     """
-    return path.name.upper() != DICOM_INDEX and dicom.is_dicom(path)
+    return path.name.upper() != DICOM_INDEX and is_dicom(path)
 
 
 def is_series(path: Path) -> bool:
@@ -53,7 +53,7 @@ def is_series(path: Path) -> bool:
     Args:
         path: any file or folder.
     """
-    return path.is_dir() and any(is_dicom(file) for file in scan(path) if file.is_file())
+    return path.is_dir() and any(is_slice(file) for file in scan(path))
 
 
 def scan(folder: Path) -> list[Path]:
