@@ -15,7 +15,7 @@ from tqdm import tqdm
 from custom_networks.adapt.choices import patients
 from custom_networks.adapt.network import from_config_value
 from custom_networks.files import read_json
-from custom_networks.workflow.data.cases import VALIDATION, Case, Problem, below, shared_cases
+from custom_networks.workflow.data.cases import VALIDATION, Case, Problem, below, files_of, shared_cases
 from custom_networks.workflow.data.folds import ALL, SPLITS
 from custom_networks.workflow.data.image_checks import image_problems
 from custom_networks.workflow.data.label_checks import (
@@ -27,7 +27,7 @@ from custom_networks.workflow.data.label_checks import (
 from custom_networks.workflow.data.layouts.files import data_folder
 from custom_networks.workflow.data.layouts.finder import find_cases
 from custom_networks.workflow.data.segmentation_list import segmentation_data_list
-from custom_networks.workflow.data.volumes import NOTES, paths_of, read_volume
+from custom_networks.workflow.data.volumes import NOTES, read_volume
 from custom_networks.workflow.transforms.class_labels import class_values
 from custom_networks.workflow.transforms.regions import region_values
 
@@ -114,7 +114,7 @@ def _shared_patients(root: Path, cases: Sequence[Case], knobs: Mapping[str, Any]
     given = {key: knobs[key] for key in ("fold", "folds_file", "image_glob", "label_glob") if key in knobs}
     try:
         training, validation = (
-            {case["case"]: paths_of(case["image"])[0] for case in segmentation_data_list(root, part, **given)}
+            {case["case"]: files_of(case["image"])[0] for case in segmentation_data_list(root, part, **given)}
             for part in ("training", "validation")
         )
     except (ValueError, FileNotFoundError) as error:  # one problem among others
@@ -170,7 +170,7 @@ class _Check:
             try:
                 volumes.append(read_volume(files, labels=path == case.label))
             except ValueError as error:
-                culprit = next((file for file in paths_of(files) if str(error).startswith(f"{file} ")), path)
+                culprit = next((file for file in files_of(files) if str(error).startswith(f"{file} ")), path)
                 self.problems.append(Problem(culprit, str(error).removeprefix(f"{culprit} ")))
         if len(volumes) == 2:
             self.problems += [Problem(case.image, what) for what in self._image(volumes[0], case.image)]

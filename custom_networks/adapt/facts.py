@@ -21,14 +21,14 @@ from custom_networks.adapt.labels import (
     label_regions,
     named_labels,
 )
-from custom_networks.workflow.data.cases import VALIDATION, refuse, shared_cases
+from custom_networks.workflow.data.cases import VALIDATION, Files, files_of, refuse, shared_cases
 from custom_networks.workflow.data.formats.grid import Grid
 from custom_networks.workflow.data.headers import in_ras
 from custom_networks.workflow.data.image_checks import voxel_problems
 from custom_networks.workflow.data.label_checks import grid_problems
 from custom_networks.workflow.data.layouts.files import INDEX, read_index
 from custom_networks.workflow.data.layouts.finder import find_cases
-from custom_networks.workflow.data.volumes import Files, paths_of, read_grid, read_volume
+from custom_networks.workflow.data.volumes import read_grid, read_volume
 from custom_networks.workflow.transforms.intensity import Z_SCORE, Z_SCORE_NONZERO
 
 CT = re.compile(r"\bcta?\b", re.IGNORECASE)
@@ -122,7 +122,7 @@ def read_headers(images: Sequence[Files]) -> list[Header]:
     for image in images:
         found = read_grid(image)
         axes = "".join(nibabel.aff2axcodes(found.affine))
-        headers.append(Header(paths_of(image)[0], found, *in_ras(found.shape, found.affine), axes))
+        headers.append(Header(files_of(image)[0], found, *in_ras(found.shape, found.affine), axes))
     return headers
 
 
@@ -252,18 +252,18 @@ def _modalities(
     )
 
 
-def finite_voxels(path: Files) -> np.ndarray:
+def finite_voxels(image: Files) -> np.ndarray:
     """Return the channels of a volume, ``(C, *S)``.
 
     Args:
-        path: the file, or the files of its channels.
+        image: the file, or the files of its channels.
 
     Raises:
         ValueError: if it cannot be read or holds NaN or infinity.
     """
-    volume = read_volume(path)
+    volume = read_volume(image)
     if problems := voxel_problems(volume):
-        raise ValueError(f"{paths_of(path)[0]} {problems[0]}")
+        raise ValueError(f"{files_of(image)[0]} {problems[0]}")
     return volume.as_tensor().numpy()
 
 

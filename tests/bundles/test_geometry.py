@@ -11,10 +11,9 @@ import nrrd
 import numpy as np
 import pytest
 import SimpleITK
-import torch
-from monai.bundle import ConfigParser
 
-from tests.synthetic import SEGMENTATION, config, write_nifti
+from tests.fuzz.chain import build_chain
+from tests.synthetic import write_nifti
 from tests.workflow.data.formats.dicom_writer import rotation, slices, write
 
 TRIES = 75  # of each format
@@ -24,20 +23,8 @@ LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 @pytest.fixture(scope="module")
 def segment(tmp_path_factory) -> Callable[[Path], nib.Nifti1Image]:
     """Return a function that runs a bundle's transforms around a network that finds what is bright."""
-    folder = tmp_path_factory.mktemp("masks")
-    parser = ConfigParser(config(SEGMENTATION[0], "inference"))
-    parser.update({"bundle_root": str(SEGMENTATION[0]), "output_dir": str(folder), "max_shape": [500, 500, 500]})
-    before, after = (parser.get_parsed_content(name) for name in ("preprocessing", "postprocessing"))
-
-    def call(path: Path) -> nib.Nifti1Image:
-        case = before({"image": str(path), "mask": "mask.nii.gz"})
-        image = case["image"]
-        bright = (image - (image.min() + image.max()) / 2) / (image.max() - image.min())
-        case["pred"] = torch.cat([0 * bright, 20 * bright, 0 * bright - 50])
-        after(case)
-        return nib.load(folder / "mask.nii.gz")
-
-    return call
+    chain = build_chain(tmp_path_factory.mktemp("masks"))
+    return lambda path: nib.load(chain(path))
 
 
 def write_nrrd_file(path: Path, voxels: np.ndarray, affine: np.ndarray) -> Path:

@@ -7,7 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
+from custom_networks.workflow.data.formats import metaimage, nifti, nrrd
+
+Files = str | Path | Sequence[str | Path]
+"""An image as the lists of cases have it: a file, the folder of a DICOM series, or one file per channel."""
+
+SUFFIXES: tuple[str, ...] = (*nifti.SUFFIXES, *nrrd.SUFFIXES, *metaimage.SUFFIXES)
 FORMATS = "NIfTI, NRRD or MetaImage"
 TRAINING, VALIDATION = SECTIONS = ("training", "validation")
 
@@ -95,6 +100,19 @@ def case_name(path: str | Path) -> str:
         if name.lower().endswith(suffix):
             return name[: -len(suffix)]
     return name
+
+
+def files_of(image: Files) -> list[Path]:
+    """Return the files of an image as the lists of cases have it.
+
+    Args:
+        image: a path, or one per channel.
+
+    Example:
+        >>> [path.name for path in files_of(["a_0000.nii.gz", "a_0001.nii.gz"])]
+        ['a_0000.nii.gz', 'a_0001.nii.gz']
+    """
+    return [Path(path) for path in ([image] if isinstance(image, str | Path) else image)]
 
 
 def same_name(path: Path, other: Path, root: Path) -> Problem:

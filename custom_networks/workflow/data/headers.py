@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import nibabel as nib
 import numpy as np
 
+from custom_networks.workflow.data.cases import Files
 from custom_networks.workflow.data.formats.grid import Shape
 from custom_networks.workflow.data.formats.nifti import TOLERANCE
-from custom_networks.workflow.data.volumes import Files, read_grid
+from custom_networks.workflow.data.volumes import read_grid
 
 
 def in_ras(shape: Sequence[int], affine: np.ndarray) -> tuple[Shape, tuple[float, ...]]:

@@ -10,6 +10,7 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
+from custom_networks.workflow.data.cases import Files, files_of
 from custom_networks.workflow.data.label_checks import (
     grid_of,
     grid_problems,
@@ -17,7 +18,7 @@ from custom_networks.workflow.data.label_checks import (
     value_problems,
     values_of_no_class,
 )
-from custom_networks.workflow.data.volumes import NOTES, Files, paths_of, read_volume
+from custom_networks.workflow.data.volumes import NOTES, read_volume
 from custom_networks.workflow.transforms.class_labels import LabelValues, class_values
 from custom_networks.workflow.transforms.regions import Regions
 
@@ -67,7 +68,7 @@ def check_image(image: MetaTensor, path: Files, in_channels: int) -> None:
     """
     problems = image_problems(image, in_channels)
     if problems:
-        raise ValueError(f"{paths_of(path)[0]} {problems[0]}")
+        raise ValueError(f"{files_of(path)[0]} {problems[0]}")
 
 
 def _check_label(
@@ -81,7 +82,7 @@ def _check_label(
     path, label = case["label"], read_volume(case["label"], labels=True)
     values = torch.unique(label.as_tensor()).tolist()
     problems = [
-        *grid_problems(grid_of(label), grid_of(image), paths_of(case["image"])[0]),
+        *grid_problems(grid_of(label), grid_of(image), files_of(case["image"])[0]),
         *value_problems(values, label_names, label_values, regions),
     ]
     if problems:
@@ -125,7 +126,7 @@ def check_data(
     for case in [*training, *validation, *inference]:
         image = read_volume(case["image"], series=series)
         for note in image.meta[NOTES]:
-            logger.warning("%s %s", paths_of(case["image"])[0], note)
+            logger.warning("%s %s", files_of(case["image"])[0], note)
         check_image(image, case["image"], in_channels)
         if "label" in case and not _check_label(case, image, label_names or (), label_values, regions):
             empty.append(case["label"])

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from custom_networks.workflow.data.cases import FORMATS, SUFFIXES, case_name, refuse
+from custom_networks.workflow.data.formats import nifti
 from custom_networks.workflow.data.formats.dicom import series_of
 from custom_networks.workflow.data.formats.dicom_file import SUFFIXES as DICOM_SUFFIXES
 from custom_networks.workflow.data.layouts.bids import anatomies, is_bids
@@ -120,7 +121,9 @@ class Walk:
         masks = [
             path
             for path in files
-            if (kits and path.name == KITS_LABEL) or case_name(path).removesuffix(RESULT) in names - {case_name(path)}
+            if (kits and path.name == KITS_LABEL)
+            or case_name(path).removesuffix(RESULT) in names - {case_name(path)}
+            or nifti.description(path).startswith(nifti.MASK)
         ]
         files = [path for path in files if path not in masks]
         # nnU-Net calls a mask as the case, without a number
@@ -189,7 +192,7 @@ def _one_file(path: Path) -> Image:
         return Image([path], case, f"{case}{RESULT}{RESULT_SUFFIX}")
     if not has_image_name(path):
         raise ValueError(
-            f"{path} is not one of {', '.join(SUFFIXES)}; convert it, or give the folder of a DICOM series"
+            f"{path} is not one of {', '.join(SUFFIXES)} and no DICOM; convert it, or give the folder of a DICOM series"
         )
     return Image([path], case_name(path), f"{case_name(path)}{RESULT}{RESULT_SUFFIX}")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -10,8 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 from monai.data import ImageReader, MetaTensor
-from monai.utils import MetaKeys, SpaceKeys, ensure_tuple
+from monai.utils import MetaKeys, SpaceKeys
 
+from custom_networks.workflow.data.cases import SUFFIXES, Files, files_of
 from custom_networks.workflow.data.formats import dicom, metaimage, nifti, nrrd
 from custom_networks.workflow.data.formats.grid import Grid
 
@@ -19,27 +19,11 @@ AFFINE_TOLERANCE = 1e-2
 """By how much the affines of files that belong together may differ, in mm."""
 
 FORMATS: tuple[ModuleType, ...] = (nifti, nrrd, metaimage)
-SUFFIXES: tuple[str, ...] = tuple(suffix for module in FORMATS for suffix in module.SUFFIXES)
 # by how much a label may miss an integer, as a scaled one does by rounding
 LABEL_TOLERANCE = 1e-3
 
 NOTES = "notes"
 """Key under which the notes of :class:`Grid` stand in the meta data of a volume."""
-
-Files = str | Path | Sequence[str | Path]
-
-
-def paths_of(files: Files) -> list[Path]:
-    """Return the files of an image, one or one per channel.
-
-    Args:
-        files: a path or several.
-
-    Example:
-        >>> paths_of("x.nii.gz")
-        [PosixPath('x.nii.gz')]
-    """
-    return [Path(path) for path in ensure_tuple(files)]
 
 
 def read_grid(files: Files, series: str | None = None) -> Grid:
@@ -53,7 +37,7 @@ def read_grid(files: Files, series: str | None = None) -> Grid:
         FileNotFoundError: if a file is absent.
         ValueError: if one cannot be read, or they do not lie on one grid.
     """
-    paths = paths_of(files)
+    paths = files_of(files)
     grids = [_grid(path, series) for path in paths]
     for path, grid in zip(paths[1:], grids[1:], strict=True):
         _check_same_grid(path, grid, paths[0], grids[0])
@@ -75,7 +59,7 @@ def read_voxels(files: Files, series: str | None = None) -> np.ndarray:
         ValueError: if one cannot be read.
     """
     volumes = []
-    for path in paths_of(files):
+    for path in files_of(files):
         module = _format_of(path)
         volumes.append(dicom.read_voxels(path, series) if module is dicom else module.read_voxels(path))
     return volumes[0] if len(volumes) == 1 else np.concatenate(volumes)
@@ -179,7 +163,7 @@ class VolumeReader(ImageReader):
             data: a file or several.
             **kwargs: none is used.
         """
-        return paths_of(data)
+        return files_of(data)
 
     def get_data(self, img: list[Path]) -> tuple[np.ndarray, dict[str, Any]]:
         """Return voxels ``(C, *S)`` and what MONAI keeps beside them.
@@ -215,6 +199,6 @@ def read_volume(files: Files, *, labels: bool = False, series: str | None = None
         FileNotFoundError: if a file is absent.
         ValueError: if one cannot be read, in one sentence with the true cause.
     """
-    voxels, meta = VolumeReader(labels, series).get_data(paths_of(files))
+    voxels, meta = VolumeReader(labels, series).get_data(files_of(files))
     volume = MetaTensor.ensure_torch_and_prune_meta(torch.from_numpy(voxels), meta)
     return volume

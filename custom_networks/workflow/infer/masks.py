@@ -14,10 +14,9 @@ from monai.transforms import SaveImaged
 from numpy.typing import DTypeLike
 
 from custom_networks.files import replacing
-from custom_networks.workflow.data.cases import case_name
+from custom_networks.workflow.data.cases import case_name, files_of
 from custom_networks.workflow.data.formats import nifti
 from custom_networks.workflow.data.headers import spatial_image
-from custom_networks.workflow.data.volumes import paths_of
 
 NAME = "{}_seg.nii.gz"
 
@@ -91,7 +90,7 @@ def check_masks(output_dir: str | Path, inference: Sequence[Mapping[str, Any]]) 
         ValueError: if there is such a file.
     """
     for case in inference:
-        check_replaceable(_target(Path(output_dir), case, paths_of(case["image"])[0]))
+        check_replaceable(_target(Path(output_dir), case, files_of(case["image"])[0]))
 
 
 def _target(output_dir: Path, case: Mapping[Any, Any], image: Path) -> Path:

@@ -84,6 +84,9 @@ def test_a_network_that_reads_values_gets_no_bill(image, messages):
     assert "there is no memory bill" in messages.text
 
 
-def test_what_cannot_be_read_gets_no_bill(tmp_path, messages):
-    report_memory(nn.Conv3d(1, 3, 1), inference=[{"image": str(tmp_path)}], **KNOBS)
-    assert f"there is no memory bill: {tmp_path} " in messages.text
+@pytest.mark.parametrize("section", ["training", "validation", "inference"])
+def test_an_image_that_no_memory_holds_is_refused(tmp_path, section):
+    path = write_nifti(np.zeros((20, 20, 20), np.float32), tmp_path / "a.nii.gz", np.diag([900.0, 900, 900, 1]))
+    words = r"a.nii.gz has \(20, 20, 20\) voxels and would have \(17101, 17101, 17101\) at the spacing \[1, 1, 1\], 20"
+    with pytest.raises(ValueError, match=words):
+        report_memory(nn.Conv3d(1, 3, 1), **{**KNOBS, "spacing": [1, 1, 1], section: [{"image": str(path)}]})

@@ -7,13 +7,13 @@ from typing import Any
 from tools.recipes import shared
 from tools.recipes.bundle import Bundle
 from tools.recipes.classification.components import (
-    LOAD_AND_SCALE,
     MIRROR_INFERER,
     OUT_CHANNELS,
     PAD_OR_CROP,
     PATCHES,
     PROBABILITIES,
     REPORT,
+    load_and_scale,
 )
 from tools.recipes.knobs import select_knobs
 from tools.recipes.shared import ours
@@ -42,8 +42,7 @@ def build_inference(bundle: Bundle) -> dict[str, Any]:
         "preprocessing": {
             "_target_": "Compose",
             "transforms": [
-                shared.LOAD_SERIES,
-                *LOAD_AND_SCALE[1:],
+                *load_and_scale(series="@series"),
                 ours("WarnLargeInputd", keys="image", max_shape="@max_shape", expected="@expected_input"),
                 PAD_OR_CROP,
             ],

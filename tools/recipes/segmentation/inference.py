@@ -42,8 +42,7 @@ def build_inference(bundle: Bundle) -> dict[str, Any]:
         "preprocessing": {
             "_target_": "Compose",
             "transforms": [
-                shared.LOAD_SERIES,
-                *load_and_normalize(["image"], ["image"])[1:],
+                *load_and_normalize(["image"], ["image"], series="@series"),
                 ours("WarnLargeInputd", keys="image", max_shape="@max_shape", expected="@expected_input"),
             ],
         },
@@ -87,7 +86,7 @@ def build_inference(bundle: Bundle) -> dict[str, Any]:
         "run": [
             ours("check_masks", output_dir="@output_dir", inference="@dataset#data"),
             ours("check_data", in_channels="@in_channels", inference="@dataset#data", series="@series"),
-            ours("report_memory", **MEMORY, inference="@dataset#data"),
+            ours("report_memory", **MEMORY, inference="@dataset#data", series="@series"),
             "$@evaluator.run()",
         ],
     }

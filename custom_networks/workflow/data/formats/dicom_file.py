@@ -29,6 +29,7 @@ PIXEL_ELEMENTS = {0x0008: "FloatPixelData", 0x0009: "DoubleFloatPixelData", 0x00
 LONG_VR = (b"OB", b"OW", b"OF", b"OD", b"OV", b"UN")
 NO_IMAGES = ("DOC", "FID", "KO", "PLAN", "PR", "REG", "RTPLAN", "RTRECORD", "RTSTRUCT", "RWV", "SR")
 """Modalities of objects without pixels."""
+TRUNCATED = "is truncated within its header, or a length there is broken; copy it again"
 BEYOND = 1e9
 """No length in mm and no factor of values is larger."""
 
@@ -199,10 +200,10 @@ def read_file(file: Path) -> Header | None:
             cut = cut or _ends_early(data)
         except Exception as error:
             if stream.tell() >= stream.size:
-                raise ValueError(f"{file} is truncated within its header; copy it again") from error
+                raise ValueError(f"{file} {TRUNCATED}") from error
             raise ValueError(f"{file} cannot be read as DICOM ({cause(error)}); copy it again or remove it") from error
     if cut:
-        raise ValueError(f"{file} is truncated within its header; copy it again")
+        raise ValueError(f"{file} {TRUNCATED}")
     if pixels is None:
         _check_no_image(file, data)
         return None

@@ -153,7 +153,7 @@ def _notes(ordered: Sequence[Plane], step: np.ndarray, normal: np.ndarray) -> li
     tilt = math.degrees(math.atan2(float(np.linalg.norm(step - distance * normal)), distance))
     if tilt > UPRIGHT:
         notes.append(f"is sheared by a gantry tilt of {tilt:.3g} degrees, which is kept")
-    said = ordered[0].thicknesses[1]
+    said = ordered[0].thicknesses[0]
     if said is not None and abs(abs(said) - distance) > UNEQUAL * distance:
         notes.append(
             f"gives SpacingBetweenSlices {abs(said):.4g} mm, but positions are {distance:.4g} mm apart, which counts"

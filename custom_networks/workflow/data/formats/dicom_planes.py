@@ -77,7 +77,7 @@ class Plane(NamedTuple):
         spacing: mm between the centres of two rows, and of two columns.
         orientation: unit vectors along a row and along a column, LPS.
         position: centre of the first pixel in mm, LPS.
-        thicknesses: SliceThickness and SpacingBetweenSlices, ``None`` where they are absent.
+        thicknesses: SpacingBetweenSlices and SliceThickness, ``None`` where they are absent.
         slope: of the values.
         intercept: of the values.
         limits: least and largest integer that a value can be, ``None`` where values are no integers.
@@ -191,7 +191,7 @@ def planes_of(header: Header) -> list[Plane]:
                 spacing=spacing,
                 orientation=orientation,
                 position=position,
-                thicknesses=(frame.number("SliceThickness"), frame.number("SpacingBetweenSlices")),
+                thicknesses=(frame.number("SpacingBetweenSlices"), frame.number("SliceThickness")),
                 slope=slope,
                 intercept=intercept,
                 limits=limits,
