@@ -34,7 +34,7 @@ from custom_networks.workflow.transforms.regions import region_values
 SPACING_FACTOR = 3.0
 MOST_VALUES = 256
 MOST_LINES = 10
-KIND_WORDS = 5
+KIND_WORDS = 3
 
 
 def check(
@@ -70,16 +70,15 @@ def check(
     print(f"layout: {layout}")
     for value, count in sorted(run.voxels.items()):
         print(f"label value {value}: {count} voxels{_lacking(run.values, value)}")
-    for note in run.notes:
-        print(f"note: {below(note.path, root)} {note.what}")
+    _print_all(run.notes, root, "note: ")
     _print_all(problems, root)
     if problems:
         raise ValueError(f"{len(problems)} problem{'s' * (len(problems) > 1)} in {root}; correct what is listed above")
     print(f"{len(cases)} cases: ready")
 
 
-def _print_all(problems: Sequence[Problem], root: Path) -> None:
-    """Print a line for each problem, of one kind no more than MOST_LINES."""
+def _print_all(problems: Sequence[Problem], root: Path, head: str = "") -> None:
+    """Print a line for each problem after a head, of one kind no more than MOST_LINES."""
     counts = Counter(_kind(problem) for problem in problems)
     shown: Counter[str] = Counter()
     files = [str(below(problem.path, root)) for problem in problems]
@@ -88,9 +87,9 @@ def _print_all(problems: Sequence[Problem], root: Path) -> None:
         kind = _kind(problem)
         shown[kind] += 1
         if shown[kind] <= MOST_LINES:
-            print(f"{file:{width}}  {problem.what}")
+            print(f"{head}{file:{width}}  {problem.what}")
         if shown[kind] == MOST_LINES < counts[kind]:
-            print(f"{'':{width}}  ... and {counts[kind] - MOST_LINES} more of this kind")
+            print(f"{head}{'':{width}}  ... and {counts[kind] - MOST_LINES} more of this kind")
 
 
 def _kind(problem: Problem) -> str:
