@@ -280,7 +280,9 @@ def test_nothing_to_segment(tmp_path):
         FileNotFoundError, match=r"no NIfTI, NRRD or MetaImage file and no DICOM series in .*empty; what is"
     ):
         inference_data_list(tmp_path / "empty")
-    with pytest.raises(ValueError, match=r"a\.mgz is not one of \.nii\.gz, \.nii, \.nrrd, \.mha, \.mhd and no DICOM"):
+    with pytest.raises(
+        ValueError, match=r"a\.mgz is not one of \.nii\.gz, \.nii, \.nrrd, \.mha, \.mhd and no DICOM; convert it"
+    ):
         inference_data_list(tmp_path / "other" / "sub" / "a.mgz")
     with pytest.raises(ValueError, match=r"a\.zip is a packed file; unpack it and give the folder"):
         inference_data_list(touch(tmp_path, "a.zip") / "a.zip")
