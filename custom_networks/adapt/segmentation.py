@@ -156,7 +156,7 @@ def _patch(
         "patch_size", format_sizes(chosen.patch_size), f"{part} the median image, {format_sizes(median)} at spacing"
     )
     draft.say("batch_size", str(chosen.batch_size), need)
-    draft.say("precision", *precision_of({**config, **draft.profile}))
+    draft.say("precision", *precision_of({**config, **draft.profile}, chosen.network))
     draft.say("foreground_ratio", f"{ratio:g}", f"{share:.2%} of the voxels are foreground")
     return chosen
 
