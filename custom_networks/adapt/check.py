@@ -26,7 +26,7 @@ from custom_networks.workflow.data.label_checks import (
     value_problems,
 )
 from custom_networks.workflow.data.segmentation_list import segmentation_data_list
-from custom_networks.workflow.transforms.class_labels import class_values
+from custom_networks.workflow.transforms.class_labels import check_ignore_value, class_values
 from custom_networks.workflow.transforms.regions import region_values
 
 SPACING_FACTOR = 3.0
@@ -43,9 +43,9 @@ def check(
     Args:
         dataset_dir: folder with a Decathlon ``dataset.json``, or with ``imagesTr`` and ``labelsTr``.
         profile: flat JSON file whose ``image_glob``, ``label_glob``, ``in_channels``, ``label_names``,
-            ``label_values``, ``regions``, ``fold`` and ``folds_file`` are what the data are held against; without it
-            the first image says the number of channels, any class is taken, and no patient may be on both sides of the
-            split that ``dataset.json`` lists.
+            ``label_values``, ``regions``, ``ignore_value``, ``fold`` and ``folds_file`` are what the data are held
+            against; without it the first image says the number of channels, any class is taken, and no patient may be
+            on both sides of the split that ``dataset.json`` lists.
         images: pattern under the folder for the images, such as ``"mr/*.nii.gz"``, in place of the profile's.
         labels: the same for the labels; images and labels of one name belong together.
 
@@ -134,6 +134,9 @@ class _Check:
         self.in_channels: int | None = knobs.get("in_channels")
         self.named: list[Any] = [knobs.get(key) for key in ("label_names", "label_values", "regions")]
         self.classes = None if self.named[0] is None else class_values(*self.named)
+        self.ignore_value: int | None = knobs.get("ignore_value")
+        if self.classes is not None:
+            check_ignore_value(self.ignore_value, *self.named)
         self.problems: list[Problem] = []
         self.voxels: Counter[float] = Counter()
         self.values: dict[Path, set[float]] = {}
@@ -165,10 +168,10 @@ class _Check:
 
     def _label(self, label: MetaTensor, image: MetaTensor, case: Case) -> list[str]:
         values, counts = (tensor.tolist() for tensor in torch.unique(label.as_tensor(), return_counts=True))
-        wrong = integer_problems(values)
+        wrong, labelled = integer_problems(values), set(values) - {self.ignore_value}
         if not wrong and self.named[0] is not None:
-            wrong = value_problems(values, *self.named)
-        if not wrong and is_empty(values, self.classes):
+            wrong = value_problems(labelled, *self.named)
+        if not wrong and is_empty(labelled, self.classes):
             wrong = ["is all background"]
         if len(values) <= MOST_VALUES:
             self.voxels.update(dict(zip(values, counts, strict=True)))

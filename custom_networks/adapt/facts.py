@@ -16,8 +16,10 @@ from tqdm import tqdm
 
 from custom_networks.adapt.labels import (
     BACKGROUND,
+    check_ignore,
     check_labels,
     classes_by_name,
+    ignored_label,
     in_one_piece,
     label_regions,
     named_labels,
@@ -90,6 +92,8 @@ class Facts:
         source: where names and intensities come from, in words.
         classes: label values by the name of their class, or region, the background first.
         regions: whether these are regions, which share values.
+        ignore_value: label value of voxels without a label, which is in none of the following.
+        ignored: number of these voxels.
         voxels: number of voxels by label value.
         cases: label values that each label holds.
         in_one_piece: whether every class is connected in every label, but for stray voxels.
@@ -107,6 +111,8 @@ class Facts:
     source: str
     classes: Mapping[str, Sequence[int]]
     regions: bool
+    ignore_value: int | None
+    ignored: int
     voxels: Mapping[int, int]
     cases: Sequence[Set[int]]
     in_one_piece: bool
@@ -167,6 +173,7 @@ def read_facts(root: Path, image_glob: str | None = None, label_glob: str | None
     channels, ct, source = _modalities(index, images, lowest)
     regions = label_regions(index)
     named = {} if regions else named_labels(index)
+    ignore_value, ignored = ignored_label(index), 0
     background = next((value for value, name in named.items() if name.lower() == BACKGROUND), 0)
     voxels: Counter[int] = Counter()
     holding: list[Set[int]] = []
@@ -179,9 +186,11 @@ def read_facts(root: Path, image_glob: str | None = None, label_glob: str | None
     for image, label in tqdm(list(zip(images, labels, strict=True)), desc="adapt", unit="case", disable=None):
         values = read_voxels(label.path, reader)[0]
         counts = _label_values(values, label.path)
+        if ignore_value is not None:
+            ignored += counts.pop(ignore_value, 0)
         # after the first class in several pieces there is nothing to look for
         connected = connected and all(in_one_piece(values, own) for own in list(classes_of(counts).values())[1:])
-        inside = np.flatnonzero(values != background) if any(ct) else np.empty(0)
+        inside = _foreground(values, background, ignore_value) if any(ct) else np.empty(0)
         del values  # before the image comes
         voxels.update(counts)
         holding.append(set(counts))
@@ -191,6 +200,7 @@ def read_facts(root: Path, image_glob: str | None = None, label_glob: str | None
                 sample.append(channel)
     classes = classes_of(voxels)
     check_labels(classes, voxels, root)
+    check_ignore(ignore_value, classes, bool(regions))
     return Facts(
         root=root,
         name=str(index.get("name") or root.resolve().name),
@@ -207,10 +217,20 @@ def read_facts(root: Path, image_glob: str | None = None, label_glob: str | None
         source=source,
         classes=classes,
         regions=bool(regions),
+        ignore_value=ignore_value,
+        ignored=ignored,
         voxels=voxels,
         cases=holding,
         in_one_piece=connected,
     )
+
+
+def _foreground(label: np.ndarray, background: int, ignore_value: int | None) -> np.ndarray:
+    """Return the places of what is labelled as something else than background."""
+    inside = label != background
+    if ignore_value is not None:
+        inside &= label != ignore_value
+    return np.flatnonzero(inside)
 
 
 def _values_at(image: Path, places: np.ndarray, reader: LoadImage) -> list[np.ndarray]:

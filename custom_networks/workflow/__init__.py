@@ -24,6 +24,7 @@ from custom_networks.workflow.train.optimizers import adan
 from custom_networks.workflow.train.processes import end_processes, start_processes
 from custom_networks.workflow.train.segmentation_loss import SegmentationLoss
 from custom_networks.workflow.transforms.class_labels import ClassLabelsd, FileLabelsd, label_dtype
+from custom_networks.workflow.transforms.ignored import ClearIgnoredd, RandCropLabelledd, SplitIgnoredd
 from custom_networks.workflow.transforms.intensity import NormalizeChannelsd
 from custom_networks.workflow.transforms.region_transforms import LargestRegionsd, RegionClassesd, RegionMasksd
 from custom_networks.workflow.transforms.spacing import MonaiLabelSpacingd
@@ -33,6 +34,7 @@ __all__ = [
     "BestCheckpoint",
     "ClassLabelsd",
     "ClassificationReport",
+    "ClearIgnoredd",
     "FileLabelsd",
     "GateWarmUp",
     "LargestRegionsd",
@@ -42,12 +44,14 @@ __all__ = [
     "MonaiLabelSpacingd",
     "NonFiniteLossHandler",
     "NormalizeChannelsd",
+    "RandCropLabelledd",
     "RegionClassesd",
     "RegionMasksd",
     "ReseedHandler",
     "ResumableCheckpoint",
     "SegmentationLoss",
     "SegmentationReport",
+    "SplitIgnoredd",
     "StackedDeepSupervisionLoss",
     "TrainingProgress",
     "WarnLargeInputd",

@@ -50,6 +50,11 @@ KNOBS = {
         "inside them; with `null` the classes exclude each other.",
         None,
     ),
+    "ignore_value": Knob(
+        "Value in the label files of voxels that nobody has labelled, which count in no loss, metric or choice of a "
+        "patch; with `null` every voxel has a label.",
+        None,
+    ),
     "spacing": Knob("Size of a voxel in mm, along the axes of RAS, to which images are resampled."),
     "intensity": Knob(
         'Normalisation of each channel: `"z_score"`, `"z_score_nonzero"`, or `{"clip": [low, high], "mean": m, "std": '

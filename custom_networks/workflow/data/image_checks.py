@@ -21,7 +21,7 @@ from custom_networks.workflow.data.label_checks import (
     value_problems,
     values_of_no_class,
 )
-from custom_networks.workflow.transforms.class_labels import LabelValues, class_values
+from custom_networks.workflow.transforms.class_labels import LabelValues, check_ignore_value, class_values
 from custom_networks.workflow.transforms.regions import Regions
 
 logger = logging.getLogger(__name__)
@@ -143,10 +143,11 @@ def _check_label(
     label_names: Sequence[str],
     label_values: LabelValues,
     regions: Regions,
+    ignore_value: int | None,
 ) -> bool:
     """Refuse a label that does not belong to the image or the classes; return whether it has any foreground."""
     path, label = case["label"], load_image(case["label"], reader)
-    values = torch.unique(label.as_tensor()).tolist()
+    values = [value for value in torch.unique(label.as_tensor()).tolist() if value != ignore_value]
     problems = [
         *grid_problems(grid_of(label), grid_of(image), case["image"]),
         *integer_problems(values),
@@ -168,6 +169,7 @@ def check_data(
     inference: Sequence[Mapping[str, str]] = (),
     label_values: LabelValues = None,
     regions: Regions = None,
+    ignore_value: int | None = None,
 ) -> None:
     """Read every image and label once and refuse the first that cannot be used.
 
@@ -182,17 +184,22 @@ def check_data(
         regions: label values of the regions, see
             :func:`custom_networks.workflow.transforms.regions.region_values`; a value that none of them holds is
             background.
+        ignore_value: value of voxels without a label.
 
     Raises:
         FileNotFoundError: if a file is missing.
-        ValueError: if a file cannot be used, or no training label has any foreground.
+        ValueError: if a file or ``ignore_value`` cannot be used, or no training label has any foreground.
     """
+    if label_names is not None:
+        check_ignore_value(ignore_value, label_names, label_values, regions)
     empty = []
     reader = LoadImage(image_only=True)
     for case in [*training, *validation, *inference]:
         image = load_image(case["image"], reader)
         check_image(image, case["image"], in_channels)
-        if "label" in case and not _check_label(case, image, reader, label_names or (), label_values, regions):
+        if "label" in case and not _check_label(
+            case, image, reader, label_names or (), label_values, regions, ignore_value
+        ):
             empty.append(case["label"])
             logger.warning("%s is all background", case["label"])
     if training and {case["label"] for case in training} <= set(empty):
