@@ -183,6 +183,7 @@ def read_facts(root: Path, image_glob: str | None = None, label_glob: str | None
     def classes_of(values: Collection[int]) -> Mapping[str, list[int]]:
         return regions or classes_by_name(named, values, background)
 
+    check_ignore(ignore_value, classes_of(()), bool(regions))
     for image, label in tqdm(list(zip(images, labels, strict=True)), desc="adapt", unit="case", disable=None):
         values = read_voxels(label.path, reader)[0]
         counts = _label_values(values, label.path)
@@ -200,7 +201,6 @@ def read_facts(root: Path, image_glob: str | None = None, label_glob: str | None
                 sample.append(channel)
     classes = classes_of(voxels)
     check_labels(classes, voxels, root)
-    check_ignore(ignore_value, classes, bool(regions))
     return Facts(
         root=root,
         name=str(index.get("name") or root.resolve().name),
