@@ -28,7 +28,7 @@ from custom_networks.workflow.data.layouts.files import data_folder
 from custom_networks.workflow.data.layouts.finder import find_cases
 from custom_networks.workflow.data.segmentation_list import segmentation_data_list
 from custom_networks.workflow.data.volumes import NOTES, read_volume
-from custom_networks.workflow.transforms.class_labels import class_values
+from custom_networks.workflow.transforms.class_labels import check_ignore_value, class_values
 from custom_networks.workflow.transforms.regions import region_values
 
 SPACING_FACTOR = 3.0
@@ -47,9 +47,9 @@ def check(
     Args:
         dataset_dir: folder of the data set, in one of the layouts of ``docs/how-to/own-data.md``.
         profile: flat JSON file whose ``image_glob``, ``label_glob``, ``in_channels``, ``label_names``,
-            ``label_values``, ``regions``, ``fold`` and ``folds_file`` are what the data are held against; without it
-            the first image says the number of channels, any class is taken, and no patient may be on both sides of the
-            split that ``dataset.json`` lists.
+            ``label_values``, ``regions``, ``ignore_value``, ``fold`` and ``folds_file`` are what the data are held
+            against; without it the first image says the number of channels, any class is taken, and no patient may be
+            on both sides of the split that ``dataset.json`` lists.
         images: pattern under the folder for the images, such as ``"mr/*.nii.gz"``, in place of the profile's.
         labels: the same for the labels; what the ``*`` of both stand for pairs them.
 
@@ -156,6 +156,9 @@ class _Check:
         self.in_channels: int | None = knobs.get("in_channels")
         self.named: list[Any] = [knobs.get(key) for key in ("label_names", "label_values", "regions")]
         self.classes = None if self.named[0] is None else class_values(*self.named)
+        self.ignore_value: int | None = knobs.get("ignore_value")
+        if self.classes is not None:
+            check_ignore_value(self.ignore_value, *self.named)
         self.problems: list[Problem] = []
         self.notes: list[Problem] = []
         self.voxels: Counter[int] = Counter()
@@ -187,8 +190,9 @@ class _Check:
 
     def _label(self, label: MetaTensor, image: MetaTensor, case: Case) -> list[str]:
         values, counts = (tensor.tolist() for tensor in torch.unique(label.as_tensor(), return_counts=True))
-        wrong = [] if self.named[0] is None else value_problems(values, *self.named)
-        if not wrong and is_empty(values, self.classes):
+        labelled = set(values) - {self.ignore_value}
+        wrong = [] if self.named[0] is None else value_problems(labelled, *self.named)
+        if not wrong and is_empty(labelled, self.classes):
             wrong = ["is all background"]
         if len(values) <= MOST_VALUES:
             self.voxels.update(dict(zip(values, counts, strict=True)))
