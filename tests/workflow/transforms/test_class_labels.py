@@ -122,5 +122,5 @@ def test_a_value_that_cannot_be_ignored(ignore_value, arguments, message):
 
 
 def test_another_value_beside_the_ignored_one():
-    with pytest.raises(ValueError, match="a label holds the value 4.0, which"):
+    with pytest.raises(ValueError, match=r"a label holds the value 4\.0, which"):
         ClassLabelsd("label", NAMES, ignore_value=3)({"label": torch.tensor([[3.0, 4.0]])})
