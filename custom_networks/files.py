@@ -65,6 +65,10 @@ def replacing(file: Path) -> Iterator[Path]:
     try:
         yield partial
         partial.replace(file)
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(file)  # a full disk does not say which file it had no room for
+        raise
     finally:
         partial.unlink(missing_ok=True)
 

@@ -14,6 +14,8 @@ from typing import Any
 import monai.bundle
 from monai.bundle import ConfigParser
 
+from custom_networks.workflow.guard.errors import on_the_command_line
+
 FLAG = re.compile(r"-{1,2}([A-Za-z_][^=]*)(?:=(.*))?", re.DOTALL)
 COMMAND_LINE = "the command line"
 FILES = ("args_file", "config_file")
@@ -39,8 +41,7 @@ def check_overrides(bundle_root: str, argv: Sequence[str] | None = None) -> None
             or is a text such as "false".
     """
     if argv is None:
-        main = getattr(sys.modules.get("__main__"), "__spec__", None)
-        if main is None or not main.name.startswith("monai.bundle"):
+        if not on_the_command_line():
             return
         argv = sys.argv[1:]
     given = dict(_flags(argv))

@@ -12,7 +12,9 @@ import torch
 from ignite.engine import Engine, Events
 from torch import Tensor, nn
 
+from custom_networks.failures import on_one_line
 from custom_networks.files import replacing
+from custom_networks.workflow.guard.interrupts import PROGRESS
 
 logger = logging.getLogger(__name__)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -33,9 +35,18 @@ def save_atomically(state: Any, path: str | Path) -> None:
     Args:
         state: what ``torch.save`` takes.
         path: the file to write; missing folders are made.
+
+    Raises:
+        OSError: if the file cannot be written.
+        ValueError: if torch cannot write it to its end.
     """
     with replacing(Path(path)) as partial:
-        torch.save(state, partial)
+        try:
+            torch.save(state, partial)
+        except RuntimeError as error:  # its writer does not say that the disk is full
+            raise ValueError(
+                f"{path} cannot be written ({on_one_line(error)}); free some space, or set ckpt_dir to another folder"
+            ) from error
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -224,8 +235,10 @@ class ResumableCheckpoint:
             FileNotFoundError: if ``resume_ckpt`` does not exist.
             ValueError: if it is not a resumable checkpoint of this training, or nothing is left to train.
         """
+        PROGRESS.trains = True
         if self.resume_ckpt:
             self._resume(trainer, self.resume_ckpt)
+            PROGRESS.save(Path(self.resume_ckpt), trainer.state.epoch)
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self)
 
     def _resume(self, trainer: Engine, path: str | Path) -> None:
@@ -270,3 +283,4 @@ class ResumableCheckpoint:
         """
         if idist.get_rank() == 0:
             save_atomically({key: value.state_dict() for key, value in self.objects.items()}, self.path)
+            PROGRESS.save(self.path, trainer.state.epoch)
