@@ -70,13 +70,13 @@ def sentence_of(error: BaseException) -> str | None:
 
 
 def on_one_line(error: BaseException) -> str:
-    """Return the message of an error without line breaks, cut where it is long; its type where it says nothing.
+    r"""Return the message of an error without line breaks, cut where it is long; its type where it says nothing.
 
     Args:
         error: any exception.
 
     Example:
-        >>> on_one_line(ValueError("two\\nlines")), on_one_line(KeyError())
+        >>> on_one_line(ValueError("two\nlines")), on_one_line(KeyError())
         ('two lines', 'KeyError')
     """
     text = " ".join(str(error).split()) or type(error).__name__

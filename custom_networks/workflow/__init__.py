@@ -5,6 +5,8 @@ from custom_networks.workflow.data.image_checks import WarnLargeInputd, check_da
 from custom_networks.workflow.data.patch_checks import check_patches, class_weights
 from custom_networks.workflow.data.segmentation_list import inference_data_list, segmentation_data_list
 from custom_networks.workflow.guard.errors import report_errors
+from custom_networks.workflow.guard.knobs import check_knobs
+from custom_networks.workflow.guard.outputs import check_outputs
 from custom_networks.workflow.guard.overrides import check_overrides
 from custom_networks.workflow.guard.version import require_version
 from custom_networks.workflow.infer.inferers import AutocastInferer, MirrorInferer, MirrorSlidingWindowInferer
@@ -53,6 +55,8 @@ __all__ = [
     "WarnLargeInputd",
     "adan",
     "check_data",
+    "check_knobs",
+    "check_outputs",
     "check_overrides",
     "check_patches",
     "class_weights",

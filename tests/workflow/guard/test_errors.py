@@ -128,13 +128,12 @@ def test_the_hook_prints_the_sentence(capsys):
 @pytest.mark.usefixtures("hook", "on_the_command_line")
 def test_the_traceback_of_an_error_that_nobody_foresaw_goes_to_a_file(capsys, tmp_path):
     first = said(caught(lambda: int("x")), capsys)
-    start = (
-        "error: the run failed (ValueError: invalid literal for int() with base 10: 'x'); the whole traceback is in "
-    )
+    reason = "ValueError: invalid literal for int() with base 10: 'x'"
+    start = f"error: the run failed ({reason}); the whole traceback is in "
     assert first.startswith(f"{start}{tmp_path}/temporary/error_20")
     log = Path(first.removeprefix(start))
     assert "Traceback (most recent call last):" in log.read_text()
-    assert log.read_text().splitlines()[-1] == "ValueError: invalid literal for int() with base 10: 'x'"
+    assert log.read_text().splitlines()[-1] == reason
     errors.PROGRESS.begin(tmp_path / "results" / "new")
     second = said(caught(lambda: int("x")), capsys)
     assert second.startswith(f"{start}{tmp_path}/results/new/error_20")
@@ -175,10 +174,7 @@ def test_the_part_of_the_config_and_its_knobs_are_named(capsys):
 )
 def test_what_the_system_says_needs_no_file(capsys, tmp_path, error, sentence):
     def wrapped():
-        try:
-            raise error
-        except Exception as cause:
-            raise RuntimeError("of MONAI") from cause
+        raise RuntimeError("of MONAI") from error
 
     assert said(caught(wrapped), capsys).startswith(f"error: {sentence}")
     assert not list(tmp_path.iterdir())
