@@ -89,7 +89,7 @@ def report_errors() -> None:
     catch_sigterm()
 
     def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-        below = "\n" * sys.stderr.isatty()  # a progress bar may stand on the line
+        below = "\n" * (PROGRESS.trains or sys.stderr.isatty())  # a progress bar may stand on the line
         if not isinstance(error, KeyboardInterrupt):
             sys.stderr.write(f"{below}error: {describe(error)}\n")
             return

@@ -79,7 +79,8 @@ def say_interrupted() -> str:
     if PROGRESS.trains:
         return "interrupted before the end of the first epoch; nothing is saved to resume from"
     if count := PROGRESS.files():
-        return f"interrupted, {count} file{'s' * (count > 1)} of this run are in {PROGRESS.output_dir}"
+        files = "1 file of this run is" if count == 1 else f"{count} files of this run are"
+        return f"interrupted, {files} in {PROGRESS.output_dir}"
     return "interrupted, nothing is written"
 
 

@@ -207,6 +207,11 @@ class BestCheckpoint:
         self.best_epoch = int(state["best_epoch"])
 
 
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what changes when a file is replaced."""
+    return (path.stat().st_ino, path.stat().st_mtime_ns) if path.exists() else None
+
+
 class ResumableCheckpoint:
     """Write all that a training needs to go on, after every epoch, and read it back.
 
@@ -282,5 +287,10 @@ class ResumableCheckpoint:
             trainer: the trainer whose epoch has just ended.
         """
         if idist.get_rank() == 0:
-            save_atomically({key: value.state_dict() for key, value in self.objects.items()}, self.path)
-            PROGRESS.save(self.path, trainer.state.epoch)
+            state = {key: value.state_dict() for key, value in self.objects.items()}
+            before = _identity(self.path)
+            try:
+                save_atomically(state, self.path)
+            finally:  # Ctrl-C may come while the file is moved to its place
+                if _identity(self.path) != before:
+                    PROGRESS.save(self.path, trainer.state.epoch)
