@@ -15,7 +15,10 @@ from custom_networks.adapt.plans import adapt_plans
 from custom_networks.adapt.segmentation import segmentation_profile
 from custom_networks.bundle_folder import find_bundle, task_of
 from custom_networks.files import read_json, write_text
+from custom_networks.workflow.data.layouts.files import data_folder
 from custom_networks.workflow.memory.bill import parse_bytes
+
+GIVE_FOLDER = "give the folder that holds the images"
 
 
 def adapt(
@@ -42,12 +45,12 @@ def adapt(
     :func:`custom_networks.adapt.plans.adapt_plans`.
 
     Args:
-        dataset_dir: folder with a Decathlon ``dataset.json``, or with ``imagesTr`` and ``labelsTr``; for the classifier
-            a folder of patches with ``labels.csv``.
+        dataset_dir: folder of the data set, in one of the layouts of ``docs/how-to/own-data.md``; for the classifier a
+            folder of patches with ``labels.csv``.
         out: the profile to write, a JSON file.
         bundle: name, folder, zip or address of the bundle; in a packed bundle, this one if None.
         images: pattern under the folder for the images, such as ``"mr/*.nii.gz"``.
-        labels: pattern for the labels; images and labels of one name belong together.
+        labels: pattern for the labels; what the ``*`` of both stand for pairs them.
         memory: what a training may take, its step and the data in memory together, such as 8GB.
         plans: an nnU-Net v2 plans file, instead of a data set.
         configuration: key under ``configurations`` of the plans file, a 3D one.
@@ -73,15 +76,11 @@ def adapt(
         raise ValueError(f"--dataset_json {dataset_json} goes with --plans; leave it out, or give the plans file")
     if dataset_dir is None:
         raise ValueError("give a data set folder and --bundle with the bundle's name, or --plans with a plans file")
-    root, folder = Path(str(dataset_dir)), find_bundle(None if bundle is None else str(bundle))
-    if not root.is_dir():
-        raise FileNotFoundError(f"there is no data set folder {root}; give the folder that holds the images")
-    if (images is None) != (labels is None):
-        raise ValueError("--images and --labels go together; give a pattern for each")
+    folder, root = find_bundle(None if bundle is None else str(bundle)), data_folder(dataset_dir, GIVE_FOLDER)
     config, limit = read_json(folder / "configs" / "train.json"), parse_bytes(memory)
     folds: list[list[str]] | None = None
     if task_of(folder) == "classification":
-        if images is not None:
+        if images is not None or labels is not None:
             raise ValueError(f"{folder.name} finds its images in {config['csv_file']}; leave out --images and --labels")
         draft = classification_profile(folder, config, root, limit)
     else:

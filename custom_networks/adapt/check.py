@@ -10,27 +10,31 @@ from typing import Any
 
 import torch
 from monai.data import MetaTensor
-from monai.transforms import LoadImage
 from tqdm import tqdm
 
 from custom_networks.adapt.choices import patients
 from custom_networks.adapt.network import from_config_value
 from custom_networks.files import read_json
-from custom_networks.workflow.data.cases import VALIDATION, Case, Problem, below, case_name, find_cases, shared_cases
-from custom_networks.workflow.data.image_checks import image_problems, read_volume
+from custom_networks.workflow.data.cases import VALIDATION, Case, Problem, below, files_of, shared_cases
+from custom_networks.workflow.data.folds import ALL, SPLITS
+from custom_networks.workflow.data.image_checks import image_problems
 from custom_networks.workflow.data.label_checks import (
     grid_of,
     grid_problems,
-    integer_problems,
     is_empty,
     value_problems,
 )
+from custom_networks.workflow.data.layouts.files import data_folder
+from custom_networks.workflow.data.layouts.finder import find_cases
 from custom_networks.workflow.data.segmentation_list import segmentation_data_list
+from custom_networks.workflow.data.volumes import NOTES, read_volume
 from custom_networks.workflow.transforms.class_labels import class_values
 from custom_networks.workflow.transforms.regions import region_values
 
 SPACING_FACTOR = 3.0
 MOST_VALUES = 256
+MOST_LINES = 10
+KIND_WORDS = 5
 
 
 def check(
@@ -38,42 +42,60 @@ def check(
 ) -> None:
     """Read every image and label of a folder once and print all problems, each after its file, or "ready".
 
-    Before them stand the voxels of each label value, and how many cases lack it.
+    Before them stand how the cases were found, the voxels of each label value, and how many cases lack it.
 
     Args:
-        dataset_dir: folder with a Decathlon ``dataset.json``, or with ``imagesTr`` and ``labelsTr``.
+        dataset_dir: folder of the data set, in one of the layouts of ``docs/how-to/own-data.md``.
         profile: flat JSON file whose ``image_glob``, ``label_glob``, ``in_channels``, ``label_names``,
             ``label_values``, ``regions``, ``fold`` and ``folds_file`` are what the data are held against; without it
             the first image says the number of channels, any class is taken, and no patient may be on both sides of the
             split that ``dataset.json`` lists.
         images: pattern under the folder for the images, such as ``"mr/*.nii.gz"``, in place of the profile's.
-        labels: the same for the labels; images and labels of one name belong together.
+        labels: the same for the labels; what the ``*`` of both stand for pairs them.
 
     Raises:
         FileNotFoundError: if there is no such folder or nothing in it.
         ValueError: if there are problems, or the profile is no JSON object.
     """
-    root = Path(str(dataset_dir))
-    if not root.is_dir():
-        raise FileNotFoundError(f"there is no data set folder {root}; give the folder that holds the images")
+    root = data_folder(dataset_dir, "give the folder that holds the images")
     knobs = {} if profile is None else from_config_value(read_json(Path(str(profile))))
     patterns = {"image_glob": images, "label_glob": labels}
     knobs |= {knob: str(pattern) for knob, pattern in patterns.items() if pattern is not None}
-    cases, problems = find_cases(root, knobs.get("image_glob"), knobs.get("label_glob"))
+    cases, problems, layout = find_cases(root, knobs.get("image_glob"), knobs.get("label_glob"))
     problems = problems or shared_cases(cases, root) or _shared_patients(root, cases, knobs)
     run = _read_all(root, cases, knobs)
     problems = [*problems, *run.problems, *_spacing_problems(run.spacings)]
     if profile is not None:
         problems += [Problem(Path(str(profile)), what) for what in _absent_classes(run.voxels, knobs)]
+    print(f"layout: {layout}")
     for value, count in sorted(run.voxels.items()):
-        print(f"label value {value:g}: {count} voxels{_lacking(run.values, value)}")
-    files = [str(below(problem.path, root)) for problem in problems]
-    width = max(map(len, files), default=0)
-    for file, problem in zip(files, problems, strict=True):
-        print(f"{file:{width}}  {problem.what}")
+        print(f"label value {value}: {count} voxels{_lacking(run.values, value)}")
+    for note in run.notes:
+        print(f"note: {below(note.path, root)} {note.what}")
+    _print_all(problems, root)
     if problems:
         raise ValueError(f"{len(problems)} problem{'s' * (len(problems) > 1)} in {root}; correct what is listed above")
     print(f"{len(cases)} cases: ready")
+
+
+def _print_all(problems: Sequence[Problem], root: Path) -> None:
+    """Print a line for each problem, of one kind no more than MOST_LINES."""
+    counts = Counter(_kind(problem) for problem in problems)
+    shown: Counter[str] = Counter()
+    files = [str(below(problem.path, root)) for problem in problems]
+    width = max(map(len, files), default=0)
+    for file, problem in zip(files, problems, strict=True):
+        kind = _kind(problem)
+        shown[kind] += 1
+        if shown[kind] <= MOST_LINES:
+            print(f"{file:{width}}  {problem.what}")
+        if shown[kind] == MOST_LINES < counts[kind]:
+            print(f"{'':{width}}  ... and {counts[kind] - MOST_LINES} more of this kind")
+
+
+def _kind(problem: Problem) -> str:
+    """Return the words that problems of one kind begin with, numbers and names left out."""
+    return " ".join(word for word in problem.what.split()[:KIND_WORDS] if word.isalpha())
 
 
 def _read_all(root: Path, cases: Sequence[Case], knobs: Mapping[str, Any]) -> _Check:
@@ -86,15 +108,16 @@ def _read_all(root: Path, cases: Sequence[Case], knobs: Mapping[str, Any]) -> _C
 
 def _shared_patients(root: Path, cases: Sequence[Case], knobs: Mapping[str, Any]) -> list[Problem]:
     """Name the cases to validate on whose patient is trained on, where the split is given and names tell patients."""
-    if not knobs and not any(case.section == VALIDATION for case in cases):
+    split = any(case.section == VALIDATION for case in cases) or (root / SPLITS).exists()
+    if (not knobs and not split) or knobs.get("fold") == ALL:
         return []
     given = {key: knobs[key] for key in ("fold", "folds_file", "image_glob", "label_glob") if key in knobs}
     try:
         training, validation = (
-            {case_name(case["image"]): Path(case["image"]) for case in segmentation_data_list(root, part, **given)}
+            {case["case"]: files_of(case["image"])[0] for case in segmentation_data_list(root, part, **given)}
             for part in ("training", "validation")
         )
-    except ValueError as error:  # one problem among others
+    except (ValueError, FileNotFoundError) as error:  # one problem among others
         return [Problem(root, str(error))]
     groups = patients([*training, *validation]) or []
     return [
@@ -109,7 +132,7 @@ def _shared_patients(root: Path, cases: Sequence[Case], knobs: Mapping[str, Any]
     ]
 
 
-def _absent_classes(voxels: Mapping[float, int], knobs: Mapping[str, Any]) -> list[str]:
+def _absent_classes(voxels: Mapping[int, int], knobs: Mapping[str, Any]) -> list[str]:
     if "label_names" not in knobs:
         return []
     names, regions = knobs["label_names"], knobs.get("regions")
@@ -121,7 +144,7 @@ def _absent_classes(voxels: Mapping[float, int], knobs: Mapping[str, Any]) -> li
     ]
 
 
-def _lacking(values: Mapping[Path, set[float]], value: float) -> str:
+def _lacking(values: Mapping[Path, set[int]], value: int) -> str:
     lacking = [name for name, held in values.items() if value not in held]
     return f", absent from {len(lacking)} of {len(values)} cases, such as {lacking[0]}" if lacking else ""
 
@@ -130,21 +153,22 @@ class _Check:
     """What has been found so far; the volumes of a case are gone when the next is read."""
 
     def __init__(self, root: Path, knobs: Mapping[str, Any]) -> None:
-        self.root, self.reader = root, LoadImage(image_only=True)
+        self.root = root
         self.in_channels: int | None = knobs.get("in_channels")
         self.named: list[Any] = [knobs.get(key) for key in ("label_names", "label_values", "regions")]
         self.classes = None if self.named[0] is None else class_values(*self.named)
         self.problems: list[Problem] = []
-        self.voxels: Counter[float] = Counter()
-        self.values: dict[Path, set[float]] = {}
+        self.notes: list[Problem] = []
+        self.voxels: Counter[int] = Counter()
+        self.values: dict[Path, set[int]] = {}
         self.spacings: dict[Path, torch.Tensor] = {}
         self.seen: dict[bytes, Path] = {}
 
     def case(self, case: Case) -> None:
         volumes: list[MetaTensor] = []
-        for path in (case.image, case.label):
+        for path, files in ((case.image, case.images), (case.label, case.label)):
             try:
-                volumes.append(read_volume(path, self.reader))
+                volumes.append(read_volume(files, labels=files == case.label))
             except ValueError as error:
                 self.problems.append(Problem(path, str(error).removeprefix(f"{path} ")))
         if len(volumes) == 2:
@@ -154,10 +178,8 @@ class _Check:
     def _image(self, image: MetaTensor, path: Path) -> list[str]:
         self.in_channels = self.in_channels or image.shape[0]
         found = image_problems(image, self.in_channels)
-        voxels = image.as_tensor().contiguous().numpy()
-        if voxels.size and voxels.min() == voxels.max():
-            found.append("constant image")
-        digest = hashlib.sha256(voxels.data).digest()
+        self.notes += [Problem(path, note) for note in image.meta[NOTES]]
+        digest = hashlib.sha256(image.as_tensor().contiguous().numpy().data).digest()
         if self.seen.setdefault(digest, path) != path:
             found.append(f"same voxels as {below(self.seen[digest], self.root)}")
         self.spacings[path] = torch.as_tensor(image.affine)[:3, :3].norm(dim=0)
@@ -165,9 +187,7 @@ class _Check:
 
     def _label(self, label: MetaTensor, image: MetaTensor, case: Case) -> list[str]:
         values, counts = (tensor.tolist() for tensor in torch.unique(label.as_tensor(), return_counts=True))
-        wrong = integer_problems(values)
-        if not wrong and self.named[0] is not None:
-            wrong = value_problems(values, *self.named)
+        wrong = [] if self.named[0] is None else value_problems(values, *self.named)
         if not wrong and is_empty(values, self.classes):
             wrong = ["is all background"]
         if len(values) <= MOST_VALUES:

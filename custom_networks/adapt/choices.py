@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from custom_networks.workflow.data.segmentation_list import FOLDS
+from custom_networks.workflow.data.folds import FOLDS
+from custom_networks.workflow.data.layouts.bids import subject_of
 
 ANISOTROPY = 3.0
 COARSE_PERCENTILE = 10
@@ -140,7 +141,8 @@ def patients(names: Sequence[str]) -> list[list[str]] | None:
 
     A patient is the shortest beginning of a name, ending where letters and digits meet or something else stands, that
     holds a digit, occurs in several names, and parts them into three groups or more and into more groups than the
-    largest has members. So ``p1_ED, p1_ES, p2_ED, ...`` are patients and ``site1_001, site1_002, ...`` are none.
+    largest has members. So ``p1_ED, p1_ES, p2_ED, ...`` are patients and ``site1_001, site1_002, ...`` are none. Where
+    all names are those of BIDS, a patient is a subject.
 
     Args:
         names: case names.
@@ -150,6 +152,11 @@ def patients(names: Sequence[str]) -> list[list[str]] | None:
         [['p1_ED', 'p1_ES'], ['p2_ED', 'p2_ES'], ['p3_ED']]
         >>> patients(["case_01", "case_02", "case_03"])
     """
+    subjects: dict[str | None, list[str]] = {}
+    for name in sorted(names):
+        subjects.setdefault(subject_of(name), []).append(name)
+    if None not in subjects and 1 < len(subjects) < len(names):
+        return list(subjects.values())
     parts = {name: list(re.finditer(r"\d+|[^\W\d_]+", name)) for name in names}
     for length in range(1, max((len(found) for found in parts.values()), default=0)):
         groups: dict[str, list[str]] = {}

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from monai.transforms import LoadImage
 from torch import nn
 from tqdm import tqdm
 
 from custom_networks.adapt.choices import MAX_VOXELS, largest_patch, rounded_patch, schedule, target_spacing
 from custom_networks.adapt.draft import Draft, format_sizes
-from custom_networks.adapt.facts import CT_PERCENTILES, SAMPLES, Header, read_headers, read_voxels
+from custom_networks.adapt.facts import CT_PERCENTILES, SAMPLES, Header, finite_voxels, read_headers
 from custom_networks.adapt.network import build, precision_of, step_bytes
 from custom_networks.workflow.data.classification_list import TRAINING, classification_data_list, read_rows
 from custom_networks.workflow.data.formats.grid import Shape
@@ -94,9 +93,9 @@ def _evaluation(config: Mapping[str, Any], splits: Sequence[str], draft: Draft) 
 
 def _range(images: list[Header]) -> tuple[float, float]:
     """Return the percentiles of all intensities, from some voxels of every image."""
-    reader, chance, values = LoadImage(image_only=True), np.random.default_rng(0), []
+    chance, values = np.random.default_rng(0), []
     for image in tqdm(images, desc="adapt", unit="case", disable=None):
-        voxels = read_voxels(image.path, reader).reshape(-1)
+        voxels = finite_voxels(image.path).reshape(-1)
         values.append(voxels if voxels.size <= SAMPLES else chance.choice(voxels, SAMPLES))
     low, high = (round(float(n), 3) for n in np.percentile(np.concatenate(values), CT_PERCENTILES))
     if not low < high:

@@ -11,7 +11,6 @@ from typing import Any
 
 import nibabel
 import numpy as np
-from monai.transforms import LoadImage
 from tqdm import tqdm
 
 from custom_networks.adapt.labels import (
@@ -22,20 +21,14 @@ from custom_networks.adapt.labels import (
     label_regions,
     named_labels,
 )
-from custom_networks.workflow.data.cases import (
-    FOLDERS,
-    INDEX,
-    VALIDATION,
-    case_name,
-    find_cases,
-    read_index,
-    refuse,
-    shared_cases,
-)
+from custom_networks.workflow.data.cases import VALIDATION, Files, files_of, refuse, shared_cases
 from custom_networks.workflow.data.formats.grid import Grid
-from custom_networks.workflow.data.headers import in_ras, read_header
-from custom_networks.workflow.data.image_checks import read_volume, singular_problems, voxel_problems
-from custom_networks.workflow.data.label_checks import grid_problems, integer_problems
+from custom_networks.workflow.data.headers import in_ras
+from custom_networks.workflow.data.image_checks import voxel_problems
+from custom_networks.workflow.data.label_checks import grid_problems
+from custom_networks.workflow.data.layouts.files import INDEX, read_index
+from custom_networks.workflow.data.layouts.finder import find_cases
+from custom_networks.workflow.data.volumes import read_grid, read_volume
 from custom_networks.workflow.transforms.intensity import Z_SCORE, Z_SCORE_NONZERO
 
 CT = re.compile(r"\bcta?\b", re.IGNORECASE)
@@ -80,10 +73,12 @@ class Facts:
     Args:
         root: its folder.
         name: its name in ``dataset.json``, or that of the folder.
-        image_glob: pattern of the images, ``None`` where ``dataset.json`` lists them.
-        label_glob: pattern of the labels.
+        layout: how the cases were found, in words.
+        image_glob: pattern of the images that was given, ``None`` if none was.
+        label_glob: the same for the labels.
         split: whether ``dataset.json`` lists a validation set.
-        images: the images by their headers, sorted by path.
+        names: the names of the cases.
+        images: the images of the cases by their headers, those of several channels by the first file.
         channels: names of the channels.
         intensity: one entry per channel, as the knob of that name takes them.
         zeros: share of voxels that are zero per channel, the median of the images looked at.
@@ -97,9 +92,11 @@ class Facts:
 
     root: Path
     name: str
+    layout: str
     image_glob: str | None
     label_glob: str | None
     split: bool
+    names: Sequence[str]
     images: Sequence[Header]
     channels: Sequence[str]
     intensity: Sequence[str | Mapping[str, Any]]
@@ -112,25 +109,18 @@ class Facts:
     in_one_piece: bool
 
 
-def read_headers(paths: Sequence[Path]) -> list[Header]:
+def read_headers(images: Sequence[Files]) -> list[Header]:
     """Read the headers of images.
 
     Args:
-        paths: NIfTI or NRRD files.
+        images: files, folders of DICOM series, or one file per channel.
 
     Raises:
         ValueError: if one cannot be read, or is no 3D image.
     """
     headers = []
-    for path in paths:
-        try:
-            found = read_header(str(path))
-        except Exception as error:
-            raise ValueError(f"{path} cannot be read as an image ({error}); replace it") from error
-        if found is None or len(found.shape) != 3:
-            raise ValueError(f"{path} is no 3D image in NIfTI or NRRD; convert it or remove it")
-        if problems := singular_problems(found.affine):
-            raise ValueError(f"{path} {problems[0]}")
+    for files in images:
+        path, found = files_of(files)[0], read_grid(files)
         axes = "".join(nibabel.aff2axcodes(found.affine))
         headers.append(Header(path, found, *in_ras(found.shape, found.affine), axes))
     return headers
@@ -141,8 +131,9 @@ def read_facts(root: Path, image_glob: str | None = None, label_glob: str | None
 
     Args:
         root: its folder.
-        image_glob: pattern under it for images; those of ``dataset.json``, or what ``imagesTr`` holds, if None.
-        label_glob: the same for labels, ``labelsTr``.
+        image_glob: pattern under it for images, see
+            :func:`custom_networks.workflow.data.layouts.finder.find_cases`.
+        label_glob: the same for labels.
 
     Raises:
         FileNotFoundError: if there is nothing.
@@ -151,19 +142,15 @@ def read_facts(root: Path, image_glob: str | None = None, label_glob: str | None
     Cost:
         Three images for zeros and least intensity, then one label at a time, and beside it an image where it is CT.
     """
-    cases, problems = find_cases(root, image_glob, label_glob)
+    cases, problems, layout = find_cases(root, image_glob, label_glob)
     refuse(problems + shared_cases(cases, root))
     cases = sorted(cases, key=lambda case: case.image)
     index = read_index(root)
-    if not any(case.section for case in cases):
-        image_glob = image_glob or _pattern(FOLDERS[0], [case.image for case in cases])
-        label_glob = label_glob or _pattern(FOLDERS[1], [case.label for case in cases])
-    images = read_headers([case.image for case in cases])
+    images = read_headers([case.images for case in cases])
     labels = read_headers([case.label for case in cases])
     for image, label in zip(images, labels, strict=True):
         _check_pair(image, label, images[0])
-    reader = LoadImage(image_only=True)
-    lowest, zeros = _first_look(images, reader)
+    lowest, zeros = _first_look([case.images for case in cases])
     channels, ct, source = _modalities(index, images, lowest)
     regions = label_regions(index)
     named = {} if regions else named_labels(index)
@@ -176,9 +163,9 @@ def read_facts(root: Path, image_glob: str | None = None, label_glob: str | None
     def classes_of(values: Collection[int]) -> Mapping[str, list[int]]:
         return regions or classes_by_name(named, values, background)
 
-    for image, label in tqdm(list(zip(images, labels, strict=True)), desc="adapt", unit="case", disable=None):
-        values = read_voxels(label.path, reader)[0]
-        counts = _label_values(values, label.path)
+    for case, label in tqdm(list(zip(cases, labels, strict=True)), desc="adapt", unit="case", disable=None):
+        values = read_volume(label.path, labels=True).as_tensor().numpy()[0]
+        counts = {int(value): int(n) for value, n in zip(*np.unique(values, return_counts=True), strict=True)}
         # after the first class in several pieces there is nothing to look for
         connected = connected and all(in_one_piece(values, own) for own in list(classes_of(counts).values())[1:])
         inside = np.flatnonzero(values != background) if any(ct) else np.empty(0)
@@ -187,16 +174,18 @@ def read_facts(root: Path, image_glob: str | None = None, label_glob: str | None
         holding.append(set(counts))
         if any(ct):
             inside = inside if len(inside) <= SAMPLES else chance.choice(inside, SAMPLES, replace=False)
-            for sample, channel in zip(samples, _values_at(image.path, inside, reader), strict=True):
+            for sample, channel in zip(samples, _values_at(case.images, inside), strict=True):
                 sample.append(channel)
     classes = classes_of(voxels)
     check_labels(classes, voxels, root)
     return Facts(
         root=root,
         name=str(index.get("name") or root.resolve().name),
+        layout=layout,
         image_glob=image_glob,
         label_glob=label_glob,
         split=any(case.section == VALIDATION for case in cases),
+        names=[case.name for case in cases],
         images=images,
         channels=channels,
         intensity=[
@@ -213,15 +202,9 @@ def read_facts(root: Path, image_glob: str | None = None, label_glob: str | None
     )
 
 
-def _values_at(image: Path, places: np.ndarray, reader: LoadImage) -> list[np.ndarray]:
+def _values_at(image: Files, places: np.ndarray) -> list[np.ndarray]:
     """Return intensities of each channel, and let go of the image."""
-    return [channel.reshape(-1)[places] for channel in read_voxels(image, reader)]
-
-
-def _pattern(folder: str, paths: Sequence[Path]) -> str:
-    """Return the pattern of the images or labels of a folder: their common ending, if they have one."""
-    endings = {path.name.removeprefix(case_name(path)) for path in paths}
-    return f"{folder}/*{endings.pop()}" if len(endings) == 1 else f"{folder}/*"
+    return [channel.reshape(-1)[places] for channel in finite_voxels(image)]
 
 
 def _check_pair(image: Header, label: Header, first: Header) -> None:
@@ -229,18 +212,13 @@ def _check_pair(image: Header, label: Header, first: Header) -> None:
         raise ValueError(
             f"{image.path} has {image.channels} channels but {first.path} {first.channels}; give all the same channels"
         )
-    if problems := grid_problems(_directions(label), _directions(image), image.path):
+    if problems := grid_problems(label.grid, image.grid, image.path):
         raise ValueError(f"{label.path} {problems[0]}")
 
 
-def _directions(header: Header) -> Grid:
-    """Return a grid without its origin, which is not read from NRRD."""
-    return header.grid._replace(affine=header.grid.affine[:3, :3])
-
-
-def _first_look(images: Sequence[Header], reader: LoadImage) -> tuple[list[float], list[float]]:
+def _first_look(images: Sequence[Files]) -> tuple[list[float], list[float]]:
     """Return of each channel the least intensity and the median share of zeros in the first few images."""
-    found = [_extremes(read_voxels(image.path, reader)) for image in images[:LOOKED_AT]]
+    found = [_extremes(finite_voxels(image)) for image in images[:LOOKED_AT]]
     lowest, zeros = zip(*found, strict=True)
     return np.min(lowest, axis=0).tolist(), np.median(zeros, axis=0).tolist()
 
@@ -274,27 +252,19 @@ def _modalities(
     )
 
 
-def read_voxels(path: Path, reader: LoadImage) -> np.ndarray:
+def finite_voxels(image: Files) -> np.ndarray:
     """Return the channels of a volume, ``(C, *S)``.
 
     Args:
-        path: the file.
-        reader: MONAI's reader.
+        image: the file, or the files of its channels.
 
     Raises:
         ValueError: if it cannot be read or holds NaN or infinity.
     """
-    volume = read_volume(path, reader)
+    volume = read_volume(image)
     if problems := voxel_problems(volume):
-        raise ValueError(f"{path} {problems[0]}")
+        raise ValueError(f"{files_of(image)[0]} {problems[0]}")
     return volume.as_tensor().numpy()
-
-
-def _label_values(label: np.ndarray, path: Path) -> dict[int, int]:
-    values, counts = np.unique(label, return_counts=True)
-    if problems := integer_problems(values.tolist()):
-        raise ValueError(f"{path} {problems[0]}")
-    return {int(value): int(count) for value, count in zip(values, counts, strict=True)}
 
 
 def _scheme(values: np.ndarray) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 from monai.transforms.utils import get_largest_connected_component_mask
 from scipy.ndimage import find_objects
 
-from custom_networks.workflow.data.cases import INDEX
+from custom_networks.workflow.data.layouts.files import INDEX
 from custom_networks.workflow.transforms.regions import region_values
 
 BACKGROUND = "background"

@@ -23,10 +23,11 @@ from custom_networks.adapt.draft import Draft, format_sizes
 from custom_networks.adapt.facts import CT_PERCENTILES, Facts
 from custom_networks.adapt.network import Fit, fit, precision_of
 from custom_networks.files import read_json
-from custom_networks.workflow.data.cases import INDEX, case_name
+from custom_networks.workflow.data.folds import FOLDS, SPLITS
 from custom_networks.workflow.data.formats.grid import Shape
 from custom_networks.workflow.data.headers import at_spacing
-from custom_networks.workflow.data.segmentation_list import FOLDS, segmentation_data_list
+from custom_networks.workflow.data.layouts.files import INDEX
+from custom_networks.workflow.data.segmentation_list import segmentation_data_list
 from custom_networks.workflow.memory.bill import cached_bytes, format_bytes, inference_bill
 from custom_networks.workflow.transforms.intensity import Z_SCORE, Z_SCORE_NONZERO
 
@@ -48,10 +49,10 @@ def segmentation_profile(
         ValueError: if there is nothing to train or to validate on, or the memory does not suffice.
     """
     draft = Draft({"in_channels": len(facts.channels)})
-    names = [case_name(image.path) for image in facts.images]
+    names = facts.names
     shapes = [image.shape for image in facts.images]
     axes = Counter(image.axes for image in facts.images).most_common()
-    draft.say("cases", str(len(names)), facts.image_glob or f"listed in {INDEX}")
+    draft.say("cases", str(len(names)), facts.layout)
     draft.say("orientation", ", ".join(f"{n} {code}" for code, n in axes), "turned to RAS when read")
     draft.say("voxels", _range(shapes), f"along the axes of RAS, median {format_sizes(np.median(shapes, axis=0))}")
     draft.say("in_channels", f"{len(facts.channels)}: {', '.join(facts.channels)}", facts.source)
@@ -165,10 +166,11 @@ def _split(bundle: Path, facts: Facts, names: Sequence[str], draft: Draft) -> tu
     """Return the cases to train and to validate on, and the folds where the names tell patients."""
     if len(names) < 2:
         raise ValueError(f"{facts.root} holds one case, which leaves nothing to validate on; add a case")
-    if facts.image_glob is not None:
-        draft.profile |= {"image_glob": facts.image_glob, "label_glob": facts.label_glob}
+    patterns = {"image_glob": facts.image_glob, "label_glob": facts.label_glob}
+    draft.profile |= {knob: pattern for knob, pattern in patterns.items() if pattern is not None}
     known = {name for fold in _shipped_folds(bundle) for name in fold} & set(names)
-    groups = None if facts.split or known else patients(names)
+    given = facts.split or (facts.root / SPLITS).exists()
+    groups = None if given or known else patients(names)
     folds = folds_of(groups) if groups else None
     if groups and folds:
         fold, split = 0, ([name for members in folds[1:] for name in members], folds[0])
@@ -177,6 +179,7 @@ def _split(bundle: Path, facts: Facts, names: Sequence[str], draft: Draft) -> tu
         fold, split = _usual_split(bundle, facts)
         why = f"folds of {bundle.name}" if known else "rank among the sorted names modulo 5"
         why = f"validation list of {INDEX}" if facts.split else why
+        why = f"{SPLITS} in the data set" if (facts.root / SPLITS).exists() else why
     if fold:
         draft.profile["fold"] = fold
     draft.say("fold", str(fold), f"{len(split[0])} to train on, {len(split[1])} to validate on; {why}")
@@ -196,11 +199,11 @@ def _usual_split(bundle: Path, facts: Facts) -> tuple[int, Split]:
             facts.root,
             part,
             fold=fold,
-            folds_file=bundle / "configs" / "folds.json",
+            default_folds=bundle / "configs" / "folds.json",
             image_glob=facts.image_glob,
             label_glob=facts.label_glob,
         )
-        return [case_name(case["image"]) for case in cases]
+        return [case["case"] for case in cases]
 
     for fold in range(FOLDS):
         with suppress(ValueError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Invertd, LoadImage
+from monai.transforms import Invertd
 from scipy import ndimage
 from torch import Tensor, nn
 
@@ -20,8 +20,8 @@ from custom_networks.bundle_folder import find_bundle, profile_path, read_config
 from custom_networks.files import replacing
 from custom_networks.registry import nearest
 from custom_networks.workflow import check_data, inference_data_list, load_weights
-from custom_networks.workflow.data.cases import case_name
 from custom_networks.workflow.data.headers import spatial_image
+from custom_networks.workflow.data.volumes import read_volume
 from custom_networks.workflow.report.overlay import save_map
 
 
@@ -81,17 +81,19 @@ class Scan:
     """An image file and what the network sees of it, so that a map finds its way back.
 
     Args:
-        path: the image.
+        case: the image and its name, as inference lists them.
         preprocessing: the bundle's transforms of the key "image".
         patch_size: least size of the network's input, in voxels.
         size_divisor: what divides the size of the network's input, in voxels.
     """
 
-    def __init__(self, path: str, preprocessing: Any, patch_size: Sequence[int], size_divisor: Sequence[int]) -> None:
-        self.name = case_name(path)
+    def __init__(
+        self, case: Mapping[str, Any], preprocessing: Any, patch_size: Sequence[int], size_divisor: Sequence[int]
+    ) -> None:
+        self.name = Path(case["case"]).name
         self.preprocessing = preprocessing
-        self.original = LoadImage(image_only=True, ensure_channel_first=True)(path)
-        self.seen = preprocessing({"image": path})["image"]
+        self.original = read_volume(case["image"])
+        self.seen = preprocessing({"image": case["image"]})["image"]
         size, divisor = np.array(self.seen.shape[1:]), np.array(size_divisor)
         margin = -(-np.maximum(size, patch_size) // divisor) * divisor - size
         self.before = margin // 2
@@ -150,11 +152,11 @@ def chosen_modules(network: nn.Module, module: str | None) -> list[str]:
     return names if module is None else [module]
 
 
-def the_image(path: str, in_channels: int) -> str:
-    """Return the path of the one image that was given, after a look at it.
+def the_image(path: str, in_channels: int) -> dict[str, Any]:
+    """Return the one image that was given as inference lists it, after a look at it.
 
     Args:
-        path: a NIfTI or NRRD file, or the folder of a DICOM series.
+        path: an image file, or the folder of a DICOM series or of the channels of an image.
         in_channels: number of channels that the network expects.
 
     Raises:
@@ -163,11 +165,11 @@ def the_image(path: str, in_channels: int) -> str:
     """
     if not Path(path).exists():
         raise FileNotFoundError(f"there is no image {path}; give a NIfTI or NRRD file, or the folder of a DICOM series")
-    cases = inference_data_list(path)
+    cases = inference_data_list(path, in_channels=in_channels)
     if len(cases) != 1:
         raise ValueError(f"{path} holds {len(cases)} images; give one of them")
     check_data(in_channels, inference=cases)
-    return cases[0]["image"]
+    return cases[0]
 
 
 def save_files(values: np.ndarray, scan: Scan, voxel: Sequence[int], stem: str, title: str, label: str) -> list[Path]:
@@ -239,14 +241,14 @@ def attention_map(
     parser = read_config(folder, "inference", files)
     if ckpt_path is not None:
         parser["ckpt_path"] = ckpt_path
-    path = the_image(image, parser.get_parsed_content("in_channels"))
+    case = the_image(image, parser.get_parsed_content("in_channels"))
     network: nn.Module = parser.get_parsed_content("network_def").eval()
     names = chosen_modules(network, module)
     load_weights(network, parser.get_parsed_content("ckpt_path"))
     patch_size = parser.get_parsed_content("patch_size")
     divisor = getattr(network, "size_divisor", patch_size)
-    scan = Scan(path, parser.get_parsed_content("preprocessing"), patch_size, divisor)
-    query = read_voxel(voxel, scan.original.shape[1:], path)
+    scan = Scan(case, parser.get_parsed_content("preprocessing"), patch_size, divisor)
+    query = read_voxel(voxel, scan.original.shape[1:], image)
 
     device = parser.get_parsed_content("device")
     results = {}

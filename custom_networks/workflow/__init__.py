@@ -2,14 +2,17 @@
 
 from custom_networks.workflow.data.classification_list import classification_data_list
 from custom_networks.workflow.data.image_checks import WarnLargeInputd, check_data
+from custom_networks.workflow.data.inference_list import inference_data_list
 from custom_networks.workflow.data.patch_checks import check_patches, class_weights
-from custom_networks.workflow.data.segmentation_list import inference_data_list, segmentation_data_list
+from custom_networks.workflow.data.segmentation_list import segmentation_data_list
+from custom_networks.workflow.data.volumes import VolumeReader
 from custom_networks.workflow.guard.errors import report_errors
 from custom_networks.workflow.guard.knobs import check_knobs
 from custom_networks.workflow.guard.outputs import check_outputs
 from custom_networks.workflow.guard.overrides import check_overrides
 from custom_networks.workflow.guard.version import require_version
 from custom_networks.workflow.infer.inferers import AutocastInferer, MirrorInferer, MirrorSlidingWindowInferer
+from custom_networks.workflow.infer.masks import SaveMasksd, check_masks
 from custom_networks.workflow.memory.memory_report import report_memory
 from custom_networks.workflow.report.classification_report import ClassificationReport
 from custom_networks.workflow.report.segmentation_report import SegmentationReport
@@ -48,14 +51,17 @@ __all__ = [
     "RegionMasksd",
     "ReseedHandler",
     "ResumableCheckpoint",
+    "SaveMasksd",
     "SegmentationLoss",
     "SegmentationReport",
     "StackedDeepSupervisionLoss",
     "TrainingProgress",
+    "VolumeReader",
     "WarnLargeInputd",
     "adan",
     "check_data",
     "check_knobs",
+    "check_masks",
     "check_outputs",
     "check_overrides",
     "check_patches",

@@ -322,8 +322,11 @@ def refusals(data: Path) -> dict[str, tuple[list[str], str]]:
         "bundle": ([str(data), "--bundle", "none"], "there is no bundle none; use one of adrenal"),
         "no bundle": ([str(data)], "give --bundle: one of adrenal"),
         "memory": ([str(data), *bundle, "--memory", "much"], "memory must be a size such as 8GB"),
-        "globs": ([str(data), *bundle, "--images", "x/*"], "--images and --labels go together"),
-        "no match": ([str(data), *bundle, "--images", "x/*", "--labels", "y/*"], "no NIfTI or NRRD file matches"),
+        "one glob": ([str(data), *bundle, "--images", "x/*"], "x/*; set dataset_dir or image_glob"),
+        "no match": (
+            [str(data), *bundle, "--images", "x/*", "--labels", "y/*"],
+            "no NIfTI, NRRD or MetaImage file matches",
+        ),
         "csv": ([str(data), "--bundle", CLASSIFIER], "labels.csv; write a CSV file"),
         "csv globs": (
             [str(data), "--bundle", CLASSIFIER, "--images", "x/*", "--labels", "y/*"],

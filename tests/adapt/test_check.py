@@ -93,13 +93,13 @@ BROKEN: dict[str, tuple[str, Callable[[Path], object]]] = {
     "no image or no label in entry 0 of 'training'": (INDEX, lambda root: _list(root, training=[{"image": IMAGE}])),
     "has no case in 'training'": (INDEX, lambda root: _list(root, validation=[{"image": IMAGE, "label": LABEL}])),
     "has 'validation' as no list": (INDEX, lambda root: _list(root, "case2", validation="imagesTr")),
-    "cannot be read": (IMAGE, lambda root: (root / IMAGE).write_bytes((root / IMAGE).read_bytes()[:200])),
-    "Empty file": (LABEL, lambda root: (root / LABEL).write_bytes(b"")),
+    "is truncated": (IMAGE, lambda root: (root / IMAGE).write_bytes((root / IMAGE).read_bytes()[:200])),
+    "is empty": (LABEL, lambda root: (root / LABEL).write_bytes(b"")),
     "has shape": (LABEL, lambda root: _save(root / LABEL, _label(shape=(6, 7, 9)))),
     "another affine": (LABEL, lambda root: _save(root / LABEL, _label(), np.diag([1, 1, 2, 1]))),
     "2 channels of": (IMAGE, lambda root: _save(root / IMAGE, _image(2, 6, 7, 8, 2))),
     "has 2 channels where": (LABEL, lambda root: _save(root / LABEL, np.stack([_label()] * 2, -1))),
-    "2 spatial axes": (IMAGE, lambda root: _save(root / IMAGE, _image(2, 6, 7))),
+    "2 axes": (IMAGE, lambda root: _save(root / IMAGE, _image(2, 6, 7))),
     "1 NaN or infinite": (IMAGE, lambda root: _save(root / IMAGE, _with(np.nan))),
     "holds the label value 7": (LABEL, lambda root: _save(root / LABEL, _label(7))),
     "holds the label value 0.5, which is no integer": (LABEL, lambda root: _save(root / LABEL, _label(0.5))),
@@ -110,7 +110,7 @@ CHECK_ALONE: dict[str, tuple[str, Callable[[Path], object]]] = {
     "constant image": (IMAGE, lambda root: _save(root / IMAGE, np.ones((6, 7, 8), np.float32))),
     "is all background": (LABEL, lambda root: _save(root / LABEL, _label(0))),
     "same voxels as imagesTr/case0": (IMAGE, lambda root: _save(root / IMAGE, _image(0))),
-    "voxels of type complex64": (IMAGE, lambda root: _save(root / IMAGE, _image(2).astype(np.complex64))),
+    "holds complex numbers": (IMAGE, lambda root: _save(root / IMAGE, _image(2).astype(np.complex64))),
     "has spacing": (IMAGE, lambda root: _save(root / IMAGE, _image(2), np.diag([1, 1, 9, 1]))),
     "imagesTr/case2_a.nii.gz of the same patient is to train on": ("imagesTr/case2_b.nii.gz", _share_a_patient),
     "but imagesTr/case2.nii.gz of the same name is to train on": (
@@ -120,7 +120,7 @@ CHECK_ALONE: dict[str, tuple[str, Callable[[Path], object]]] = {
 }
 
 
-def _run(root: Path, **globs: str) -> list[dict[str, str]]:
+def _run(root: Path, **globs: str) -> list[dict]:
     """Look at the data as a training does before it begins, and return the cases."""
     sections = {part: segmentation_data_list(root, part, **globs) for part in ("training", "validation")}
     check_data(1, ["background", "organ"], **sections)

@@ -108,3 +108,10 @@ def test_epochs_keep_the_number_of_steps(cases, want):
 def test_foreground_ratio():
     ratios = [foreground_ratio(share, whole, 0.5) for share in (0.05, 0.005) for whole in (False, True)]
     assert ratios == [0.5, 0.5, 0.75, 0.5]
+
+
+def test_a_subject_of_bids_is_a_patient():
+    names = ["sub-1_ses-1", "sub-1_ses-2", "sub-b_ses-1", "sub-b_ses-2"]
+    assert patients(names) == [names[:2], names[2:]]
+    assert patients(["sub-1", "sub-2", "sub-3"]) is None
+    assert patients(["sub-1_ses-1", "sub-1_ses-2"]) is None

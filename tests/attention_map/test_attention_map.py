@@ -229,7 +229,7 @@ def test_all_modules_of_a_network(padded, tmp_path, capsys):
         (["{image}", "--profile", "none"], "no profile none"),
         (["{image}x"], "there is no image .*; give a NIfTI or NRRD file"),
         (["{folder}"], "holds 2 images; give one of them"),
-        (["{damaged}"], "cannot be read as an image"),
+        (["{damaged}"], "is truncated: it ends"),
     ],
 )
 def test_bad_input_is_refused_in_one_sentence(padded, tmp_path, capsys, arguments, sentence):

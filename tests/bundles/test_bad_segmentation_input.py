@@ -71,7 +71,7 @@ def other_geometry(data):
 TRAINING = {
     "folder missing": (no_dataset, {}, r"there is no data set folder \S+; set dataset_dir"),
     "folder empty": (empty_folder, {}, r"there is no \S+dataset.json; set dataset_dir to a Decathlon folder"),
-    "no list": (no_list, {}, rf"no NIfTI or NRRD file matches \S+{IMAGES}/\*; set dataset_dir or image_glob"),
+    "no list": (no_list, {}, rf"has labelsTr but no {IMAGES}; put the images there"),
     "one case": (one_case, {}, "1 cases under .* leave nothing to train on with fold 0; add cases"),
     "entry without label": (
         entry_without_label,
@@ -91,7 +91,7 @@ TRAINING = {
     "no match": (
         lambda _: None,
         {**GLOBS, "label_glob": "no/*"},
-        "no NIfTI or NRRD file matches .*; set dataset_dir or label_glob",
+        "no NIfTI, NRRD or MetaImage file matches .*; set dataset_dir or label_glob",
     ),
     "label value": (foreign_value, {}, rf"{SECOND} holds the label value 7 but there are 3 classes"),
     "label fraction": (fractional_value, {}, rf"{SECOND} holds the label value 0.5, which is no integer"),

@@ -108,15 +108,11 @@ def test_largest_component_in_inference(segment, tmp_path, largest):
 @pytest.mark.parametrize("largest", [False, True])
 def test_largest_component_in_evaluation(evaluate, tmp_path, largest):
     data = tmp_path / "data"
-    for name in ("imagesTr", "labelsTr"):
-        write_nifti((two_blobs() > 0).astype(np.uint8) if name == "labelsTr" else two_blobs(), data / name / "a.nii.gz")
-    (data / "dataset.json").write_text('{"training": [%s], "validation": [%s]}' % ((ENTRY,) * 2))
-    report = evaluate(dataset_dir=str(data), largest_component=largest, **{"validate#inferer": BRIGHT})
+    write_nifti(two_blobs(), data / "imagesTr" / "a.nii.gz")
+    write_nifti((two_blobs() > 0).astype(np.uint8), data / "labelsTr" / "a.nii.gz")
+    report = evaluate(dataset_dir=str(data), fold="all", largest_component=largest, **{"validate#inferer": BRIGHT})
     row = read_rows(report / "metrics.csv")[0]
     assert (float(row["reference_volume"]), float(row["prediction_volume"])) == (576, 512 if largest else 576)
-
-
-ENTRY = '{"image": "imagesTr/a.nii.gz", "label": "labelsTr/a.nii.gz"}'
 
 
 @one_bundle

@@ -28,7 +28,7 @@ class Knob:
 KNOBS = {
     "bundle_root": Knob("Folder of the bundle, from which its own files are found."),
     "dataset_dir": Knob(
-        "Folder of the data set; for inference an image, a folder of images or the folder of a DICOM series."
+        "Folder of the data set; for inference an image, or a folder of images or DICOM series at any depth."
     ),
     "output_dir": Knob(
         "Folder for what a run writes: masks or predictions, metrics, the training curve and TensorBoard's logs.",
@@ -70,7 +70,11 @@ KNOBS = {
     "seed": Knob("Seed of weights, order of the cases and augmentation.", 0),
     "num_workers": Knob("Number of processes that load data, 0 for none beside the main process.", 0),
     "cache_rate": Knob("Share of the cases that stay in memory as the network gets them, before augmentation, 0 to 1."),
-    "fold": Knob("Fold, 0 to 4, that validates while the other four train.", 0),
+    "fold": Knob(
+        'Fold, counted from 0, that validates while the others train; in segmentation `"all"` trains and validates on '
+        "every case, which is for the evaluation of cases that no training has seen.",
+        0,
+    ),
     "mirror_axes": Knob(
         "Axes of RAS, 0 to 2, along which training images are flipped at random and predictions are averaged over the "
         "flips; none where left and right differ.",
@@ -88,12 +92,16 @@ KNOBS = {
     "expected_input": Knob("What an image must show, in the words of that warning."),
     "csv_file": Knob("Name in `dataset_dir` of the CSV file that lists cases, classes and splits.", "labels.csv"),
     "evaluation_split": Knob("Split of the CSV file that evaluation takes."),
-    "image_glob": Knob("Pattern under `dataset_dir` for the images; with `null` `dataset.json` lists the cases.", None),
-    "label_glob": Knob("Pattern under `dataset_dir` for the labels of the images of `image_glob`.", None),
-    "folds_file": Knob(
-        "JSON file with the names of the cases of each fold; where it names none of them, a name's rank modulo five.",
-        "$@bundle_root + '/configs/folds.json'",
+    "image_glob": Knob("Pattern under `dataset_dir` for the images; with `null` they are found by the layout.", None),
+    "label_glob": Knob(
+        "Pattern under `dataset_dir` for the labels; what its `*` stand for is the same as for the image.", None
     ),
+    "folds_file": Knob(
+        "JSON file with the names of the cases of each fold, or nnU-Net's `splits_final.json`; with `null` the "
+        "bundle's `configs/folds.json` for the data set of the bundle, for others a name's rank modulo five.",
+        None,
+    ),
+    "series": Knob("SeriesInstanceUID of the DICOM series to take from `dataset_dir`; with `null` all folders.", None),
     "device": Knob("Where the network runs.", "$torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')"),
     "resume_ckpt": Knob("A `last_checkpoint.pt` to resume from; with `null` the training starts anew.", None),
     "finetune_ckpt": Knob(

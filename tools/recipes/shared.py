@@ -37,6 +37,13 @@ CODE_PATH = [
 GUARDS = [ours("report_errors"), ours("check_overrides", bundle_root="@bundle_root"), "@knob_check"]
 """What every run begins with: errors as sentences, the guard against misspelt overrides, and the one of the knobs."""
 
+LOAD_IMAGE = {
+    "_target_": "LoadImaged",
+    "keys": "image",
+    "reader": ours("VolumeReader"),
+}
+"""Reads images with the geometry that check, adapt and the memory bill know."""
+
 POLYNOMIAL_DECAY = {
     "_target_": "torch.optim.lr_scheduler.PolynomialLR",
     "optimizer": "@optimizer",

@@ -175,7 +175,7 @@ def _outside(runs: Mapping[str, Mapping[str, Any]]) -> list[Problem]:
     }
     if "Orientationd" in targets["preprocessing"] and "Invertd" not in targets["postprocessing"]:
         text = "has no Invertd, so that results keep the orientation of the preprocessing"
-        if "SaveImaged" in targets["postprocessing"]:
+        if any(target.endswith(("SaveImaged", "SaveMasksd")) for target in targets["postprocessing"]):
             problems.append(Problem("configs/inference.json", "postprocessing", text))
     return problems
 

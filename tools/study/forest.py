@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch.nn.functional as F
-from monai.transforms import LoadImage
 from sklearn.ensemble import RandomForestClassifier
 
 from custom_networks.files import write_text
 from custom_networks.workflow import classification_data_list
-from custom_networks.workflow.data.image_checks import check_image, load_image
+from custom_networks.workflow.data.image_checks import check_image
+from custom_networks.workflow.data.volumes import read_volume
 from custom_networks.workflow.report.classification_report import (
     POLICY,
     classification_metrics,
@@ -46,11 +46,10 @@ def block_means(images: Iterable[str]) -> dict[str, np.ndarray]:
     Raises:
         ValueError: if a file cannot be read, is not 3D or not finite, or has other channels than the first one.
     """
-    reader = LoadImage()
     means: dict[str, np.ndarray] = {}
     channels = None
     for image in images:
-        patch = load_image(image, reader)
+        patch = read_volume(image)
         channels = channels or patch.shape[0]
         check_image(patch, image, channels)
         means[image] = F.adaptive_avg_pool3d(patch.as_tensor(), GRID).flatten().numpy()

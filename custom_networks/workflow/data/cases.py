@@ -1,19 +1,20 @@
-"""Which cases a data set folder holds: files of image and label that belong together, and what is wrong with others."""
+"""What a case is: an image of one or more files and its label, under one name; and what is wrong with files."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-from custom_networks.files import read_json
+from custom_networks.workflow.data.formats import metaimage, nifti, nrrd
 
-SUFFIXES = (".nii.gz", ".nii", ".nrrd")
-INDEX = "dataset.json"
+Files = str | Path | Sequence[str | Path]
+"""An image as the lists of cases have it: a file, the folder of a DICOM series, or one file per channel."""
+
+SUFFIXES: tuple[str, ...] = (*nifti.SUFFIXES, *nrrd.SUFFIXES, *metaimage.SUFFIXES)
+FORMATS = "NIfTI, NRRD or MetaImage"
 TRAINING, VALIDATION = SECTIONS = ("training", "validation")
-FOLDERS = ("imagesTr", "labelsTr")
 
 
 @dataclass(frozen=True)
@@ -21,15 +22,22 @@ class Case:
     """An image and its label.
 
     Args:
-        image: a file, or the folder of a DICOM series.
-        label: the same.
+        name: what results are listed under.
+        images: a file, the folder of a DICOM series, or one file per channel.
+        label: a file, or the folder of a DICOM series.
         section: the list of ``dataset.json`` that names them, "training" or "validation"; ``None`` if they were found
             by their names.
     """
 
-    image: Path
+    name: str
+    images: tuple[Path, ...]
     label: Path
     section: str | None = None
+
+    @property
+    def image(self) -> Path:
+        """The image's file, the first of several channels."""
+        return self.images[0]
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,20 @@ class Problem:
     def __str__(self) -> str:
         """Return the sentence."""
         return f"{self.path} {self.what}"
+
+
+class Found(NamedTuple):
+    """What a folder holds.
+
+    Args:
+        cases: the cases whose files exist, in the order of the layout.
+        problems: what is wrong with the others.
+        layout: how they were found, in words.
+    """
+
+    cases: list[Case]
+    problems: list[Problem]
+    layout: str
 
 
 def refuse(problems: Sequence[Problem]) -> None:
@@ -80,154 +102,29 @@ def case_name(path: str | Path) -> str:
     return name
 
 
-def is_image_file(path: Path) -> bool:
-    """Tell a NIfTI or NRRD file by its name.
+def files_of(image: Files) -> list[Path]:
+    """Return the files of an image as the lists of cases have it.
 
     Args:
-        path: any file or folder.
+        image: a path, or one per channel.
+
+    Example:
+        >>> [path.name for path in files_of(["a_0000.nii.gz", "a_0001.nii.gz"])]
+        ['a_0000.nii.gz', 'a_0001.nii.gz']
     """
-    return path.name.lower().endswith(SUFFIXES) and path.is_file()
+    return [Path(path) for path in ([image] if isinstance(image, str | Path) else image)]
 
 
-def is_series(path: Path) -> bool:
-    """Tell the folder of a DICOM series by a file with the magic word.
-
-    Args:
-        path: any file or folder.
-    """
-    return path.is_dir() and any(
-        _is_dicom(file) for file in sorted(path.iterdir()) if file.is_file() and not file.name.startswith(".")
-    )
-
-
-def _is_dicom(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM"
-
-
-def read_index(root: Path) -> dict[str, Any]:
-    """Return the content of ``dataset.json``, nothing if there is none.
+def same_name(path: Path, other: Path, root: Path) -> Problem:
+    """Return what is wrong where two cases have one name.
 
     Args:
+        path: image or label of the second.
+        other: that of the first.
         root: the data set folder.
-
-    Raises:
-        ValueError: if it is no JSON object.
     """
-    return read_json(root / INDEX) if (root / INDEX).is_file() else {}
-
-
-def find_cases(
-    root: Path, image_glob: str | None = None, label_glob: str | None = None
-) -> tuple[list[Case], list[Problem]]:
-    """Return the cases whose files exist, and what is wrong with the others.
-
-    The cases are those of the lists "training" and "validation" in ``dataset.json``, in their order. If there are no
-    such lists, or a pattern is given, they are the images and labels of one name, in the order of the names. Hidden
-    files, and files of other formats, are no images.
-
-    Args:
-        root: the data set folder.
-        image_glob: pattern under it for images; if ``None`` and nothing is listed, what ``imagesTr`` holds.
-        label_glob: the same for labels, ``labelsTr``.
-
-    Raises:
-        FileNotFoundError: if there is no image or no label at all.
-        ValueError: if ``dataset.json`` is no JSON object.
-    """
-    index = {} if image_glob or label_glob else read_index(root)
-    if any(index.get(section) for section in SECTIONS):
-        return _listed(root, index)
-    return _paired(root, image_glob, label_glob)
-
-
-def _listed(root: Path, index: Mapping[str, Any]) -> tuple[list[Case], list[Problem]]:
-    """Read the lists of ``dataset.json``, whose paths are relative to it."""
-    cases: list[Case] = []
-    problems: list[Problem] = []
-    for section in SECTIONS:
-        entries = index.get(section) or []
-        if not isinstance(entries, list):
-            problems.append(Problem(root / INDEX, f"has {section!r} as no list; list one image and one label per case"))
-        elif section == TRAINING and not entries:
-            problems.append(Problem(root / INDEX, f"has no case in {section!r}; add at least one case"))
-        else:
-            _read_list(root, section, entries, cases, problems)
-    return cases, problems
-
-
-def _read_list(root: Path, section: str, entries: Sequence[Any], cases: list[Case], problems: list[Problem]) -> None:
-    first: dict[str, Path] = {}
-    for number, entry in enumerate(entries):
-        named = [entry.get(key) for key in ("image", "label")] if isinstance(entry, dict) else []
-        paths = [root / os.path.normpath(path) for path in named if isinstance(path, str)]
-        if len(paths) < 2:
-            what = f"has no image or no label in entry {number} of {section!r}; add the missing path"
-            problems.append(Problem(root / INDEX, what))
-            continue
-        image, label = paths
-        other = first.setdefault(case_name(image), image)
-        if other is not image:
-            problems.append(
-                Problem(image, f"is listed twice in {section!r} of {INDEX}; remove one entry")
-                if other == image
-                else _of_one_name(image, other, root)
-            )
-        absent = [path for path in paths if not path.exists()]
-        problems += [
-            Problem(path, f"is listed in {INDEX} but absent; restore it or correct the list") for path in absent
-        ]
-        if not absent:
-            cases.append(Case(image, label, section))
-
-
-def _paired(root: Path, image_glob: str | None, label_glob: str | None) -> tuple[list[Case], list[Problem]]:
-    """Put images and labels of one name together."""
-    patterns = [given or f"{folder}/*" for given, folder in zip((image_glob, label_glob), FOLDERS, strict=True)]
-    matches = [_matches(root, pattern) for pattern in patterns]
-    if not any(matches) and not image_glob and not label_glob:
-        raise FileNotFoundError(_nothing(root))
-    for paths, pattern, knob in zip(matches, patterns, ("image_glob", "label_glob"), strict=True):
-        if not paths:
-            raise FileNotFoundError(f"no NIfTI or NRRD file matches {root / pattern}; set dataset_dir or {knob}")
-    problems: list[Problem] = []
-    images, labels = (_by_name(paths, root, problems) for paths in matches)
-    for one, other, missing in ((images, labels, "label"), (labels, images, "image")):
-        what = f"has no {missing} of the same name; add the {missing} or remove this file"
-        problems += [Problem(one[name], what) for name in sorted(set(one) - set(other))]
-    return [Case(images[name], labels[name]) for name in sorted(set(images) & set(labels))], problems
-
-
-def _matches(root: Path, pattern: str) -> list[Path]:
-    paths = (path for path in sorted(root.glob(pattern)) if not path.name.startswith("."))
-    return [path for path in paths if is_image_file(path) or is_series(path)]
-
-
-def _by_name(paths: Sequence[Path], root: Path, problems: list[Problem]) -> dict[str, Path]:
-    named: dict[str, Path] = {}
-    for path in paths:
-        first = named.setdefault(case_name(path), path)
-        if first is not path:
-            problems.append(_of_one_name(path, first, root))
-    return named
-
-
-def _of_one_name(path: Path, other: Path, root: Path) -> Problem:
-    what = "give every case a file name of its own, results are listed by it"
+    what = "give every case a name of its own, results are listed by it"
     return Problem(path, f"has the case name of {below(other, root)}; {what}")
-
-
-def _nothing(root: Path) -> str:
-    images, labels = FOLDERS
-    if (root / INDEX).is_file():
-        return (
-            f"{root / INDEX} has no case in {TRAINING!r} and there is no image in {root / images}; add at least one "
-            f"case, or give patterns: --images and --labels of check and adapt, the knobs image_glob and label_glob"
-        )
-    return (
-        f"there is no {root / INDEX}; set dataset_dir to a Decathlon folder, or to one with {images} and {labels}, or "
-        f"give patterns: --images and --labels of check and adapt, the knobs image_glob and label_glob"
-    )
 
 
 def shared_cases(cases: Sequence[Case], root: Path) -> list[Problem]:
@@ -237,11 +134,15 @@ def shared_cases(cases: Sequence[Case], root: Path) -> list[Problem]:
         cases: all that ``dataset.json`` lists.
         root: the data set folder.
     """
-    trained = {case_name(case.image): case.image for case in cases if case.section == TRAINING}
+    trained = {case.name: case.image for case in cases if case.section == TRAINING}
     return [
-        Problem(case.image, f"is to validate on, but {below(trained[name], root)} of the same name is to train on")
+        Problem(
+            case.image,
+            f"is to validate on, but {below(trained[case.name], root)} of the same name is to train on; remove it from "
+            f"one of the lists",
+        )
         for case in cases
-        if case.section == VALIDATION and (name := case_name(case.image)) in trained
+        if case.section == VALIDATION and case.name in trained
     ]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from custom_networks.workflow.data.segmentation_list import FOLDS
+from custom_networks.workflow.data.folds import FOLDS
 
 COLUMNS = ("image", "label", "split")
 TRAINING = "training"

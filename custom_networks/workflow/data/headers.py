@@ -2,40 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import nibabel as nib
-import nrrd
 import numpy as np
 
-from custom_networks.workflow.data.formats.grid import Grid, Shape
-
-# axes of NRRD whose first two point the other way than those of NIfTI
-LPS = ("left-posterior-superior", "lps")
-
-
-def read_header(path: str) -> Grid | None:
-    """Return the grid of a NIfTI or NRRD file, ``None`` for a DICOM series.
-
-    Args:
-        path: the file, of which no voxel is read. The affine of an NRRD file lacks its origin.
-    """
-    if path.lower().endswith(".nrrd"):
-        header = nrrd.read_header(path)
-        directions = np.asarray(header.get("space directions", np.eye(3)), dtype=float)
-        spatial = np.isfinite(directions).all(axis=1)
-        affine = np.eye(4)
-        affine[:3, :3] = directions[spatial].T
-        if str(header.get("space", "")).lower() in LPS:
-            affine[:2] *= -1
-        sizes = np.asarray(header["sizes"], dtype=int)
-        return Grid(tuple(sizes[spatial].tolist()), int(sizes[~spatial].prod()), affine)
-    if path.lower().endswith((".nii", ".nii.gz")):
-        image = nib.load(path)
-        shape = tuple(int(n) for n in image.shape)  # type: ignore[attr-defined]
-        return Grid(shape[:3], math.prod(shape[3:]), image.affine)  # type: ignore[attr-defined]
-    return None
+from custom_networks.workflow.data.cases import Files
+from custom_networks.workflow.data.formats.grid import Shape
+from custom_networks.workflow.data.formats.nifti import TOLERANCE
+from custom_networks.workflow.data.volumes import read_grid
 
 
 def in_ras(shape: Sequence[int], affine: np.ndarray) -> tuple[Shape, tuple[float, ...]]:
@@ -71,22 +46,23 @@ def at_spacing(shape: Sequence[int], sizes: Sequence[float], spacing: Sequence[f
     return tuple(round((n - 1) * old / new + 1) for n, old, new in zip(shape, sizes, spacing, strict=True))
 
 
-def shapes_of(path: str, spacing: Sequence[float]) -> tuple[Shape, Shape] | None:
-    """Return the voxels per axis of an image in its file and at the network's spacing, ``None`` for a DICOM series.
+def shapes_of(files: Files, spacing: Sequence[float], series: str | None = None) -> tuple[Shape, Shape]:
+    """Return the voxels per axis of an image in its file and at the network's spacing.
 
     Args:
-        path: a NIfTI or NRRD file, of which only the header is read.
+        files: a file, the folder of a DICOM series, or one file per channel, of which only headers are read.
         spacing: voxel size in mm of the network.
+        series: SeriesInstanceUID to take from a folder of several.
     """
-    header = read_header(path)
-    if header is None:
-        return None
-    shape, sizes = in_ras(header[0], header[2])
+    grid = read_grid(files, series)
+    shape, sizes = in_ras(grid.shape, grid.affine)
     return shape, at_spacing(shape, sizes, spacing)
 
 
 def spatial_image(data: np.ndarray, affine: np.ndarray) -> nib.Nifti1Image:
     """Return a NIfTI image in millimetres whose qform and sform agree, so that every reader sees the same geometry.
+
+    A sheared affine, such as that of a tilted gantry, stands in the sform alone, since no qform holds it.
 
     Args:
         data: voxels.
@@ -94,5 +70,7 @@ def spatial_image(data: np.ndarray, affine: np.ndarray) -> nib.Nifti1Image:
     """
     image = nib.Nifti1Image(np.ascontiguousarray(data), affine)
     image.set_qform(affine, code=2)
+    if not np.allclose(image.get_qform(), affine, rtol=0, atol=TOLERANCE):
+        image.set_qform(None, code=0)
     image.header.set_xyzt_units("mm")
     return image

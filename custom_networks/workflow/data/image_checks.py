@@ -4,91 +4,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import nibabel
-import numpy as np
 import torch
 from monai.data import MetaTensor
-from monai.transforms import EnsureChannelFirst, LoadImage, MapTransform
+from monai.transforms import MapTransform
 
+from custom_networks.workflow.data.cases import Files, files_of
 from custom_networks.workflow.data.label_checks import (
     grid_of,
     grid_problems,
-    integer_problems,
     is_empty,
     value_problems,
     values_of_no_class,
 )
+from custom_networks.workflow.data.volumes import NOTES, read_volume
 from custom_networks.workflow.transforms.class_labels import LabelValues, class_values
 from custom_networks.workflow.transforms.regions import Regions
 
 logger = logging.getLogger(__name__)
-
-
-def load_image(path: str, reader: LoadImage) -> MetaTensor:
-    """Load an image with its channels first, or say in one sentence why not.
-
-    Args:
-        path: a file, or the folder of a DICOM series.
-        reader: MONAI's reader.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it cannot be read.
-    """
-    if not Path(path).exists():
-        raise FileNotFoundError(f"there is no file {path}; correct the list of cases or restore the file")
-    try:
-        return EnsureChannelFirst()(reader(path))
-    except ImportError as error:
-        raise ValueError(f"{path} needs a package that is missing ({error}); pip install pydicom") from error
-    except Exception as error:
-        reason = " ".join(str(error.__cause__ or error).split())[:200]
-        if Path(path).is_dir() and "pydicom" in reason:
-            reason = "reading DICOM needs pydicom: pip install pydicom"
-        raise ValueError(
-            f"{path} cannot be read as an image ({reason}); it may be truncated or corrupt: replace it"
-        ) from error
-
-
-def read_volume(path: str | Path, reader: LoadImage) -> MetaTensor:
-    """Load an image whose voxels are real numbers and whose header places them.
-
-    Args:
-        path: a file, or the folder of a DICOM series.
-        reader: MONAI's reader.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is anything else.
-    """
-    header: Any = None
-    if str(path).lower().endswith((".nii", ".nii.gz")) and Path(path).is_file():
-        try:
-            header = nibabel.load(path)
-        except Exception as error:
-            raise ValueError(f"{path} cannot be read as an image ({error}); replace it") from error
-        if header.get_data_dtype().kind not in "biuf":
-            raise ValueError(f"{path} has voxels of type {header.get_data_dtype()}; save real numbers")
-    volume = load_image(str(path), reader)
-    # MONAI's reader puts another affine in the place of one that cannot be
-    problems = singular_problems(volume.affine.numpy() if header is None else header.affine)
-    if problems:
-        raise ValueError(f"{path} {problems[0]}")
-    return volume
-
-
-def singular_problems(affine: np.ndarray) -> list[str]:
-    """Return whether an affine gives no volume to a voxel.
-
-    Args:
-        affine: voxels to mm.
-    """
-    if abs(float(np.linalg.det(affine[:3, :3]))) > 1e-9:
-        return []
-    return ["has a singular affine; correct the header"]
 
 
 def voxel_problems(image: MetaTensor) -> list[str]:
@@ -102,74 +36,74 @@ def voxel_problems(image: MetaTensor) -> list[str]:
 
 
 def image_problems(image: MetaTensor, in_channels: int) -> list[str]:
-    """Return why an image is not a finite 3D volume with the expected channels, in sentences without their subject.
+    """Return why an image is no finite 3D volume of the expected channels, in sentences without their subject.
 
     Args:
         image: ``(C, *S)``.
         in_channels: number of channels that the network expects.
     """
-    size = tuple(image.shape[1:])
-    if len(size) != 3:
-        return [f"has {len(size)} spatial axes, shape {size}, where 3 are expected; give a 3D image"]
     found = []
     if image.shape[0] != in_channels:
         found.append(
-            f"has {image.shape[0]} channels of shape {size} where {in_channels} are expected; select the channels, or "
-            f"set in_channels to {image.shape[0]} and train"
+            f"has {image.shape[0]} channels of shape {tuple(image.shape[1:])} where {in_channels} are expected; select "
+            f"the channels, or set in_channels to {image.shape[0]} and train"
         )
-    return found + voxel_problems(image)
+    found += voxel_problems(image)
+    # a channel may well be empty: a sequence that was not taken
+    if not found and bool((image == image.flatten()[0]).all()):
+        found.append("is a constant image; there is nothing to see: replace it")
+    return found
 
 
-def check_image(image: MetaTensor, path: str, in_channels: int) -> None:
-    """Refuse an image that is not a finite 3D volume with the expected channels.
+def check_image(image: MetaTensor, path: Files, in_channels: int) -> None:
+    """Refuse an image that is no finite 3D volume of the expected channels.
 
     Args:
         image: ``(C, *S)``.
-        path: the file, for the message.
+        path: the file, or the files of its channels, for the message.
         in_channels: number of channels that the network expects.
 
     Raises:
-        ValueError: if the number of axes or channels is wrong, or a voxel is NaN or infinite.
+        ValueError: if the number of channels is wrong, a voxel is NaN or infinite, or all are the same.
     """
     problems = image_problems(image, in_channels)
     if problems:
-        raise ValueError(f"{path} {problems[0]}")
+        raise ValueError(f"{files_of(path)[0]} {problems[0]}")
 
 
 def _check_label(
-    case: Mapping[str, str],
+    case: Mapping[str, Any],
     image: MetaTensor,
-    reader: LoadImage,
     label_names: Sequence[str],
     label_values: LabelValues,
     regions: Regions,
 ) -> bool:
     """Refuse a label that does not belong to the image or the classes; return whether it has any foreground."""
-    path, label = case["label"], load_image(case["label"], reader)
+    path, label = case["label"], read_volume(case["label"], labels=True)
     values = torch.unique(label.as_tensor()).tolist()
     problems = [
-        *grid_problems(grid_of(label), grid_of(image), case["image"]),
-        *integer_problems(values),
+        *grid_problems(grid_of(label), grid_of(image), files_of(case["image"])[0]),
         *value_problems(values, label_names, label_values, regions),
     ]
     if problems:
         raise ValueError(f"{path} {problems[0]}")
     classes = class_values(label_names, label_values, regions)
     if others := values_of_no_class(values, classes):
-        logger.info("%s holds label values of no region, which are background: %s", path, list(map(int, others)))
+        logger.info("%s holds label values of no region, which are background: %s", path, others)
     return not is_empty(values, classes)
 
 
 def check_data(
     in_channels: int,
     label_names: Sequence[str] | None = None,
-    training: Sequence[Mapping[str, str]] = (),
-    validation: Sequence[Mapping[str, str]] = (),
-    inference: Sequence[Mapping[str, str]] = (),
+    training: Sequence[Mapping[str, Any]] = (),
+    validation: Sequence[Mapping[str, Any]] = (),
+    inference: Sequence[Mapping[str, Any]] = (),
     label_values: LabelValues = None,
     regions: Regions = None,
+    series: str | None = None,
 ) -> None:
-    """Read every image and label once and refuse the first that cannot be used.
+    """Read every image and label once, refuse the first that cannot be used, and say what their headers leave open.
 
     Args:
         in_channels: number of channels that the network expects.
@@ -182,17 +116,19 @@ def check_data(
         regions: label values of the regions, see
             :func:`custom_networks.workflow.transforms.regions.region_values`; a value that none of them holds is
             background.
+        series: SeriesInstanceUID to take from DICOM folders of several.
 
     Raises:
         FileNotFoundError: if a file is missing.
         ValueError: if a file cannot be used, or no training label has any foreground.
     """
     empty = []
-    reader = LoadImage(image_only=True)
     for case in [*training, *validation, *inference]:
-        image = load_image(case["image"], reader)
+        image = read_volume(case["image"], series=series)
+        for note in image.meta[NOTES]:
+            logger.warning("%s %s", files_of(case["image"])[0], note)
         check_image(image, case["image"], in_channels)
-        if "label" in case and not _check_label(case, image, reader, label_names or (), label_values, regions):
+        if "label" in case and not _check_label(case, image, label_names or (), label_values, regions):
             empty.append(case["label"])
             logger.warning("%s is all background", case["label"])
     if training and {case["label"] for case in training} <= set(empty):

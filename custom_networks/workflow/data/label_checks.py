@@ -13,11 +13,9 @@ import numpy as np
 from monai.data import MetaTensor
 
 from custom_networks.workflow.data.formats.grid import Grid
+from custom_networks.workflow.data.volumes import AFFINE_TOLERANCE
 from custom_networks.workflow.transforms.class_labels import LabelValues, class_values
 from custom_networks.workflow.transforms.regions import Regions
-
-AFFINE_TOLERANCE = 1e-2
-"""By how much the affines of a label and its image may differ, in mm."""
 
 
 def grid_of(volume: MetaTensor) -> Grid:
@@ -86,23 +84,8 @@ def affine_problems(label: Grid, image: Grid, image_path: str | Path) -> list[st
     ]
 
 
-def integer_problems(values: Collection[float]) -> list[str]:
-    """Return whether a label holds anything but whole numbers.
-
-    Args:
-        values: all that it holds.
-    """
-    broken = [value for value in values if not float(value).is_integer()]
-    if not broken:
-        return []
-    return [
-        f"holds the label value {min(broken):g}, which is no integer; correct the label, or resample it with nearest "
-        "neighbours"
-    ]
-
-
 def value_problems(
-    values: Collection[float],
+    values: Collection[int],
     label_names: Sequence[str],
     label_values: LabelValues = None,
     regions: Regions = None,
@@ -120,16 +103,16 @@ def value_problems(
         return []
     if label_values is not None:
         return [
-            f"holds the label value {wrong[0]:g}, which no entry of label_values names ({list(label_values)} for "
+            f"holds the label value {wrong[0]}, which no entry of label_values names ({list(label_values)} for "
             f"{', '.join(label_names)}); correct the label or set label_values"
         ]
     return [
-        f"holds the label value {wrong[0]:g} but there are {len(label_names)} classes (0 to {len(label_names) - 1}: "
+        f"holds the label value {wrong[0]} but there are {len(label_names)} classes (0 to {len(label_names) - 1}: "
         f"{', '.join(label_names)}); correct the label or set label_names"
     ]
 
 
-def values_of_no_class(values: Collection[float], classes: Sequence[Sequence[int]]) -> list[float]:
+def values_of_no_class(values: Collection[int], classes: Sequence[Sequence[int]]) -> list[int]:
     """Return the values that no class holds, sorted.
 
     Args:
@@ -143,7 +126,7 @@ def values_of_no_class(values: Collection[float], classes: Sequence[Sequence[int
     return sorted(set(values) - {value for entry in classes for value in entry})
 
 
-def is_empty(values: Collection[float], classes: Sequence[Sequence[int]] | None) -> bool:
+def is_empty(values: Collection[int], classes: Sequence[Sequence[int]] | None) -> bool:
     """Return whether a label is all background.
 
     Args:

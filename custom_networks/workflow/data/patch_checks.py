@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 from monai.data import MetaTensor
-from monai.transforms import LoadImage
 from torch import Tensor
 
 from custom_networks.checks import per_axis
 from custom_networks.workflow.data.headers import at_spacing, in_ras
-from custom_networks.workflow.data.image_checks import check_image, load_image
+from custom_networks.workflow.data.image_checks import check_image
+from custom_networks.workflow.data.volumes import read_volume
 
 logger = logging.getLogger(__name__)
 
@@ -51,10 +51,9 @@ def check_patches(
     wanted = per_axis(patch_size, len(least), "patch_size")
     if any(s < m for s, m in zip(wanted, least, strict=True)):
         raise ValueError(f"patch_size {wanted} is smaller than the network can take, {least}; set it larger")
-    reader = LoadImage(image_only=True)
     cases = [*training, *validation, *inference]
     for case in cases:
-        image = load_image(case["image"], reader)
+        image = read_volume(case["image"])
         check_image(image, case["image"], in_channels)
         size = _size_in_network(image, spacing)
         if any(s < m for s, m in zip(size, least, strict=True)):

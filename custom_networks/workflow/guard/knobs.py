@@ -183,7 +183,10 @@ RULES = {
     "evaluation_split": TEXT,
     "image_glob": PATTERN,
     "label_glob": PATTERN,
-    "folds_file": FOLDER,
+    "folds_file": Rule(
+        f"null or {FOLDER.expected}", "write for example ./folds.json", _or_null(_is_path), is_text=True
+    ),
+    "series": Rule("null or the text of a UID", "put it in quotation marks", _or_null(_is_text), is_text=True),
     "device": Rule("cpu, or another device that this machine has", "set device to cpu", _is_device),
     "resume_ckpt": _file("the last_checkpoint.pt of a training"),
     "finetune_ckpt": _file("the weights to start from"),

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
+from custom_networks.workflow.data.cases import Files, files_of
 from custom_networks.workflow.data.headers import shapes_of
 from custom_networks.workflow.memory.bill import (
     available_bytes,
@@ -45,6 +47,28 @@ def _say(what: str, bill: Mapping[str, int], there: int, place: str, advice: str
         )
 
 
+def check_fits(image: Files, spacing: Sequence[float], in_channels: int, series: str | None = None) -> None:
+    """Refuse an image that would be too large to be resampled.
+
+    Args:
+        image: its files.
+        spacing: voxel size in mm of the network.
+        in_channels: number of channels.
+        series: SeriesInstanceUID to take from a DICOM folder of several.
+
+    Raises:
+        ValueError: if it would not fit into the free memory.
+    """
+    stored, resampled = shapes_of(image, spacing, series)
+    need, there = 4 * in_channels * math.prod(resampled), available_bytes(torch.device("cpu"))
+    if need > there:
+        raise ValueError(
+            f"{files_of(image)[0]} has {stored} voxels and would have {resampled} at the spacing {list(spacing)}, "
+            f"{format_bytes(need)} where {format_bytes(there)} are free; correct the voxel size in its header, crop "
+            "it, or set another spacing"
+        )
+
+
 def report_memory(
     network: nn.Module,
     *,
@@ -57,14 +81,15 @@ def report_memory(
     low_memory: bool,
     batch_size: int | None = None,
     cache_rate: float = 0.0,
-    training: Sequence[Mapping[str, str]] = (),
-    validation: Sequence[Mapping[str, str]] = (),
-    inference: Sequence[Mapping[str, str]] = (),
+    training: Sequence[Mapping[str, Any]] = (),
+    validation: Sequence[Mapping[str, Any]] = (),
+    inference: Sequence[Mapping[str, Any]] = (),
+    series: str | None = None,
 ) -> None:
     """Log the expected peak of a run beside what is free, and warn with the knob to change where it is more.
 
-    Never stops a run: where the network cannot be run without values, or an image tells its size in no header, one
-    sentence says that there is no bill.
+    Stops a run only where an image by itself, resampled, would not fit into the free memory, which is mostly a voxel
+    size that is wrong. Where the network cannot be run without values, one sentence says that there is no bill.
 
     Args:
         network: the network, or what distributed training wrapped around it.
@@ -80,14 +105,21 @@ def report_memory(
         training: cases to train on.
         validation: cases to validate on.
         inference: images to segment.
+        series: SeriesInstanceUID to take from DICOM folders of several.
+
+    Raises:
+        ValueError: if a resampled image does not fit into the free memory.
     """
     device = torch.device(device)
     network = bare(network)
     there, place = available_bytes(device), "GPU memory" if device.type == "cuda" else "memory"
+    for case in (*training, *validation, *inference):
+        check_fits(case["image"], spacing, in_channels, series)
     try:
-        sizes = [[shapes_of(case["image"], spacing) for case in cases] for cases in (training, validation, inference)]
-        known = [[pair for pair in pairs if pair is not None] for pairs in sizes]
-        train_shapes, validation_shapes = ([pair[1] for pair in pairs] for pairs in known[:2])
+        sizes = [
+            [shapes_of(case["image"], spacing, series) for case in cases] for cases in (training, validation, inference)
+        ]
+        train_shapes, validation_shapes = ([pair[1] for pair in pairs] for pairs in sizes[:2])
         cached = cached_bytes(train_shapes, validation_shapes, in_channels, cache_rate)
         extra = {"cached data": cached} if cached else {}
         if device.type == "cuda":
@@ -99,7 +131,7 @@ def report_memory(
                 network, in_channels=in_channels, patch_size=patch_size, batch_size=batch_size, amp=amp, device=device
             )
             _say("training", {**bill, **extra}, there, place, "lower batch_size, patch_size or cache_rate")
-        to_segment = [*known[1], *known[2]]
+        to_segment = [*sizes[1], *sizes[2]]
         if to_segment:
             stored, resampled = max(to_segment, key=lambda pair: sum(math.prod(shape) for shape in pair))
             bill = inference_bill(
@@ -109,15 +141,13 @@ def report_memory(
                 out_channels=out_channels,
                 patch_size=patch_size,
                 original_shape=None if stored == resampled else stored,
-                one_hot=bool(known[1]),
+                one_hot=bool(sizes[1]),
                 low_memory=low_memory,
                 amp=amp,
                 device=device,
             )
             advice = "set device to cpu, or crop the image" if low_memory else "set low_memory to true"
             _say(f"the largest image, {stored} voxels,", {**bill, **extra}, there, place, advice)
-        if any(None in pairs for pairs in sizes):
-            logger.info("the size of a DICOM series stands in no header; there is no memory bill for it")
     # a bill that cannot be made is no reason to stop: networks of users may do anything in their forward pass
     except Exception as error:
         logger.info("there is no memory bill: %s", " ".join(str(error).split())[:200])

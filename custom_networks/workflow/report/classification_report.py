@@ -14,7 +14,6 @@ from monai.metrics import compute_average_precision, compute_roc_auc
 from scipy.stats import bootstrap
 
 from custom_networks.files import write_text
-from custom_networks.workflow.data.cases import case_name
 from custom_networks.workflow.report.case_report import CaseReport
 
 logger = logging.getLogger(__name__)
@@ -144,7 +143,7 @@ class ClassificationReport(CaseReport):
         """
         state: Any = engine.state
         for case, output in zip(state.batch, state.output, strict=True):
-            row = {"case": case.get("case") or case_name(output["image"].meta["filename_or_obj"])}
+            row = {"case": case["case"]}
             if output.get("label") is not None:
                 row["label"] = int(torch.as_tensor(output["label"]).argmax())
             self.rows.append({**row, "probabilities": [float(p) for p in output["pred"]]})

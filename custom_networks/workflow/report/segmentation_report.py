@@ -15,7 +15,6 @@ from monai.metrics import compute_average_surface_distance, compute_hausdorff_di
 from torch import Tensor
 
 from custom_networks.files import write_text
-from custom_networks.workflow.data.cases import case_name
 from custom_networks.workflow.report.case_report import CaseReport
 
 logger = logging.getLogger(__name__)
@@ -118,14 +117,14 @@ class SegmentationReport(CaseReport):
         Args:
             engine: the evaluator.
         """
-        for output in engine.state.output:  # type: ignore[union-attr]
+        state: Any = engine.state
+        for entry, output in zip(state.batch, state.output, strict=True):
             label = output["label"]
             spacing = [float(s) for s in label.affine[:3, :3].norm(dim=0)]
-            case = case_name(label.meta["filename_or_obj"])
             prediction, reference = (torch.as_tensor(output[key]).bool().cpu() for key in ("pred", "label"))
             for index, name in enumerate(self.label_names[1:], start=1):
                 metrics = segmentation_metrics(prediction[index], reference[index], spacing)
-                self.rows.append({"case": case, "class": name, **metrics})
+                self.rows.append({"case": entry["case"], "class": name, **metrics})
 
     def write(self, rows: list[dict[str, Any]]) -> None:
         """Write the two files.

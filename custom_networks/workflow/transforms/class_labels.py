@@ -68,10 +68,10 @@ class ClassLabelsd(MapTransform):
         label_names: names of the classes, background first.
         label_values: see :func:`class_values`.
         regions: see :func:`class_values`; a value that no region holds is background. If this and ``label_values``
-            are None, the labels stay as they are.
+            are None, the values stay what they are.
 
     Shape:
-        ``(1, *S)`` to ``(1, *S)``, in the type of the input.
+        ``(1, *S)``, integers, to ``(1, *S)`` in float32, in which values of files might not be held.
 
     Raises:
         ValueError: if ``label_values`` or ``regions`` does not fit the names, or, when called without regions, if a
@@ -79,7 +79,7 @@ class ClassLabelsd(MapTransform):
 
     Example:
         >>> labels = ClassLabelsd("label", ["background", "heart"], [0, [500, 600]])
-        >>> labels({"label": torch.tensor([[600.0, 0.0]])})["label"]
+        >>> labels({"label": torch.tensor([[600, 0]])})["label"]
         tensor([[1., 0.]])
     """
 
@@ -102,18 +102,20 @@ class ClassLabelsd(MapTransform):
             data: the case.
         """
         case = dict(data)
-        if self.unchanged:
-            return case
         for key in self.key_iterator(case):
             label = torch.as_tensor(case[key])
-            classes, named = torch.zeros_like(label), torch.zeros_like(label, dtype=torch.bool)
+            if self.unchanged:
+                case[key] = label.to(torch.float32)
+                continue
+            classes = torch.zeros_like(label, dtype=torch.float32)
+            named = torch.zeros_like(label, dtype=torch.bool)
             for index, values in enumerate(self.values):
                 here = torch.isin(label, torch.tensor(values, device=label.device))
                 classes[here] = index
                 named |= here
             if not (self.others_are_background or bool(named.all())):
-                wrong = float(label[~named][0])
-                raise ValueError(f"a label holds the value {wrong:g}, which no entry of label_values names; add it")
+                wrong = label[~named][0].item()
+                raise ValueError(f"a label holds the value {wrong}, which no entry of label_values names; add it")
             case[key] = classes
         return case
 
@@ -133,7 +135,7 @@ class FileLabelsd(MapTransform):
 
     Example:
         >>> FileLabelsd("pred", ["background", "heart"], [0, 500])({"pred": torch.tensor([[1.0, 0.0]])})["pred"]
-        tensor([[500.,   0.]])
+        tensor([[500,   0]], dtype=torch.int32)
     """
 
     def __init__(
@@ -158,7 +160,7 @@ class FileLabelsd(MapTransform):
             return case
         for key in self.key_iterator(case):
             classes = case[key]
-            values = torch.tensor(self.values, dtype=torch.float32, device=torch.as_tensor(classes).device)
+            values = torch.tensor(self.values, dtype=torch.int32, device=torch.as_tensor(classes).device)
             mapped = values[torch.as_tensor(classes).long()]
             case[key] = MetaTensor(mapped).copy_meta_from(classes) if isinstance(classes, MetaTensor) else mapped
         return case

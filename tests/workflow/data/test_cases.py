@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from custom_networks.workflow import segmentation_data_list
-from custom_networks.workflow.data.cases import Case, case_name, find_cases, shared_cases
+from custom_networks.workflow.data.cases import shared_cases
+from custom_networks.workflow.data.layouts.finder import find_cases
 
 DICOM = bytes(128) + b"DICM"
 
@@ -31,7 +33,7 @@ def write(root: Path, files: Sequence[str], index: object = None) -> Path:
     return root
 
 
-def both(root: Path, **globs: str) -> list[dict[str, str]]:
+def both(root: Path, **globs: str) -> list[dict]:
     """Return all cases of a run, whichever of its two lists they are in."""
     return [case for section in ("training", "validation") for case in segmentation_data_list(root, section, **globs)]
 
@@ -93,14 +95,14 @@ SOUND: dict[str, tuple[list[str], object, dict[str, str], list[str]]] = {
 @pytest.mark.parametrize(("files", "index", "globs", "expected"), SOUND.values(), ids=SOUND)
 def test_a_run_takes_what_is_found(tmp_path, files, index, globs, expected):
     root = write(tmp_path / "set", files, index)
-    cases, problems = find_cases(root, **globs)
+    cases, problems, _ = find_cases(root, **globs)
     assert not problems
     assert sorted(path.relative_to(root).as_posix() for case in cases for path in (case.image, case.label)) == sorted(
         expected
     )
-    found = {(str(case.image), str(case.label)) for case in cases}
-    assert {(case["image"], case["label"]) for case in both(root, **globs)} == found
-    assert all(case_name(image) == case_name(label) for image, label in found)
+    found = {(str(case.image), str(case.label), case.name) for case in cases}
+    assert {(case["image"], case["label"], case["case"]) for case in both(root, **globs)} == found
+    assert {case.name for case in cases} <= set("abcdef")
 
 
 # files, dataset.json, patterns, the files that are wrong
@@ -131,11 +133,23 @@ BROKEN: dict[str, tuple[list[str], object, dict[str, str], list[str]]] = {
         ["imagesTr/b.nii"],
     ),
     "entry of text": (pairs("a"), {"training": ["imagesTr/a.nii.gz", entry("a")]}, {}, ["dataset.json"]),
-    "entry of several images": (
+    "entry of no image": (
         pairs("a"),
-        {"training": [{"image": ["imagesTr/a.nii.gz"] * 2, "label": "labelsTr/a.nii.gz"}]},
+        {"training": [{"image": [], "label": "labelsTr/a.nii.gz"}]},
         {},
         ["dataset.json"],
+    ),
+    "entry of a number": (
+        pairs("a"),
+        {"training": [{"image": ["imagesTr/a.nii.gz", 1], "label": "labelsTr/a.nii.gz"}]},
+        {},
+        ["dataset.json"],
+    ),
+    "absent channel": (
+        pairs("a"),
+        {"training": [{"image": ["imagesTr/a.nii.gz", "imagesTr/a_t2.nii.gz"], "label": "labelsTr/a.nii.gz"}]},
+        {},
+        ["imagesTr/a_t2.nii.gz"],
     ),
     "nothing to train on": (pairs("a"), {"validation": [entry("a")]}, {}, ["dataset.json"]),
     "no list but an object": (pairs("a"), {"training": {"a": entry("a")}}, {}, ["dataset.json"]),
@@ -145,7 +159,7 @@ BROKEN: dict[str, tuple[list[str], object, dict[str, str], list[str]]] = {
 @pytest.mark.parametrize(("files", "index", "globs", "wrong"), BROKEN.values(), ids=BROKEN)
 def test_a_run_refuses_the_first_problem_that_is_found(tmp_path, files, index, globs, wrong):
     root = write(tmp_path / "set", files, index)
-    cases, problems = find_cases(root, **globs)
+    cases, problems, _ = find_cases(root, **globs)
     assert [problem.path for problem in problems] == [root / file for file in wrong]
     assert all(path.exists() for case in cases for path in (case.image, case.label))
     for section in ("training", "validation"):
@@ -160,9 +174,15 @@ def test_a_run_refuses_the_first_problem_that_is_found(tmp_path, files, index, g
     [
         ([], None, {}, "there is no .*dataset.json; set dataset_dir to a Decathlon folder, or to one with imagesTr"),
         ([], {"training": []}, {}, "dataset.json has no case in 'training' and there is no image in .*imagesTr; add"),
-        (pairs("a"), None, {"image_glob": "scans/*"}, r"no NIfTI or NRRD file matches .*scans/\*; .* or image_glob"),
-        (pairs("a")[:1], None, {}, r"no NIfTI or NRRD file matches .*labelsTr/\*; set dataset_dir or label_glob"),
-        (["imagesTr/a.mha", *pairs("a")[1:]], None, {}, r"matches .*imagesTr/\*; set dataset_dir or image_glob"),
+        (
+            pairs("a"),
+            None,
+            {"image_glob": "scans/*"},
+            r"no NIfTI, NRRD or MetaImage file matches .*scans/\*; .* or image_glob",
+        ),
+        (pairs("a")[:1], None, {}, r"has imagesTr but no labelsTr; put the labels there"),
+        (pairs("a")[1:], None, {}, r"has labelsTr but no imagesTr; put the images there"),
+        (["imagesTr/a.tif", *pairs("a")[1:]], None, {}, r"matches .*imagesTr/\*; set dataset_dir or image_glob"),
     ],
 )
 def test_nothing_to_be_found(tmp_path, files, index, globs, words):
@@ -172,15 +192,15 @@ def test_nothing_to_be_found(tmp_path, files, index, globs, words):
             look(root, **globs)
 
 
-def test_a_case_of_both_lists_is_run_and_named(tmp_path):
-    """Some validate on what they train on knowingly, so a run takes it; ``check`` and ``adapt`` name it."""
+def test_a_case_of_both_lists_ends_a_run(tmp_path):
     root = write(tmp_path, pairs("a", "b"), {"training": [entry("a"), entry("b")], "validation": [entry("b")]})
-    cases, problems = find_cases(root)
+    cases, problems, _ = find_cases(root)
     assert not problems
-    assert segmentation_data_list(root, "validation") == [
-        {"image": str(root / "imagesTr/b.nii.gz"), "label": str(root / "labelsTr/b.nii.gz")}
-    ]
     (shared,) = shared_cases(cases, root)
     assert shared.path == root / "imagesTr/b.nii.gz"
-    assert shared.what == "is to validate on, but imagesTr/b.nii.gz of the same name is to train on"
-    assert not shared_cases([Case(case.image, case.label) for case in cases], root)
+    for section in ("training", "validation"):
+        with pytest.raises(
+            ValueError, match=r"b.nii.gz is to validate on, but imagesTr/b.nii.gz of the same name is to"
+        ):
+            segmentation_data_list(root, section)
+    assert not shared_cases([replace(case, section=None) for case in cases], root)

@@ -7,19 +7,15 @@ import math
 import nibabel as nib
 import numpy as np
 import pytest
-from monai.transforms import LoadImage
 
 from custom_networks.workflow.data.formats.grid import Grid
-from custom_networks.workflow.data.headers import read_header
-from custom_networks.workflow.data.image_checks import load_image
 from custom_networks.workflow.data.label_checks import (
-    AFFINE_TOLERANCE,
     grid_of,
     grid_problems,
-    integer_problems,
     is_empty,
     value_problems,
 )
+from custom_networks.workflow.data.volumes import AFFINE_TOLERANCE, read_grid, read_volume
 from tests.synthetic import write_nifti
 
 NAMES = ["background", "organ"]
@@ -28,7 +24,7 @@ IMAGE = Grid((4, 5, 6), 1, np.eye(4))
 
 def test_a_header_gives_the_grid_of_the_voxels(tmp_path):
     path = write_nifti(np.zeros((4, 5, 6, 2), np.float32), tmp_path / "a.nii.gz", np.diag([-1.0, 2, 3, 1]))
-    header, voxels = read_header(str(path)), grid_of(load_image(str(path), LoadImage(image_only=True)))
+    header, voxels = read_grid(path), grid_of(read_volume(path))
     assert header[:2] == voxels[:2] == ((4, 5, 6), 2)
     np.testing.assert_allclose(header.affine, voxels.affine)
 
@@ -54,15 +50,6 @@ def test_a_grid_that_is_not_that_of_the_image(label, words):
     problems = grid_problems(label, IMAGE, "ct.nii")
     assert len(problems) == len(words)
     assert all(word in problem for word, problem in zip(words, problems, strict=True))
-
-
-@pytest.mark.parametrize(
-    ("values", "shown"), [([0, 1.5, 2], "1.5"), ([math.nan, math.nan], "nan"), ([1, math.inf], "inf"), ([-3, 7], None)]
-)
-def test_values_that_are_no_integers(values, shown):
-    problems = integer_problems(values)
-    assert len(problems) == (shown is not None)
-    assert all(f"holds the label value {shown}, which is no integer; correct" in problem for problem in problems)
 
 
 @pytest.mark.parametrize(

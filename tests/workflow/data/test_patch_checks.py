@@ -17,7 +17,9 @@ LEAST = (9, 8, 7)
 
 def case(path, shape=(12, 10, 8), spacing=(1, 1, 1), value=1.0):
     affine = np.diag([*spacing, 1.0])
-    return {"image": str(write_nifti(np.full(shape, value, np.float32), path, affine)), "label": 0}
+    pixels = np.full(shape, value, np.float32)
+    pixels[0, 0, 0] += 1
+    return {"image": str(write_nifti(pixels, path, affine)), "label": 0}
 
 
 def check(in_channels=1, spacing=(1.0, 1.0, 1.0), patch_size=(12, 12, 12), **cases):
@@ -38,7 +40,7 @@ def test_the_size_is_that_after_the_transforms(tmp_path, codes, spacing):
 def test_an_oblique_patch_has_its_size_too(tmp_path):
     turn = nib.eulerangles.euler2mat(x=0.3, y=0.2, z=0.1)
     affine = nib.affines.from_matvec(turn @ np.diag([2.0, 1.0, 1.0]), [0, 0, 0])
-    path = write_nifti(np.ones((5, 10, 8), np.float32), tmp_path / "a.nii.gz", affine)
+    path = write_nifti(np.arange(400.0).reshape(5, 10, 8), tmp_path / "a.nii.gz", affine)
     check(training=[{"image": str(path)}])
     with pytest.raises(ValueError, match=r"has \(5, 10, 8\) voxels of \(2.0, 1.0, 1.0\) mm"):
         check(spacing=(2.0, 1.0, 1.0), training=[{"image": str(path)}])

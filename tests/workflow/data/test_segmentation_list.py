@@ -1,14 +1,12 @@
 from __future__ import annotations
 
 import json
-import logging
 from pathlib import Path
 
 import pytest
 
-from custom_networks.workflow import inference_data_list, segmentation_data_list
+from custom_networks.workflow import segmentation_data_list
 from custom_networks.workflow.data.cases import case_name
-from tests.conftest import SHARED
 
 NAMES = [f"case_{n}" for n in range(7)]
 
@@ -34,13 +32,9 @@ def touch(folder: Path, *names: str, content: bytes = b"") -> Path:
     return folder
 
 
-def fake_series(folder: Path) -> Path:
-    return touch(folder, "1.dcm", "2", content=bytes(128) + b"DICM" + bytes(8))
-
-
 def names_of(cases) -> list[str]:
-    assert all(case_name(case["image"]) == case_name(case["label"]) for case in cases)
-    return [case_name(case["image"]) for case in cases]
+    assert all(case_name(case["image"]) == case_name(case["label"]) == case["case"] for case in cases)
+    return [case["case"] for case in cases]
 
 
 def both(folder: Path, **options) -> tuple[list[str], list[str]]:
@@ -64,7 +58,7 @@ def test_case_name_drops_image_suffixes_only(path, name):
 def test_paths_are_those_of_the_folder(tmp_path):
     folder = decathlon(tmp_path, training=[entry(n) for n in NAMES])
     case = segmentation_data_list(folder, "validation")[0]
-    assert set(case) == {"image", "label"}
+    assert set(case) == {"image", "label", "case"}
     assert Path(case["image"]).resolve() == (folder / "imagesTr/case_0.nii.gz").resolve()
     assert Path(case["label"]).resolve() == (folder / "labelsTr/case_0.nii.gz").resolve()
 
@@ -78,36 +72,6 @@ def test_folds_by_rank_of_the_sorted_names(tmp_path):
         assert sorted(training + validation) == NAMES
         validated += validation
     assert sorted(validated) == NAMES
-
-
-def test_folds_by_file_leave_out_unknown_cases_with_a_warning(tmp_path, caplog):
-    folder = decathlon(tmp_path, training=[entry(n) for n in NAMES])
-    folds = tmp_path / "folds.json"
-    folds.write_text(json.dumps({"folds": [["case_6", "case_2"], ["case_0"], ["case_1", "elsewhere"], [], []]}))
-    with caplog.at_level(logging.WARNING):
-        training, validation = both(folder, fold=0, folds_file=folds)
-    assert validation == ["case_2", "case_6"]
-    assert training == ["case_0", "case_1"]
-    assert "3 of 7 cases are in no fold" in caplog.text
-    assert str(folds) in caplog.text
-
-
-def test_a_complete_folds_file_warns_of_nothing(tmp_path, caplog):
-    folder = decathlon(tmp_path, training=[entry(n) for n in NAMES])
-    folds = tmp_path / "folds.json"
-    folds.write_text(json.dumps({"folds": [NAMES[:1], NAMES[1:], [], [], []]}))
-    assert both(folder, fold=1, folds_file=folds) == (NAMES[:1], NAMES[1:])
-    assert not caplog.records
-
-
-@pytest.mark.parametrize("content", [None, {"folds": [["other_1"], ["other_2"], [], [], []]}])
-def test_folds_of_another_data_set_or_none_fall_back_to_the_rank(tmp_path, content, caplog):
-    folder = decathlon(tmp_path, training=[entry(n) for n in NAMES])
-    folds = tmp_path / "folds.json"
-    if content:
-        folds.write_text(json.dumps(content))
-    assert both(folder, fold=1, folds_file=folds)[1] == ["case_1", "case_6"]
-    assert not caplog.records
 
 
 def test_a_validation_list_is_the_validation_set_whatever_the_fold(tmp_path):
@@ -145,7 +109,7 @@ def test_globs_pair_images_and_labels_by_name(tmp_path):
         (
             ["a.nii.gz", "a.nrrd"],
             ["a.nii.gz"],
-            ["images/a.nrrd has the case name of images/a.nii.gz", "a file name of its own"],
+            ["images/a.nrrd has the case name of images/a.nii.gz", "a name of its own"],
         ),
     ],
 )
@@ -163,7 +127,8 @@ def test_a_glob_without_a_match_names_its_knob(tmp_path, knob):
     touch(tmp_path / "found", "a.nii.gz")
     globs = {"image_glob": "found/*", "label_glob": "found/*", knob: "missing/*.nii.gz"}
     with pytest.raises(
-        FileNotFoundError, match=rf"no NIfTI or NRRD file matches .*missing/\*\.nii\.gz; set dataset_dir or {knob}"
+        FileNotFoundError,
+        match=rf"no NIfTI, NRRD or MetaImage file matches .*missing/\*\.nii\.gz; set dataset_dir or {knob}",
     ):
         segmentation_data_list(tmp_path, "training", **globs)
 
@@ -183,7 +148,7 @@ def test_missing_folder_and_missing_index(tmp_path):
         ({"training": ["imagesTr/a.nii.gz"]}, ["entry 0 of 'training'", "no image or no label", "add"]),
         ({"training": [entry("a"), {"image": "imagesTr/b.nii.gz"}]}, ["entry 1 of 'training'", "no label", "add"]),
         ({"training": [entry("a"), {"label": "labelsTr/b.nii.gz"}]}, ["entry 1 of 'training'", "no image", "add"]),
-        ({"training": [entry("a"), {"image": ["a.nii.gz"], "label": "a.nii.gz"}]}, ["entry 1 of 'training'"]),
+        ({"training": [entry("a"), {"image": ["a.nii.gz"], "label": ["a.nii.gz"]}]}, ["entry 1 of 'training'"]),
         ({"training": [entry("a")], "validation": [{"image": "b.nii.gz"}]}, ["entry 0 of 'validation'"]),
     ],
 )
@@ -220,55 +185,3 @@ def test_a_fold_that_leaves_nothing(tmp_path, count, fold, left, section):
         ValueError, match=rf"{count} cases under .* leave nothing to {left} with fold {fold}; add cases"
     ):
         segmentation_data_list(folder, section, fold=fold)
-
-
-@pytest.mark.parametrize("name", ["a.nii.gz", "b.nii", "c.nrrd"])
-def test_inference_on_one_file(tmp_path, name):
-    path = touch(tmp_path, name) / name
-    assert inference_data_list(path) == [{"image": str(path)}]
-
-
-def test_inference_on_a_folder_of_images(tmp_path):
-    touch(tmp_path, "b.nii.gz", "a.nrrd", ".hidden.nii.gz", "notes.txt")
-    touch(tmp_path / "folder.nii.gz", "x.nii.gz")
-    assert inference_data_list(str(tmp_path)) == [{"image": str(tmp_path / n)} for n in ("a.nrrd", "b.nii.gz")]
-
-
-def test_inference_on_dicom(tmp_path):
-    series = [fake_series(tmp_path / "study" / name) for name in ("10_T1", "11_T1")]
-    touch(tmp_path / "study" / "reports", "a.pdf", content=b"x" * 200)
-    assert inference_data_list(series[0]) == [{"image": str(series[0])}]
-    assert inference_data_list(tmp_path / "study") == [{"image": str(path)} for path in series]
-
-
-def test_inference_on_a_real_series():
-    folders = sorted((SHARED / "data" / "HippoCrop_DICOM").glob("*/*"))
-    if not folders:
-        pytest.skip("the DICOM series are not at <repository>/../shared/data")
-    assert inference_data_list(folders[0]) == [{"image": str(folders[0])}]
-    assert inference_data_list(folders[0].parent) == [{"image": str(folders[0])}]
-
-
-def test_inference_without_images(tmp_path):
-    touch(tmp_path, "notes.txt", "photo.png", content=b"x" * 200)
-    with pytest.raises(FileNotFoundError, match=rf"no NIfTI, NRRD or DICOM image in {tmp_path}; set dataset_dir"):
-        inference_data_list(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"no file or folder .*nowhere; set dataset_dir"):
-        inference_data_list(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match=r"photo\.png is not one of \.nii\.gz, \.nii, \.nrrd; convert it"):
-        inference_data_list(tmp_path / "photo.png")
-
-
-def test_inference_refuses_two_images_with_one_result(tmp_path):
-    touch(tmp_path, "a.nii.gz", "a.nrrd", "b.nii")
-    with pytest.raises(ValueError, match=r"1 names in .* occur twice, such as 'a'; their results would overwrite"):
-        inference_data_list(tmp_path)
-
-
-def test_inference_on_a_decathlon_folder(tmp_path):
-    (tmp_path / "dataset.json").write_text("{}")
-    with pytest.raises(FileNotFoundError, match=r"no folder .*imagesTs; put the images to segment there"):
-        inference_data_list(tmp_path)
-    (tmp_path / "imagesTs").mkdir()
-    (tmp_path / "imagesTs" / "case.nii.gz").touch()
-    assert inference_data_list(tmp_path) == [{"image": str(tmp_path / "imagesTs" / "case.nii.gz")}]

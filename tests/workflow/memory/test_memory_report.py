@@ -44,7 +44,6 @@ def test_the_sizes_stand_in_the_header_in_any_orientation(image, tmp_path):
     assert nib.load(turned).shape != (12, 10, 9)
     assert shapes_of(str(turned), (1.0, 1.0, 1.0)) == ((12, 10, 9), (23, 10, 5))
     assert shapes_of(str(write_nrrd(image, tmp_path / "image.nrrd")), (1.0, 1.0, 1.0)) == ((12, 10, 9), (23, 10, 5))
-    assert shapes_of(str(tmp_path), (1.0, 1.0, 1.0)) is None
 
 
 def test_inference_is_billed_in_one_line(image, messages):
@@ -85,6 +84,9 @@ def test_a_network_that_reads_values_gets_no_bill(image, messages):
     assert "there is no memory bill" in messages.text
 
 
-def test_a_dicom_series_gets_no_bill(tmp_path, messages):
-    report_memory(nn.Conv3d(1, 3, 1), inference=[{"image": str(tmp_path)}], **KNOBS)
-    assert "no header" in messages.text
+@pytest.mark.parametrize("section", ["training", "validation", "inference"])
+def test_an_image_that_no_memory_holds_is_refused(tmp_path, section):
+    path = write_nifti(np.zeros((20, 20, 20), np.float32), tmp_path / "a.nii.gz", np.diag([900.0, 900, 900, 1]))
+    words = r"a.nii.gz has \(20, 20, 20\) voxels and would have \(17101, 17101, 17101\) at the spacing \[1, 1, 1\], 20"
+    with pytest.raises(ValueError, match=words):
+        report_memory(nn.Conv3d(1, 3, 1), **{**KNOBS, "spacing": [1, 1, 1], section: [{"image": str(path)}]})

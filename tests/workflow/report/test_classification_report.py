@@ -85,16 +85,16 @@ def test_one_case_of_a_class_has_no_interval():
 def report(folder, probabilities, labels=None, runs=1) -> None:
     """Run an engine that yields these rows, the last first and two at a time, as a MONAI evaluator does.
 
-    With labels every case has a name, as in a list from a CSV file; without, the file names it.
+    With labels a case is called as in a list from a CSV file; without, as in that of a folder.
     """
     engine = Engine(lambda *_: None)
     ClassificationReport(folder, ["normal", "hyperplasia"]).attach(engine)
 
     def batch(i):
-        return {} if labels is None else {"case": f"scans/{i}/patch.nii.gz"}
+        return {"case": f"case_{i}" if labels is None else f"scans/{i}/patch.nii.gz"}
 
     def output(i):
-        image = MetaTensor(torch.zeros(1, 2, 2, 2), meta={"filename_or_obj": f"patches/case_{i}.nii.gz"})
+        image = MetaTensor(torch.zeros(1, 2, 2, 2), meta={"filename_or_obj": "no/name.nii.gz"})
         row = {"image": image, "pred": torch.tensor(probabilities[i])}
         return row if labels is None else {**row, "label": torch.eye(2)[labels[i]]}
 

@@ -184,17 +184,18 @@ def output(name: str, prediction: torch.Tensor, reference: torch.Tensor, affine=
     """Return what the evaluator's postprocessing gives for one case with two foreground classes."""
     background = ~(prediction | reference)
     empty = torch.zeros_like(reference)
-    meta = {"filename_or_obj": f"/data/labelsTr/{name}.nii.gz"}
     affine = torch.diag(torch.tensor([*SPACING, 1.0])) if affine is None else affine
-    label = MetaTensor(torch.stack([background, reference, empty]).float(), affine=affine, meta=meta)
-    return {"pred": torch.stack([background, prediction, empty]).float(), "label": label}
+    label = MetaTensor(
+        torch.stack([background, reference, empty]).float(), affine=affine, meta={"filename_or_obj": "no/name.nii.gz"}
+    )
+    return {"case": name, "pred": torch.stack([background, prediction, empty]).float(), "label": label}
 
 
 def evaluate(report: SegmentationReport, *outputs: dict) -> None:
     """Run an Ignite engine that gives the outputs one by one."""
-    engine = Engine(lambda _, batch: [batch])
+    engine = Engine(lambda _, batch: batch)  # the case is in the batch as in the output
     report.attach(engine)
-    engine.run(list(outputs), max_epochs=1)
+    engine.run([[output] for output in outputs], max_epochs=1)
 
 
 def read(folder) -> tuple[list[list[str]], dict]:

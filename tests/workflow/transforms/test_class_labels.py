@@ -19,7 +19,7 @@ def test_values_become_indices_and_indices_values(dtype):
     label = MetaTensor(torch.tensor([[[[0, 500, 205], [421, 0, 500]]]], dtype=dtype), affine=affine)
     classes = ClassLabelsd("label", NAMES, VALUES)({"label": label, "other": 1})
     assert classes["label"].tolist() == [[[[0, 1, 2], [2, 0, 1]]]]
-    assert classes["label"].dtype == dtype
+    assert classes["label"].dtype == torch.float32
     assert torch.equal(classes["label"].affine, affine)
     assert classes["other"] == 1
     back = FileLabelsd("label", NAMES, VALUES)(classes)["label"]
@@ -33,15 +33,24 @@ def test_small_integers_do_not_wrap_around():
     assert ClassLabelsd("label", NAMES[:2], [255, 7])({"label": label})["label"].tolist() == [[0, 1]]
 
 
-@pytest.mark.parametrize("transform", [ClassLabelsd, FileLabelsd])
-def test_without_values_nothing_is_touched(transform):
+def test_without_values_nothing_changes_but_the_type():
     case = {"label": torch.tensor([[0, 9]])}
-    assert transform("label", NAMES)(case)["label"] is case["label"]
+    assert FileLabelsd("label", NAMES)(case)["label"] is case["label"]
+    classes = ClassLabelsd("label", NAMES)(case)["label"]
+    assert torch.equal(classes, torch.tensor([[0.0, 9.0]]))
+
+
+def test_values_that_float32_does_not_hold_stay_apart():
+    values = [0, 614454277, 614454278]
+    label = {"label": torch.tensor([[0, *values[1:]]], dtype=torch.int32)}
+    classes = ClassLabelsd("label", NAMES, values)(label)
+    assert classes["label"].tolist() == [[0, 1, 2]]
+    assert FileLabelsd("label", NAMES, values)(classes)["label"].tolist() == [values]
 
 
 def test_a_value_without_a_class():
     with pytest.raises(ValueError, match="a label holds the value 7, which no entry of label_values names"):
-        ClassLabelsd("label", NAMES, VALUES)({"label": torch.tensor([[0.0, 7.0]])})
+        ClassLabelsd("label", NAMES, VALUES)({"label": torch.tensor([[0, 7]])})
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from tools.recipes.shared import ours
+from tools.recipes.shared import LOAD_IMAGE, ours
 
 LOAD_AND_SCALE: list[dict[str, Any]] = [
-    {"_target_": "LoadImaged", "keys": ["image"]},
+    LOAD_IMAGE,
     {"_target_": "EnsureChannelFirstd", "keys": ["image"]},
     {"_target_": "Orientationd", "keys": ["image"], "axcodes": "RAS", "labels": None},
     ours("MonaiLabelSpacingd", keys=["image"], pixdim="@spacing", mode=["bilinear"]),

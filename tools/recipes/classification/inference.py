@@ -30,7 +30,7 @@ def build_inference(bundle: Bundle) -> dict[str, Any]:
         **select_knobs(
             bundle,
             "dataset_dir output_dir ckpt_dir in_channels label_names spacing intensity_range patch_size amp seed "
-            "num_workers mirror_axes max_shape expected_input device",
+            "num_workers mirror_axes max_shape expected_input series device",
         ),
         "ckpt_path": "$@ckpt_dir + '/model.pt'",
         "load_pretrain": True,
@@ -52,7 +52,9 @@ def build_inference(bundle: Bundle) -> dict[str, Any]:
         },
         "dataset": {
             "_target_": "Dataset",
-            "data": ours("inference_data_list", dataset_dir="@dataset_dir"),
+            "data": ours(
+                "inference_data_list", dataset_dir="@dataset_dir", series="@series", in_channels="@in_channels"
+            ),
             "transform": "@preprocessing",
         },
         "dataloader": shared.load_one_by_one("@dataset"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tools.recipes.shared import ours
+from tools.recipes.shared import LOAD_IMAGE, ours
 
 OUT_CHANNELS = "$len(@regions or @label_names)"
 """The outputs of the network: regions come without background."""
@@ -39,6 +39,9 @@ SLIDING_WINDOW = ours(
     mode="gaussian",
 )
 
+LOAD_LABEL = {"_target_": "LoadImaged", "keys": "label", "reader": ours("VolumeReader", labels=True), "dtype": None}
+"""Reads label values as integers; as floats, those above 2^24 would merge."""
+
 LARGEST_COMPONENT = {
     "_target_": "KeepLargestConnectedComponentd",
     "_disabled_": "$not @largest_component or @regions is not None",
@@ -56,7 +59,8 @@ def load_and_normalize(loaded: list[str], resampled: list[str]) -> list[dict[str
         resampled: those of them that are brought to the network's orientation and spacing.
     """
     return [
-        {"_target_": "LoadImaged", "keys": loaded},
+        LOAD_IMAGE,
+        *([LOAD_LABEL] if "label" in loaded else []),
         {"_target_": "EnsureChannelFirstd", "keys": loaded},
         *([ours("ClassLabelsd", keys="label", **CLASSES)] if "label" in loaded else []),
         {"_target_": "Orientationd", "keys": resampled, "axcodes": "RAS", "labels": None},

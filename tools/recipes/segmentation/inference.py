@@ -30,7 +30,7 @@ def build_inference(bundle: Bundle) -> dict[str, Any]:
         **select_knobs(
             bundle,
             "dataset_dir output_dir ckpt_dir in_channels label_names label_values regions spacing intensity patch_size "
-            "amp seed num_workers mirror_axes largest_component low_memory max_shape expected_input device",
+            "amp seed num_workers mirror_axes largest_component low_memory max_shape expected_input series device",
         ),
         "ckpt_path": "$@ckpt_dir + '/model.pt'",
         "load_pretrain": True,
@@ -51,7 +51,9 @@ def build_inference(bundle: Bundle) -> dict[str, Any]:
         },
         "dataset": {
             "_target_": "Dataset",
-            "data": ours("inference_data_list", dataset_dir="@dataset_dir"),
+            "data": ours(
+                "inference_data_list", dataset_dir="@dataset_dir", series="@series", in_channels="@in_channels"
+            ),
             "transform": "@preprocessing",
         },
         "dataloader": shared.load_one_by_one("@dataset"),
@@ -68,16 +70,7 @@ def build_inference(bundle: Bundle) -> dict[str, Any]:
                 },
                 LARGEST_COMPONENT,
                 ours("FileLabelsd", keys="pred", **CLASSES),
-                {
-                    "_target_": "SaveImaged",
-                    "keys": "pred",
-                    "output_dir": "@output_dir",
-                    "output_ext": ".nii.gz",
-                    "output_dtype": ours("label_dtype", **CLASSES),
-                    "output_postfix": "seg",
-                    "separate_folder": False,
-                    "resample": False,
-                },
+                ours("SaveMasksd", keys="pred", output_dir="@output_dir", output_dtype=ours("label_dtype", **CLASSES)),
             ],
         },
         "evaluator": {
@@ -96,6 +89,7 @@ def build_inference(bundle: Bundle) -> dict[str, Any]:
         ],
         "run": [
             ours("check_outputs", output_dir="@output_dir"),
+            ours("check_masks", output_dir="@output_dir", inference="@dataset#data"),
             ours("check_data", in_channels="@in_channels", inference="@dataset#data"),
             ours("report_memory", **MEMORY, inference="@dataset#data"),
             "$@evaluator.run()",

@@ -213,6 +213,7 @@ def list_cases(section: str) -> dict[str, Any]:
         section=section,
         fold="@fold",
         folds_file="@folds_file",
+        default_folds="$@bundle_root + '/configs/folds.json'",
         image_glob="@image_glob",
         label_glob="@label_glob",
     )
