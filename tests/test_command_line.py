@@ -149,6 +149,23 @@ def python(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
 
 
+ABSENT = {
+    "check": ["check", "absent"],
+    "adapt": ["adapt", "absent", "--out", "mine.json", "--bundle", "hippocampus_mr_attention_unet_segmentation"],
+    "profile": ["check", "docs", "--profile", "absent.json"],
+}
+
+
+@pytest.mark.parametrize("case", ABSENT)
+def test_a_wrong_path_is_noticed_without_torch(case):
+    script = "import sys; from custom_networks.__main__ import main; code = main(sys.argv[1:]); "
+    script += "print('heavy:', sorted({'torch', 'monai', 'numpy'} & set(sys.modules))); sys.exit(code)"
+    done = python("-c", script, *ABSENT[case])
+    assert done.returncode == 1
+    assert re.match(r"error: there is no (data set folder|file) absent", done.stderr)
+    assert done.stdout.splitlines()[-1] == "heavy: []"
+
+
 @pytest.mark.parametrize("arguments", [["list"], ["info"], ["info", "cbam"], ["check", "--help"], ["--help"]], ids=str)
 def test_what_only_says_something_needs_no_torch(arguments):
     """Nothing heavier than the standard library and fire is imported, so that the answer comes at once."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from pathlib import Path
@@ -196,13 +196,30 @@ RULES = {
 }
 
 
+def wrong_knob(knobs: Mapping[str, Any]) -> str | None:
+    """Return a sentence about the first knob whose value is of another kind than it must be, ``None`` if all fit.
+
+    Args:
+        knobs: the values by name; one that the table has no rule for may be anything.
+    """
+    for name, value in knobs.items():
+        rule = RULES.get(name)
+        if rule is None or rule.fits(value):
+            continue
+        if name == "device" and str(value).startswith("cuda") and not torch.cuda.is_available():
+            return f"device is {value}, but there is no CUDA device here; set device to cpu"
+        got = str(value) if isinstance(value, torch.device) else repr(value)
+        return f"{name} must be {rule.expected}, got {got}; {rule.advice}"
+    return None
+
+
 def check_knobs(**knobs: Any) -> None:
     """Refuse the first knob whose value is of another kind than it must be, before anything is made of it.
 
     What depends on other knobs or on files is checked where it is used.
 
     Args:
-        **knobs: the values of knobs, evaluated; one that the table has no rule for may be anything.
+        **knobs: the values of knobs, evaluated.
 
     Raises:
         ValueError: if a value does not fit.
@@ -213,11 +230,5 @@ def check_knobs(**knobs: Any) -> None:
         Traceback (most recent call last):
         ValueError: patch_size must be three positive integers, got 40; write for example [96, 96, 64]
     """
-    for name, value in knobs.items():
-        rule = RULES.get(name)
-        if rule is None or rule.fits(value):
-            continue
-        if name == "device" and str(value).startswith("cuda") and not torch.cuda.is_available():
-            raise ValueError(f"device is {value}, but there is no CUDA device here; set device to cpu")
-        got = str(value) if isinstance(value, torch.device) else repr(value)
-        raise ValueError(f"{name} must be {rule.expected}, got {got}; {rule.advice}")
+    if wrong := wrong_knob(knobs):
+        raise ValueError(wrong)

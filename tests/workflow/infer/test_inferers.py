@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import torch
+from monai.data import MetaTensor
 from monai.inferers import SlidingWindowInferer
 from torch import nn
 
@@ -171,3 +172,26 @@ def test_which_cpu_has_bfloat16(monkeypatch, capabilities, expected):
 
 def test_no_other_device_is_trusted_with_bfloat16():
     assert has_bfloat16(torch.device("mps")) is False
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("low_memory", [False, True])
+def test_an_output_that_is_not_finite_ends_the_inference(value, low_memory):
+    image = MetaTensor(torch.zeros(1, 1, 9, 8, 8), meta={"filename_or_obj": ["scan.nii.gz"]})
+    image[..., 8, 5, 5] = 1
+
+    def network(x):
+        return torch.where(x > 0, value, x).expand(-1, 2, -1, -1, -1)
+
+    for amp, advice in (
+        (False, "load another checkpoint"),
+        (True, "set amp to false, or load another"),
+    ):
+        message = rf"\Athe network's output for scan\.nii\.gz is not finite, it holds NaN or infinity; {advice}[^\n]*\Z"
+        inferer = MirrorSlidingWindowInferer((4, 4, 4), mirror_axes=[1], amp=amp, low_memory=low_memory)
+        with pytest.raises(ValueError, match=message):
+            inferer(image, network)
+        with pytest.raises(ValueError, match=message):
+            MirrorInferer([1], amp=amp)(image, lambda x: network(x).flatten(1))
+    with pytest.raises(ValueError, match="the network's output is not finite"):
+        MirrorInferer()(image.as_tensor(), lambda x: network(x).flatten(1))
