@@ -51,7 +51,7 @@ def per_level(
         >>> per_level([(1, 2, 2), 2], 2, 3, "strides")
         [(1, 2, 2), (2, 2, 2)]
     """
-    entries = [value] * levels if isinstance(value, int) else list(value)
+    entries = list(value) if isinstance(value, Sequence) else [value] * levels
     if len(entries) != levels:
         raise ValueError(
             f"{name} must have {levels} entries for these {widths}, got {len(entries)}: {value}; give that many, or "
