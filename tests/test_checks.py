@@ -45,6 +45,11 @@ def test_per_level_refuses(widths):
         per_level((2, 2), 3, 3, "strides", widths)
 
 
+def test_per_level_refuses_fractions():
+    with pytest.raises(ValueError, match=r"strides must be a positive integer or 3 positive integers, got 2.5; use for"):
+        per_level(2.5, 2, 3, "strides")
+
+
 @pytest.mark.parametrize(
     ("parts", "message"),
     [

@@ -158,9 +158,10 @@ class _Check:
         volumes: list[MetaTensor] = []
         for path, files in ((case.image, case.images), (case.label, case.label)):
             try:
-                volumes.append(read_volume(files, labels=files == case.label))
+                volumes.append(read_volume(files, labels=path == case.label))
             except ValueError as error:
-                self.problems.append(Problem(path, str(error).removeprefix(f"{path} ")))
+                culprit = next((file for file in files_of(files) if str(error).startswith(f"{file} ")), path)
+                self.problems.append(Problem(culprit, str(error).removeprefix(f"{culprit} ")))
         if len(volumes) == 2:
             self.problems += [Problem(case.image, what) for what in self._image(volumes[0], case.image)]
             self.problems += [Problem(case.label, what) for what in self._label(volumes[1], volumes[0], case)]

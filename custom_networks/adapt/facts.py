@@ -47,7 +47,7 @@ class Header:
     """One image by its header.
 
     Args:
-        path: the file.
+        path: the file, the first of several channels.
         grid: its voxels as stored.
         shape: voxels along the axes of RAS.
         spacing: mm per voxel along the axes of RAS.
@@ -119,10 +119,10 @@ def read_headers(images: Sequence[Files]) -> list[Header]:
         ValueError: if one cannot be read, or is no 3D image.
     """
     headers = []
-    for files in images:
-        path, found = files_of(files)[0], read_grid(files)
+    for image in images:
+        found = read_grid(image)
         axes = "".join(nibabel.aff2axcodes(found.affine))
-        headers.append(Header(path, found, *in_ras(found.shape, found.affine), axes))
+        headers.append(Header(files_of(image)[0], found, *in_ras(found.shape, found.affine), axes))
     return headers
 
 
@@ -163,8 +163,8 @@ def read_facts(root: Path, image_glob: str | None = None, label_glob: str | None
     def classes_of(values: Collection[int]) -> Mapping[str, list[int]]:
         return regions or classes_by_name(named, values, background)
 
-    for case, label in tqdm(list(zip(cases, labels, strict=True)), desc="adapt", unit="case", disable=None):
-        values = read_volume(label.path, labels=True).as_tensor().numpy()[0]
+    for case in tqdm(cases, desc="adapt", unit="case", disable=None):
+        values = read_volume(case.label, labels=True).as_tensor().numpy()[0]
         counts = {int(value): int(n) for value, n in zip(*np.unique(values, return_counts=True), strict=True)}
         # after the first class in several pieces there is nothing to look for
         connected = connected and all(in_one_piece(values, own) for own in list(classes_of(counts).values())[1:])

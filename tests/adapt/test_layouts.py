@@ -102,13 +102,19 @@ def test_nnunet_trains_and_is_evaluated_by_its_splits(tmp_path):
     assert {row["case"] for row in read_rows(tmp_path / "mine" / "metrics.csv")} == {"c3"}
     run(bundle, ["train", "evaluate"], {**small, "fold": "all"}, args_file=str(out))
     assert {row["case"] for row in read_rows(tmp_path / "mine" / "metrics.csv")} == {"c0", "c1", "c2", "c3"}
+    for number in (7, 8):
+        save(root, number, f"labelsTs/n_{number}.nii.gz", *(f"imagesTs/n_{number}_000{k}.nii.gz" for k in (0, 1)))
+    run(bundle, "inference", {**small, "output_dir": str(tmp_path / "masks")}, args_file=str(out))
+    assert sorted(path.name for path in (tmp_path / "masks").iterdir()) == ["n_7.nii.gz", "n_8.nii.gz"]
 
 
 def test_channels_on_two_grids(tmp_path, capsys):
     root = raw_folder(tmp_path / "data")
     change(root / "imagesTr" / "c1_0001.nii.gz", lambda voxels: voxels[1:])
     assert main(["adapt", str(root), "--bundle", BUNDLE, "--out", str(tmp_path / "mine.json")]) == 1
-    assert "c1_0001.nii.gz has shape (23, 28, 22) but its image" in capsys.readouterr().err
+    assert "c1_0001.nii.gz has shape (23, 28, 22) but" in capsys.readouterr().err
+    assert main(["check", str(root)]) == 1
+    assert "\nimagesTr/c1_0001.nii.gz  has shape (23, 28, 22) but" in capsys.readouterr().out
 
 
 def test_eighty_problems_of_one_kind_are_ten_lines(tmp_path, capsys):

@@ -144,9 +144,9 @@ def cut(folder, image):
 
 INFERENCE = {
     "missing": (nothing, {}, "there is no file or folder .*absent; set dataset_dir"),
-    "empty": (hollow, {}, "no NIfTI, NRRD or DICOM image in .*hollow"),
+    "empty": (hollow, {}, "no NIfTI, NRRD or MetaImage file and no DICOM series in .*hollow"),
     "format": (wrong_format, {}, "scan.png is not one of .nii.gz, .nii, .nrrd"),
-    "same name": (twins, {}, "1 names in .* occur twice, such as 'a'"),
+    "same name": (twins, {}, "1 results of .*twins would overwrite each other, such as a_seg.nii.gz"),
     "2D": (with_array(lambda a: a[..., 3]), {}, "b.nii.gz has 2 axes"),
     "4D": (with_array(lambda a: np.stack([a] * 4, -1)), {}, "b.nii.gz has 4 channels"),
     "NaN": (with_array(lambda a: a * np.nan), {}, r"b.nii.gz holds \d{4,} NaN or infinite voxels"),

@@ -37,12 +37,15 @@ CODE_PATH = [
 GUARDS = [ours("report_errors"), ours("check_overrides", bundle_root="@bundle_root"), "@knob_check"]
 """What every run begins with: errors as sentences, the guard against misspelt overrides, and the one of the knobs."""
 
-LOAD_IMAGE = {
-    "_target_": "LoadImaged",
-    "keys": "image",
-    "reader": ours("VolumeReader"),
-}
-"""Reads images with the geometry that check, adapt and the memory bill know."""
+
+def load_image(**reader: Any) -> dict[str, Any]:
+    """Return the transform that reads images with the geometry that check, adapt and the memory bill know.
+
+    Args:
+        **reader: arguments of the reader.
+    """
+    return {"_target_": "LoadImaged", "keys": "image", "reader": ours("VolumeReader", **reader)}
+
 
 POLYNOMIAL_DECAY = {
     "_target_": "torch.optim.lr_scheduler.PolynomialLR",

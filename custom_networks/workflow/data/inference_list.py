@@ -11,6 +11,9 @@ from typing import Any, NamedTuple
 
 from custom_networks.files import refuse_archive
 from custom_networks.workflow.data.cases import FORMATS, SUFFIXES, case_name, refuse
+from custom_networks.workflow.data.formats import nifti
+from custom_networks.workflow.data.formats.dicom import series_of
+from custom_networks.workflow.data.formats.dicom_file import SUFFIXES as DICOM_SUFFIXES
 from custom_networks.workflow.data.layouts.bids import anatomies, is_bids
 from custom_networks.workflow.data.layouts.case_folders import IMAGE as KITS_IMAGE
 from custom_networks.workflow.data.layouts.case_folders import LABEL as KITS_LABEL
@@ -18,7 +21,7 @@ from custom_networks.workflow.data.layouts.files import (
     INDEX,
     broken,
     has_image_name,
-    is_dicom,
+    is_slice,
     read_index,
     scan,
 )
@@ -88,7 +91,7 @@ class Walk:
             folders = [path for path in folders if path.name != MASKS]
         images = [path for path in files if has_image_name(path)]
         others = [path for path in files if not has_image_name(path)]
-        dicom = any(is_dicom(path) for path in others)
+        dicom = any(is_slice(path) for path in others)
         if images and dicom:
             raise ValueError(
                 f"{folder} holds {images[0].name} and DICOM files, which may show the same; give the files a folder of "
@@ -118,7 +121,9 @@ class Walk:
         masks = [
             path
             for path in files
-            if (kits and path.name == KITS_LABEL) or case_name(path).removesuffix(RESULT) in names - {case_name(path)}
+            if (kits and path.name == KITS_LABEL)
+            or case_name(path).removesuffix(RESULT) in names - {case_name(path)}
+            or nifti.description(path).startswith(nifti.MASK)
         ]
         files = [path for path in files if path not in masks]
         # nnU-Net calls a mask as the case, without a number
@@ -182,9 +187,12 @@ def inference_data_list(
 
 def _one_file(path: Path) -> Image:
     refuse_archive(path)
+    if not has_image_name(path) and is_slice(path):  # of several frames; the reader refuses one slice
+        case = path.stem if path.name.lower().endswith(DICOM_SUFFIXES) else path.name
+        return Image([path], case, f"{case}{RESULT}{RESULT_SUFFIX}")
     if not has_image_name(path):
         raise ValueError(
-            f"{path} is not one of {', '.join(SUFFIXES)}; convert it, or give the folder of a DICOM series"
+            f"{path} is not one of {', '.join(SUFFIXES)} and no DICOM; convert it, or give the folder of a DICOM series"
         )
     return Image([path], case_name(path), f"{case_name(path)}{RESULT}{RESULT_SUFFIX}")
 
@@ -233,33 +241,13 @@ def _of_bids(root: Path, files: Sequence[Path]) -> list[Image]:
 
 def _of_series(images: Sequence[Image], series: str, path: Path) -> list[Image]:
     """Return the images that are DICOM folders with this series."""
-    held = [(image, series_of(image.files[0])) for image in images if image.files[0].is_dir()]
+    held = [(image, set(series_of(image.files[0]))) for image in images if image.files[0].is_dir()]
     chosen = [image for image, own in held if series in own]
     if not chosen:
         known = sorted({uid for _, own in held for uid in own})
         words = f"it holds {', '.join(known[:3])}{', ...' * (len(known) > 3)}" if known else "it holds no DICOM series"
         raise ValueError(f"no folder under {path} holds the series {series}; {words}: correct the knob series")
     return chosen
-
-
-def series_of(folder: Path) -> set[str]:
-    """Return the SeriesInstanceUIDs in a folder.
-
-    Args:
-        folder: it holds DICOM files.
-
-    Raises:
-        ValueError: if pydicom is not installed.
-    """
-    try:
-        from pydicom import dcmread
-    except ImportError as error:
-        raise ValueError(f"{folder} needs a package that is missing ({error}); pip install pydicom") from error
-    files = [path for path in scan(folder) if path.is_file() and is_dicom(path)]
-    headers = (
-        dcmread(path, stop_before_pixels=True, specific_tags=["SeriesInstanceUID"], force=True) for path in files
-    )
-    return {str(header.get("SeriesInstanceUID", "")) for header in headers} - {""}
 
 
 def _check_masks(images: Sequence[Image], path: Path) -> None:

@@ -31,6 +31,7 @@ def check_patches(
     training: Sequence[Mapping[str, Any]] = (),
     validation: Sequence[Mapping[str, Any]] = (),
     inference: Sequence[Mapping[str, Any]] = (),
+    series: str | None = None,
 ) -> None:
     """Read every patch once and refuse the first that cannot be used.
 
@@ -42,6 +43,7 @@ def check_patches(
         training: cases to train on.
         validation: cases to validate on.
         inference: patches to classify.
+        series: SeriesInstanceUID to take from DICOM folders of several.
 
     Raises:
         FileNotFoundError: if a file is missing.
@@ -53,7 +55,7 @@ def check_patches(
         raise ValueError(f"patch_size {wanted} is smaller than the network can take, {least}; set it larger")
     cases = [*training, *validation, *inference]
     for case in cases:
-        image = read_volume(case["image"])
+        image = read_volume(case["image"], series=series)
         check_image(image, case["image"], in_channels)
         size = _size_in_network(image, spacing)
         if any(s < m for s, m in zip(size, least, strict=True)):

@@ -7,10 +7,12 @@ import logging
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from custom_networks.workflow import inference_data_list
 from tests.conftest import SHARED
+from tests.workflow.data.formats import dicom_writer
 
 DICOM = bytes(128) + b"DICM" + bytes(8)
 UID = "1.2.840.113619.2.80"
@@ -88,14 +90,9 @@ def test_a_real_series():
 
 
 def write_dicom(folder: Path, *uids: str) -> Path:
-    pydicom = pytest.importorskip("pydicom")
-    folder.mkdir(parents=True)
+    pytest.importorskip("pydicom")
     for uid in uids:
-        data = pydicom.Dataset()
-        data.SeriesInstanceUID = uid
-        data.file_meta = pydicom.dataset.FileMetaDataset()
-        data.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
-        data.save_as(folder / f"{uid}.dcm", enforce_file_format=False, implicit_vr=False, little_endian=True)
+        dicom_writer.write(folder, dicom_writer.slices(np.ones((4, 5, 3), np.int16), series=uid), f"{uid}_{{}}.dcm")
     return folder
 
 
@@ -109,6 +106,14 @@ def test_only_the_series_that_is_asked_for(tmp_path):
         inference_data_list(tmp_path, series="1.4")
     with pytest.raises(ValueError, match="holds the series 1; it holds no DICOM series: correct the knob series"):
         inference_data_list(touch(tmp_path / "files", "a.nii.gz"), series="1")
+
+
+def test_one_file_of_dicom(tmp_path):
+    """A file of several frames is an image; that one slice is none, the reader says."""
+    write_dicom(tmp_path, "1.1")
+    (tmp_path / "1.1_0.dcm").rename(tmp_path / "1.1.2")
+    for name, case in (("1.1_1.dcm", "1.1_1"), ("1.1.2", "1.1.2")):
+        assert inference_data_list(tmp_path / name) == [entry(tmp_path / name, case)]
 
 
 def test_masks_of_an_earlier_run_are_left_out_and_that_is_said(tmp_path, caplog):
@@ -275,7 +280,9 @@ def test_nothing_to_segment(tmp_path):
         FileNotFoundError, match=r"no NIfTI, NRRD or MetaImage file and no DICOM series in .*empty; what is"
     ):
         inference_data_list(tmp_path / "empty")
-    with pytest.raises(ValueError, match=r"a\.mgz is not one of \.nii\.gz, \.nii, \.nrrd, \.mha, \.mhd; convert it"):
+    with pytest.raises(
+        ValueError, match=r"a\.mgz is not one of \.nii\.gz, \.nii, \.nrrd, \.mha, \.mhd and no DICOM; convert it"
+    ):
         inference_data_list(tmp_path / "other" / "sub" / "a.mgz")
     with pytest.raises(ValueError, match=r"a\.zip is a packed file; unpack it and give the folder"):
         inference_data_list(touch(tmp_path, "a.zip") / "a.zip")

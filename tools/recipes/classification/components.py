@@ -4,23 +4,31 @@ from __future__ import annotations
 
 from typing import Any
 
-from tools.recipes.shared import LOAD_IMAGE, ours
+from tools.recipes.shared import load_image, ours
 
-LOAD_AND_SCALE: list[dict[str, Any]] = [
-    LOAD_IMAGE,
-    {"_target_": "EnsureChannelFirstd", "keys": ["image"]},
-    {"_target_": "Orientationd", "keys": ["image"], "axcodes": "RAS", "labels": None},
-    ours("MonaiLabelSpacingd", keys=["image"], pixdim="@spacing", mode=["bilinear"]),
-    {
-        "_target_": "ScaleIntensityRanged",
-        "keys": "image",
-        "a_min": "$@intensity_range[0]",
-        "a_max": "$@intensity_range[1]",
-        "b_min": 0.0,
-        "b_max": 1.0,
-        "clip": True,
-    },
-]
+
+def load_and_scale(**reader: Any) -> list[dict[str, Any]]:
+    """Return the deterministic transforms: load, orient, resample, scale the intensities.
+
+    Args:
+        **reader: arguments of the reader of images.
+    """
+    return [
+        load_image(**reader),
+        {"_target_": "EnsureChannelFirstd", "keys": ["image"]},
+        {"_target_": "Orientationd", "keys": ["image"], "axcodes": "RAS", "labels": None},
+        ours("MonaiLabelSpacingd", keys=["image"], pixdim="@spacing", mode=["bilinear"]),
+        {
+            "_target_": "ScaleIntensityRanged",
+            "keys": "image",
+            "a_min": "$@intensity_range[0]",
+            "a_max": "$@intensity_range[1]",
+            "b_min": 0.0,
+            "b_max": 1.0,
+            "clip": True,
+        },
+    ]
+
 
 PAD_OR_CROP = {"_target_": "ResizeWithPadOrCropd", "keys": "image", "spatial_size": "@patch_size"}
 

@@ -7,13 +7,13 @@ from typing import Any
 from tools.recipes import shared
 from tools.recipes.bundle import Bundle
 from tools.recipes.classification.components import (
-    LOAD_AND_SCALE,
     MIRROR_INFERER,
     OUT_CHANNELS,
     PAD_OR_CROP,
     PATCHES,
     PROBABILITIES,
     REPORT,
+    load_and_scale,
 )
 from tools.recipes.knobs import select_knobs
 from tools.recipes.shared import ours
@@ -45,7 +45,7 @@ def build_inference(bundle: Bundle) -> dict[str, Any]:
         "preprocessing": {
             "_target_": "Compose",
             "transforms": [
-                *LOAD_AND_SCALE,
+                *load_and_scale(series="@series"),
                 ours("WarnLargeInputd", keys="image", max_shape="@max_shape", expected="@expected_input"),
                 PAD_OR_CROP,
             ],
@@ -78,7 +78,7 @@ def build_inference(bundle: Bundle) -> dict[str, Any]:
         ],
         "run": [
             ours("check_outputs", output_dir="@output_dir"),
-            ours("check_patches", **PATCHES, inference="@dataset#data"),
+            ours("check_patches", **PATCHES, inference="@dataset#data", series="@series"),
             "$@evaluator.run()",
         ],
     }

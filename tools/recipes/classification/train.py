@@ -7,12 +7,12 @@ from typing import Any
 from tools.recipes import shared
 from tools.recipes.bundle import Bundle
 from tools.recipes.classification.components import (
-    LOAD_AND_SCALE,
     MIRROR_INFERER,
     OUT_CHANNELS,
     PAD_OR_CROP,
     PATCHES,
     PROBABILITIES,
+    load_and_scale,
 )
 from tools.recipes.knobs import select_knobs
 from tools.recipes.shared import ours
@@ -47,7 +47,7 @@ def build_train(bundle: Bundle) -> dict[str, Any]:
         "lr_scheduler": shared.POLYNOMIAL_DECAY,
         "train": {
             "deterministic_transforms": [
-                *LOAD_AND_SCALE,
+                *load_and_scale(),
                 PAD_OR_CROP,
                 {"_target_": "EnsureTyped", "keys": "image", "track_meta": False},
             ],
@@ -78,7 +78,7 @@ def build_train(bundle: Bundle) -> dict[str, Any]:
         },
         "best_checkpoint": shared.BEST_CHECKPOINT,
         "validate": {
-            "preprocessing": {"_target_": "Compose", "transforms": [*LOAD_AND_SCALE, PAD_OR_CROP]},
+            "preprocessing": {"_target_": "Compose", "transforms": [*load_and_scale(), PAD_OR_CROP]},
             "dataset": shared.cache_dataset("validate", list_cases("held_out")),
             "dataloader": shared.load_one_by_one("@validate#dataset"),
             "inferer": MIRROR_INFERER,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tools.recipes.shared import LOAD_IMAGE, ours
+from tools.recipes.shared import load_image, ours
 
 OUT_CHANNELS = "$len(@regions or @label_names)"
 """The outputs of the network: regions come without background."""
@@ -51,15 +51,16 @@ LARGEST_COMPONENT = {
 """Keeps the largest connected component of each class; regions have ``LargestRegionsd``."""
 
 
-def load_and_normalize(loaded: list[str], resampled: list[str]) -> list[dict[str, Any]]:
+def load_and_normalize(loaded: list[str], resampled: list[str], **reader: Any) -> list[dict[str, Any]]:
     """Return the deterministic transforms: load, name the classes, orient, resample, normalise.
 
     Args:
         loaded: the keys to read.
         resampled: those of them that are brought to the network's orientation and spacing.
+        **reader: arguments of the reader of images.
     """
     return [
-        LOAD_IMAGE,
+        load_image(**reader),
         *([LOAD_LABEL] if "label" in loaded else []),
         {"_target_": "EnsureChannelFirstd", "keys": loaded},
         *([ours("ClassLabelsd", keys="label", **CLASSES)] if "label" in loaded else []),

@@ -45,7 +45,7 @@ def build_inference(bundle: Bundle) -> dict[str, Any]:
         "preprocessing": {
             "_target_": "Compose",
             "transforms": [
-                *load_and_normalize(["image"], ["image"]),
+                *load_and_normalize(["image"], ["image"], series="@series"),
                 ours("WarnLargeInputd", keys="image", max_shape="@max_shape", expected="@expected_input"),
             ],
         },
@@ -90,8 +90,8 @@ def build_inference(bundle: Bundle) -> dict[str, Any]:
         "run": [
             ours("check_outputs", output_dir="@output_dir"),
             ours("check_masks", output_dir="@output_dir", inference="@dataset#data"),
-            ours("check_data", in_channels="@in_channels", inference="@dataset#data"),
-            ours("report_memory", **MEMORY, inference="@dataset#data"),
+            ours("check_data", in_channels="@in_channels", inference="@dataset#data", series="@series"),
+            ours("report_memory", **MEMORY, inference="@dataset#data", series="@series"),
             "$@evaluator.run()",
         ],
     }

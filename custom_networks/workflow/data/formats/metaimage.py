@@ -1,10 +1,15 @@
-"""MetaImage files (.mha, and .mhd beside its .raw), read with SimpleITK."""
+"""MetaImage files (.mha, and .mhd beside its .raw).
+
+Read here and not by ITK, which ends the process on some damaged headers and takes 1 mm for a spacing of zero.
+"""
 
 from __future__ import annotations
 
 import re
+import zlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,20 +25,57 @@ from custom_networks.workflow.data.formats.grid import (
 SUFFIXES = (".mha", ".mhd")
 # MetaImage has the axes of DICOM
 RAS = np.diag([-1.0, -1.0, 1.0])
-MOST_LINES, LOCAL = 200, "LOCAL"
+MOST_LINES, LONGEST_LINE, LOCAL = 200, 4096, "local"
+# a long has four bytes in MetaImage, whatever it has in C
+TYPES = {
+    "met_char": "i1",
+    "met_uchar": "u1",
+    "met_short": "i2",
+    "met_ushort": "u2",
+    "met_int": "i4",
+    "met_uint": "u4",
+    "met_long": "i4",
+    "met_ulong": "u4",
+    "met_long_long": "i8",
+    "met_ulong_long": "u8",
+    "met_float": "f4",
+    "met_double": "f8",
+}
+
+
+class _Header(NamedTuple):
+    """What the text says.
+
+    Args:
+        sizes: voxels per axis, three or four.
+        components: values per voxel.
+        dtype: of a value.
+        compressed: whether the values are.
+        source: the file that holds them.
+        begin: where they begin in it.
+        affine: voxels to mm, RAS.
+    """
+
+    sizes: tuple[int, ...]
+    components: int
+    dtype: np.dtype
+    compressed: bool
+    source: Path
+    begin: int
+    affine: np.ndarray
 
 
 def read_header(path: Path) -> Grid:
-    """Return the grid of a file.
+    """Return the grid of a file; components, or a fourth axis, are its channels.
 
     Args:
         path: the file, of which no voxel is read.
 
     Raises:
-        ValueError: if it cannot be read, is not 3D, or does not place its voxels, or SimpleITK is missing.
+        ValueError: if it cannot be read, is not 3D, or does not place its voxels.
     """
     with one_sentence(path, "MetaImage"):
-        return _grid(path, _reader(path))
+        return _grid(path, _header(path))
 
 
 def read_voxels(path: Path) -> np.ndarray:
@@ -46,45 +88,54 @@ def read_voxels(path: Path) -> np.ndarray:
         ValueError: as :func:`read_header`, and if voxels are missing.
     """
     with one_sentence(path, "MetaImage"):
-        import SimpleITK
+        header = _header(path)
+        grid = _grid(path, header)
+        needed = int(np.prod(header.sizes, dtype=object)) * header.components * header.dtype.itemsize
+        with header.source.open("rb") as file:
+            file.seek(header.begin)
+            data = zlib.decompressobj().decompress(file.read(), needed) if header.compressed else file.read(needed)
+        if len(data) < needed:
+            raise ValueError(
+                f"{path} is truncated: its header promises {needed} bytes of voxels and {len(data)} are there; copy "
+                "it again"
+            )
+        # components change fastest, then the first axis
+        voxels = np.frombuffer(data, header.dtype).reshape(*header.sizes[::-1], header.components)
+        last = len(header.sizes)
+        order = (last, *range(last - 3), last - 1, last - 2, last - 3)
+        return voxels.transpose(order).reshape(grid.channels, *grid.shape)
 
-        reader = _reader(path)
-        grid = _grid(path, reader)
-        voxels = SimpleITK.GetArrayFromImage(reader.Execute())
-        if reader.GetNumberOfComponents() > 1:
-            voxels = np.moveaxis(voxels, -1, 0)
-        # the last axis of numpy is the first of ITK
-        return voxels.reshape(grid.channels, *grid.shape[::-1]).transpose(0, 3, 2, 1)
 
-
-def _reader(path: Path) -> Any:
-    """Read the header and refuse what it claims of the voxels."""
-    try:
-        import SimpleITK
-    except ImportError as error:
-        raise ValueError(f"{path} needs SimpleITK to be read: pip install SimpleITK") from error
-    fields, begin = _fields(path)
+def _header(path: Path) -> _Header:
+    fields, end = _fields(path)
+    dimensions = int(fields["ndims"])
+    sizes = tuple(int(n) for n in fields["dimsize"].split())
+    components = int(fields.get("elementnumberofchannels", "1"))
+    if len(sizes) != dimensions:
+        raise ValueError(f"{path} says NDims {dimensions} and {len(sizes)} sizes; correct the header")
+    if dimensions not in (3, 4) or (dimensions == 4 and components > 1 and sizes[3] > 1):
+        raise ValueError(f"{path} has {dimensions} axes of {sizes} voxels; give a 3D image, channels as components")
+    if any(n < 1 for n in (*sizes, components)):
+        raise ValueError(f"{path} has an axis without voxels, {sizes}, {components} components; replace it")
+    kind = fields["elementtype"].lower()
+    if kind not in TYPES or not _says_yes(fields, "binarydata", default=True):
+        raise ValueError(f"{path} holds {fields['elementtype']} or text, not one binary number per voxel; convert it")
+    big = any(_says_yes(fields, name) for name in ("binarydatabyteordermsb", "elementbyteordermsb"))
+    dtype = np.dtype(TYPES[kind]).newbyteorder(">" if big else "<")
+    compressed = _says_yes(fields, "compresseddata")
     data = fields["elementdatafile"]
-    source = path if data.upper() == LOCAL else path.parent / data
+    source = path if data.lower() == LOCAL else path.parent / data
     if not source.is_file():
         raise ValueError(f"{path} has its voxels in {source}, which is no file; put it there or save one .mha file")
-    spacing = fields.get("elementspacing", "1").split()
-    if any(not float(size) > 0 for size in spacing):  # ITK takes 1 instead, without a word
-        raise ValueError(f"{path} has the ElementSpacing {' '.join(spacing)}; correct the header")
-    SimpleITK.ProcessObject.GlobalWarningDisplayOff()
-    reader = SimpleITK.ImageFileReader()
-    reader.SetImageIO("MetaImageIO")
-    reader.SetFileName(str(path))
-    reader.ReadImageInformation()
-    kind = SimpleITK.GetPixelIDValueAsString(reader.GetPixelID())
-    if "complex" in kind or "label" in kind:
-        raise ValueError(f"{path} holds {kind}s, not one real number per voxel; convert it")
-    sizes = [*reader.GetSize(), reader.GetNumberOfComponents()]
-    bits = next((bits for bits in (8, 16, 32, 64) if f"{bits}-bit" in kind), 8)
-    compressed = fields.get("compresseddata", "").lower() == "true"
-    stored = source.stat().st_size - (begin if source == path else 0)
-    check_size(path, sizes, bits // 8, stored=stored, ratio=GZIP_RATIO if compressed else PLAIN_RATIO)
-    return reader
+    skipped = int(fields.get("headersize", "0"))
+    stored = source.stat().st_size
+    if skipped == -1 and not compressed:
+        begin = stored - int(np.prod(sizes, dtype=object)) * components * dtype.itemsize
+    else:
+        begin = max(skipped, 0) + (end if source == path else 0)
+    ratio = GZIP_RATIO if compressed else PLAIN_RATIO
+    check_size(path, (*sizes, components), dtype.itemsize, stored=stored - max(begin, 0), ratio=ratio)
+    return _Header(sizes, components, dtype, compressed, source, begin, _affine(path, fields, dimensions))
 
 
 def _fields(path: Path) -> tuple[dict[str, str], int]:
@@ -92,20 +143,43 @@ def _fields(path: Path) -> tuple[dict[str, str], int]:
     fields: dict[str, str] = {}
     with path.open("rb") as file:
         for _ in range(MOST_LINES):
-            key, *value = re.split("[=:]", file.readline(4096).decode("latin-1"), maxsplit=1)
-            fields[key.strip().lower()] = "".join(value).strip()
-            if key.strip().lower() == "elementdatafile":
+            name, *value = re.split("[=:]", file.readline(LONGEST_LINE).decode("latin-1"), maxsplit=1)
+            fields[name.strip().lower()] = "".join(value).strip()
+            if name.strip().lower() == "elementdatafile":
+                if absent := {"ndims", "dimsize", "elementtype"} - set(fields):
+                    raise ValueError(f"{path} lacks the fields {', '.join(sorted(absent))}; correct the header")
                 return fields, file.tell()
-    raise ValueError(f"{path} is no MetaImage file; convert it, or replace it")
+    raise ValueError(f"{path} is no MetaImage file, or has lost its end; convert it, or replace it")
 
 
-def _grid(path: Path, reader: Any) -> Grid:
-    sizes, dimensions = reader.GetSize(), reader.GetDimension()
-    if dimensions not in (3, 4) or (dimensions == 4 and reader.GetNumberOfComponents() > 1 and sizes[3] > 1):
-        raise ValueError(f"{path} has {dimensions} axes of {sizes} voxels; give a 3D image, channels as components")
-    direction = np.asarray(reader.GetDirection(), dtype=float).reshape(dimensions, dimensions)[:3, :3]
+def _says_yes(fields: Mapping[str, str], name: str, *, default: bool = False) -> bool:
+    return fields[name].lower() in ("true", "1") if name in fields else default
+
+
+def _numbers(path: Path, fields: Mapping[str, str], names: str, default: np.ndarray) -> np.ndarray:
+    """Return the numbers of the first of these fields that is there."""
+    name = next((name for name in names.split() if name in fields), None)
+    if name is None:
+        return default
+    numbers = np.array(fields[name].split(), dtype=float)
+    if numbers.shape != default.shape or not np.isfinite(numbers).all():
+        raise ValueError(f"{path} has {numbers.size} numbers in its field {name}, {default.size} expected; correct it")
+    return numbers
+
+
+def _affine(path: Path, fields: Mapping[str, str], dimensions: int) -> np.ndarray:
+    rows = _numbers(path, fields, "transformmatrix rotation orientation", np.eye(dimensions).ravel())
+    spacing = _numbers(path, fields, "elementspacing elementsize", np.ones(dimensions))[:3]
+    origin = _numbers(path, fields, "offset position origin", np.zeros(dimensions))[:3]
+    if not (spacing > 0).all():
+        raise ValueError(f"{path} has the spacing {spacing.tolist()} mm; correct the header")
     affine = np.eye(4)
-    affine[:3, :3] = RAS @ direction @ np.diag(reader.GetSpacing()[:3])
-    affine[:3, 3] = RAS @ np.asarray(reader.GetOrigin()[:3], dtype=float)
-    channels = int(reader.GetNumberOfComponents() * (sizes[3] if dimensions == 4 else 1))
-    return check_grid(path, Grid(tuple(int(n) for n in sizes[:3]), channels, affine))
+    # a row is the direction of an axis
+    affine[:3, :3] = RAS @ rows.reshape(dimensions, dimensions)[:3, :3].T @ np.diag(spacing)
+    affine[:3, 3] = RAS @ origin
+    return affine
+
+
+def _grid(path: Path, header: _Header) -> Grid:
+    channels = header.components * (header.sizes[3] if len(header.sizes) == 4 else 1)
+    return check_grid(path, Grid(header.sizes[:3], channels, header.affine))

@@ -9,9 +9,9 @@ from typing import Any
 
 from custom_networks.files import read_json
 from custom_networks.workflow.data.cases import SUFFIXES, Problem
+from custom_networks.workflow.data.formats.dicom import is_dicom
 
 INDEX = "dataset.json"
-DICOM_SUFFIXES = (".dcm", ".ima", ".dicom")
 # the table of contents of a medium, which is no image though it begins like one
 DICOM_INDEX = "DICOMDIR"
 
@@ -34,24 +34,16 @@ def is_image_file(path: Path) -> bool:
     return has_image_name(path) and path.is_file()
 
 
-def is_dicom(path: Path) -> bool:
-    """Tell a DICOM file by its suffix or by the magic word in it.
+def is_slice(path: Path) -> bool:
+    """Tell a DICOM file from others, and from the table of contents of a medium.
 
     Args:
         path: a file.
 
     Raises:
-        ValueError: if it may not be read.
+        ValueError: if it cannot be opened.
     """
-    if path.name.upper() == DICOM_INDEX:
-        return False
-    if path.name.lower().endswith(DICOM_SUFFIXES):
-        return True
-    try:
-        with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
-    except OSError as error:
-        raise ValueError(f"{path} cannot be opened ({error.strerror}); change its permissions or move it") from error
+    return path.name.upper() != DICOM_INDEX and is_dicom(path)
 
 
 def is_series(path: Path) -> bool:
@@ -60,7 +52,7 @@ def is_series(path: Path) -> bool:
     Args:
         path: any file or folder.
     """
-    return path.is_dir() and any(is_dicom(file) for file in scan(path) if file.is_file())
+    return path.is_dir() and any(is_slice(file) for file in scan(path))
 
 
 def scan(folder: Path) -> list[Path]:

@@ -256,7 +256,7 @@ def test_a_distance_that_is_said_otherwise(tmp_path):
     assert header.notes == ("gives SpacingBetweenSlices 3 mm, but positions are 1 mm apart, which counts",)
 
 
-def test_numbers_that_are_too_long_are_read_and_not_spoken_of(tmp_path, caplog):
+def test_numbers_that_are_too_long_and_padded_pixels_are_read_without_a_word(tmp_path, caplog):
     long = [
         "0.7071067811865475244",
         "0.7071067811865475244",
@@ -265,7 +265,8 @@ def test_numbers_that_are_too_long_are_read_and_not_spoken_of(tmp_path, caplog):
         "0.7071067811865475244",
         "0",
     ]
-    folder = write(tmp_path, slices(VOLUME, ImageOrientationPatient=long, PixelSpacing=["1.00000000000000000000"] * 2))
+    numbers = {"ImageOrientationPatient": long, "PixelSpacing": ["1.00000000000000000000"] * 2}
+    folder = write(tmp_path, slices(VOLUME, PixelData=lambda z: VOLUME[:, :, z].T.tobytes() + bytes(10), **numbers))
     assert b"7071067811865475244" in (folder / "000.dcm").read_bytes()
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -191,11 +193,14 @@ def test_elements_that_are_endless_or_deep(tmp_path):
     file = save(data, tmp_path / "a.dcm")
     whole = file.read_bytes()
     at = whole.index(b"\x10\x00\x10\x00PN")
-    long = b"\x09\x00\x10\x10UN\0\0" + (0xFFFFFFF0).to_bytes(4, "little")
-    deep = b"\x09\x00\x10\x10SQ\0\0\xff\xff\xff\xff" + b"\xfe\xff\x00\xe0\xff\xff\xff\xff\x08\x00\x15\x11SQ\0\0" * 1
-    nested = deep + (b"\xff\xff\xff\xff" + b"\xfe\xff\x00\xe0\xff\xff\xff\xff\x08\x00\x15\x11SQ\0\0") * 5000
+    endless, item = b"\xff" * 4, b"\xfe\xff\x00\xe0"
+    long = b"\x09\x00\x10\x10UN\0\0" + b"\xf0\xff\xff\xff"
     file.write_bytes(whole[:at] + long + whole[at:])
+    tracemalloc.start()
     refused(file, "is truncated within its header")
+    assert tracemalloc.get_traced_memory()[1] < 2**28
+    tracemalloc.stop()
+    nested = b"\x09\x00\x10\x10SQ\0\0" + (endless + item + endless + b"\x08\x00\x15\x11SQ\0\0") * 5000
     file.write_bytes(whole[:at] + nested + whole[at:])
     refused(file, "cannot be read as DICOM (RecursionError")
 

@@ -50,10 +50,14 @@ def rewritten(tmp_path, change, ending=".mha"):
 DAMAGED = {
     "half": (lambda data: data[:-100], "is truncated: its header promises 240 bytes"),
     "sizes": (lambda data: data.replace(b"DimSize = 6 5 4", b"DimSize = 32767 32767 32767"), "is truncated"),
-    "no header": (lambda data: b"x = 1\n" * 300, "is no MetaImage file"),
+    "no header": (lambda data: b"x = 1\n" * 300, "is no MetaImage file, or has lost its end"),
     "absent": (lambda data: data.replace(b"= LOCAL", b"= b.raw"), "has its voxels in "),
     "list": (lambda data: data.replace(b"= LOCAL", b"= LIST"), "has its voxels in "),
-    "spacing": (lambda data: re.sub(rb"(ElementSpacing =) \S+", rb"\1 0", data), "has the ElementSpacing 0 0."),
+    "spacing": (lambda data: re.sub(rb"(ElementSpacing =) \S+", rb"\1 0", data), "has the spacing [0.0, 0."),
+    "no type": (lambda data: data.replace(b"ElementType", b"Elementtyp"), "lacks the fields elementtype"),
+    "text": (lambda data: data.replace(b"BinaryData = True", b"BinaryData = False"), "holds MET_SHORT or text"),
+    "colours": (lambda data: data.replace(b"MET_SHORT", b"MET_UCHAR_ARRAY"), "holds MET_UCHAR_ARRAY or text"),
+    "origin": (lambda data: re.sub(rb"Offset = \S+", rb"Offset = nan", data), "has 3 numbers in its field offset"),
     "2D": (
         lambda data: (
             b"ObjectType = Image\nNDims = 2\nDimSize = 2 2\nElementType = MET_UCHAR\nElementDataFile = LOCAL\n"
@@ -73,8 +77,29 @@ def test_what_is_refused(tmp_path, damage, words):
     assert "\n" not in str(error.value)
 
 
-def test_without_simpleitk(tmp_path, monkeypatch):
-    path = rewritten(tmp_path, lambda data: data)
-    monkeypatch.setitem(__import__("sys").modules, "SimpleITK", None)
-    with pytest.raises(ValueError, match=r"a.mha needs SimpleITK to be read: pip install SimpleITK"):
-        metaimage.read_header(path)
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint16, np.int32, np.uint32, np.int64, np.float32, np.float64])
+def test_the_types_of_itk(tmp_path, dtype):
+    array = np.arange(np.prod(SHAPE)).reshape(SHAPE).astype(dtype)
+    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(array), str(tmp_path / "a.mha"), True)
+    read = metaimage.read_voxels(tmp_path / "a.mha")[0]
+    np.testing.assert_array_equal(read.T, array)
+    assert read.dtype == dtype
+
+
+def test_old_names_big_endian_and_four_axes(tmp_path):
+    """What ITK reads alike, and does not write."""
+    array = np.arange(2 * np.prod(SHAPE), dtype=">i2").reshape(2, *SHAPE)
+    header = (
+        "ObjectType: Image\nNDims: 4\nElementByteOrderMSB = True\nPosition = 1 2 3 0\nElementSize = 0.5 1 2 1\n"
+        "Rotation = 0 1 0 0 1 0 0 0 0 0 -1 0 0 0 0 1\nDimSize = 6 5 4 2\nHeaderSize = -1\nElementType = MET_SHORT\n"
+        "ElementDataFile = b.raw\n"
+    )
+    (tmp_path / "a.mhd").write_text(header)
+    (tmp_path / "b.raw").write_bytes(b"some header" + array.tobytes())
+    made, grid = SimpleITK.ReadImage(str(tmp_path / "a.mhd")), metaimage.read_header(tmp_path / "a.mhd")
+    assert grid[:2] == (SHAPE[::-1], 2)
+    for index in [(0, 0, 0), (5, 0, 3), (2, 4, 1)]:
+        position = np.array(made.TransformIndexToPhysicalPoint((*index, 0)))[:3] * [-1, -1, 1]
+        np.testing.assert_allclose((grid.affine @ [*index, 1])[:3], position)
+    np.testing.assert_array_equal(metaimage.read_voxels(tmp_path / "a.mhd").transpose(0, 3, 2, 1), array)
+    np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(made), array)
