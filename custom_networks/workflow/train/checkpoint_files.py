@@ -57,22 +57,20 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise FileNotFoundError(
             f"there is no checkpoint {path}: train first or set ckpt_dir to the folder that holds it"
         )
+    with file.open("rb") as opened:  # a file that may not be read says so here
+        head = opened.read(64)
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
     except Exception as error:  # torch has an error of its own kind for every way in which a file can be wrong
-        raise ValueError(f"{path} {_why_unreadable(file, error)}") from error
+        raise ValueError(f"{path} {_why_unreadable(file, head, error)}") from error
     if not isinstance(checkpoint, Mapping):
         kind = type(checkpoint).__name__
         raise ValueError(f"{path} holds a {kind} where a state dict is expected; give a checkpoint")  # noqa: TRY004
     return dict(checkpoint)
 
 
-def _why_unreadable(file: Path, error: Exception) -> str:
+def _why_unreadable(file: Path, head: bytes, error: Exception) -> str:
     """Return why a file could not be loaded and what to do, in a sentence without its subject."""
-    with file.open("rb") as opened:
-        head = opened.read(64)
     truncated = "is not a readable checkpoint, it may be truncated; copy it again or train anew"
     if not head:
         return truncated

@@ -73,6 +73,10 @@ WITH_NUMPY = {"model": STATE, "best": np.float64(1)}
 FILES = {
     "empty": (lambda path: path.write_bytes(b""), TRUNCATED),
     "cut": (truncated, TRUNCATED),
+    "cut, larger": (
+        lambda path: (torch.save(torch.zeros(9000), path), path.write_bytes(path.read_bytes()[:5000])),
+        TRUNCATED,
+    ),
     "cut, old": (lambda path: truncated(path, _use_new_zipfile_serialization=False), TRUNCATED),
     "cut early, old": (beginning_of_legacy, TRUNCATED),
     "text": (lambda path: path.write_text("not a checkpoint"), "is no checkpoint, torch.save did not write it"),
