@@ -9,8 +9,8 @@ from custom_networks.command_line import Commands, run
 COMMANDS: Commands = {
     "list": "custom_networks.catalogue:list_all",
     "info": "custom_networks.catalogue:info",
-    "check": "custom_networks.adapt.check:check",
-    "adapt": "custom_networks.adapt.adapt:adapt",
+    "check": "custom_networks.adapt.commands:check",
+    "adapt": "custom_networks.adapt.commands:adapt",
     "attention_map": "custom_networks.attention_map.attention_map:attention_map",
 }
 

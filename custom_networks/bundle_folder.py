@@ -136,7 +136,8 @@ def _unpack(file: Path) -> Path:
 
 def _only_folder(archive: zipfile.ZipFile, file: Path) -> str:
     """Return the name of the one folder in a zip, which must hold a bundle."""
-    members = archive.namelist()
+    # a Mac adds a folder and files of its own beside what it packs
+    members = [member for member in archive.namelist() if not member.startswith(("__MACOSX/", ".DS_Store"))]
     names = {member.partition("/")[0] for member in members}
     name = names.pop() if len(names) == 1 else ""
     if name in ("", ".", "..") or not {f"{name}/configs/train.json", f"{name}/{METADATA}"} <= set(members):

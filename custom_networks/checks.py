@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import gcd
+from numbers import Integral
 
 from torch import Tensor
 
@@ -17,19 +18,19 @@ def per_axis(value: int | Sequence[int], spatial_dims: int, name: str) -> tuple[
         name: argument name used in the error.
 
     Raises:
-        ValueError: if the number of values differs from ``spatial_dims`` or a value is below 1.
+        ValueError: if the number of values differs from ``spatial_dims``, or a value is no integer or below 1.
 
     Example:
         >>> per_axis(2, 3, "strides")
         (2, 2, 2)
     """
-    values = (int(value),) * spatial_dims if isinstance(value, int) else tuple(int(v) for v in value)
-    if len(values) != spatial_dims or min(values) < 1:
+    values = tuple(value) if isinstance(value, Iterable) else (value,) * spatial_dims
+    if len(values) != spatial_dims or not all(isinstance(v, Integral) and v >= 1 for v in values):
         raise ValueError(
             f"{name} must be a positive integer or {spatial_dims} positive integers, got {value}; "
             f"use for example {(2,) * spatial_dims}"
         )
-    return values
+    return tuple(int(v) for v in values)
 
 
 def per_level(
@@ -51,7 +52,7 @@ def per_level(
         >>> per_level([(1, 2, 2), 2], 2, 3, "strides")
         [(1, 2, 2), (2, 2, 2)]
     """
-    entries = [value] * levels if isinstance(value, int) else list(value)
+    entries = list(value) if isinstance(value, Sequence) else [value] * levels
     if len(entries) != levels:
         raise ValueError(
             f"{name} must have {levels} entries for these {widths}, got {len(entries)}: {value}; give that many, or "
@@ -73,12 +74,11 @@ def check_odd(value: int | Sequence[int], name: str) -> None:
     Example:
         >>> check_odd((1, 3, 5), "kernel_size")
     """
-    values = (value,) if isinstance(value, int) else tuple(value)
-    if any(v < 1 or v % 2 == 0 for v in values):
-        odd = tuple(max(1, v) | 1 for v in values)
-        raise ValueError(
-            f"{name} must be odd and positive, got {value}; use for example {odd[0] if isinstance(value, int) else odd}"
-        )
+    values = tuple(value) if isinstance(value, Iterable) else (value,)
+    if any(not isinstance(v, Integral) or v < 1 or v % 2 == 0 for v in values):
+        odd = tuple(max(1, int(v)) | 1 for v in values)
+        example = odd if isinstance(value, Iterable) else odd[0]
+        raise ValueError(f"{name} must be odd and positive, got {value}; use for example {example}")
 
 
 def check_attention_parts(attention: Sequence[str], parts: Sequence[str]) -> None:

@@ -17,11 +17,14 @@ import sys
 import textwrap
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import fire
+
+from custom_networks.failures import file_sentence, is_ours, on_one_line, sentence_of, write_log
 
 Commands = Mapping[str, str | Mapping[str, str]]
 """What a name stands for: ``module:function``, or that of each second word; the one under an empty word runs when none
@@ -39,7 +42,6 @@ OPTIONAL = {
     "pydicom": "pydicom",
 }
 """What to install for a package that only some commands need."""
-REPORTED = (ValueError, RuntimeError, OSError, ModuleNotFoundError)
 
 
 def load(target: str) -> Callable[..., Any]:
@@ -102,6 +104,8 @@ def strict(function: Callable[..., Any], command: str) -> Callable[..., None]:
 def sentence(error: BaseException) -> str:
     """Return the message of ``error`` on one line, naming what to install where a package is missing.
 
+    The traceback of an error that nobody foresaw goes to a file that the line names.
+
     Args:
         error: the exception that a command raised.
 
@@ -113,7 +117,11 @@ def sentence(error: BaseException) -> str:
         package = error.name.split(".")[0]
         if package in OPTIONAL:
             return f"this command needs {package}; pip install {OPTIONAL[package]}"
-    return " ".join(str(error).split()) or type(error).__name__
+    if is_ours(error):
+        return " ".join(str(error).split())
+    if said := sentence_of(error) or (file_sentence(error) if isinstance(error, OSError) else None):
+        return " ".join(said.split())
+    return f"{type(error).__name__}: {on_one_line(error)}; {write_log(error)}"
 
 
 def usage(program: str, commands: Commands) -> str:
@@ -201,7 +209,9 @@ def as_text(argument: str, always: bool = False) -> str:
 
 
 def run(program: str, commands: Commands, argv: list[str] | None = None, texts: bool = False) -> int:
-    """Run one command and return its exit code: 0, 1 for a refused input, 2 for an unknown command.
+    """Run one command and return its exit code: 0, 1 for an error, 2 for an unknown command, 130 after Ctrl-C.
+
+    Nothing is raised: every error is one line on standard error.
 
     Args:
         program: how it is called, for the usage.
@@ -209,7 +219,22 @@ def run(program: str, commands: Commands, argv: list[str] | None = None, texts: 
         argv: arguments after the program; those of the process if None.
         texts: whether every value is a text, see :func:`as_text`.
     """
-    argv = list(sys.argv[1:] if argv is None else argv)
+    _open_streams()
+    try:
+        code = _run(program, commands, list(sys.argv[1:] if argv is None else argv), texts)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whatever reads the output has stopped, such as head
+        _discard_output()
+        return 1
+    except KeyboardInterrupt:
+        return _refuse("interrupted", 130)
+    except Exception as error:  # a mistake of ours keeps its traceback in a file
+        return _refuse(f"error: {sentence(error)}", 1)
+    return code
+
+
+def _run(program: str, commands: Commands, argv: list[str], texts: bool) -> int:
+    """Run one command, and let its errors through."""
     if not argv or argv[0] in ("-h", "--help"):
         print(usage(program, commands))
         return 0
@@ -224,17 +249,32 @@ def run(program: str, commands: Commands, argv: list[str] | None = None, texts: 
         print(f"error: unknown command '{' '.join(argv[:depth])}'{hint}\n{usage(program, commands)}", file=sys.stderr)
         return 2
     command, rest = " ".join(argv[:depth]), [as_text(value, texts) for value in argv[depth:]]
-    try:
-        if any(value in ("-h", "--help") for value in rest):
-            print(help_of(f"{program} {command}", target))
-        else:
-            quiet_monai()
-            fire.Fire(strict(load(target), command), command=rest, name=f"{program} {command}")
-        sys.stdout.flush()
-    except BrokenPipeError:  # whatever reads the output has stopped, such as head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except REPORTED as error:
-        print(f"error: {sentence(error)}", file=sys.stderr)
-        return 1
+    if any(value in ("-h", "--help") for value in rest):
+        print(help_of(f"{program} {command}", target))
+    else:
+        quiet_monai()
+        fire.Fire(strict(load(target), command), command=rest, name=f"{program} {command}")
     return 0
+
+
+def _open_streams() -> None:
+    """Give a process that was started with a closed output, such as ``>&-``, one that takes what it says."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - for the process
+
+
+def _discard_output() -> None:
+    """Let go of what could not be written, which the interpreter would try again at its end."""
+    with suppress(OSError, ValueError):  # a stream of a test has no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _refuse(line: str, code: int) -> int:
+    try:
+        sys.stdout.flush()
+    except OSError:  # such as a full disk behind it, the very error that is said
+        _discard_output()
+    with suppress(OSError):
+        print(line, file=sys.stderr)
+    return code

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar")
+
 
 def parse_json(text: str, where: str) -> Any:
     """Return the value of a JSON text.
@@ -26,7 +28,7 @@ def parse_json(text: str, where: str) -> Any:
     """
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{where} is not valid JSON ({error}); correct it") from error
 
 
@@ -65,6 +67,10 @@ def replacing(file: Path) -> Iterator[Path]:
     try:
         yield partial
         partial.replace(file)
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(file)  # a full disk does not say which file it had no room for
+        raise
     finally:
         partial.unlink(missing_ok=True)
 
@@ -112,3 +118,36 @@ def new_folder(target: Path, content: str) -> Iterator[Path]:
         folder.mkdir()
         yield folder
         folder.replace(target)
+
+
+def data_folder(dataset_dir: str | Path, knob: str = "set dataset_dir") -> Path:
+    """Return the folder of a data set.
+
+    Args:
+        dataset_dir: what was given.
+        knob: what to do where it is none.
+
+    Raises:
+        FileNotFoundError: if it does not exist.
+        ValueError: if it is a file.
+    """
+    root = Path(str(dataset_dir))
+    if root.is_dir():
+        return root
+    if root.is_file():
+        refuse_archive(root)
+        raise ValueError(f"{root} is a file where the folder of a data set is expected; {knob}")
+    raise FileNotFoundError(f"there is no data set folder {root}; {knob}")
+
+
+def refuse_archive(path: Path) -> None:
+    """Refuse a packed file.
+
+    Args:
+        path: a file.
+
+    Raises:
+        ValueError: if its name is that of an archive.
+    """
+    if path.name.lower().endswith(ARCHIVES):
+        raise ValueError(f"{path} is a packed file; unpack it and give the folder")

@@ -73,6 +73,16 @@ def test_a_zip_is_unpacked_beside_itself_once(tmp_path, capsys):
         find_bundle(str(packed(tmp_path, version="0.2.0")))
 
 
+def test_what_a_mac_adds_to_a_zip_is_passed_over(tmp_path):
+    file = packed(tmp_path)
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr("__MACOSX/mine/configs/._train.json", "")
+        archive.writestr(".DS_Store", "")
+    shutil.rmtree(tmp_path / "source")
+    assert find_bundle(str(file)) == tmp_path / "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", file.name]
+
+
 def test_a_zip_that_cannot_be_used(tmp_path):
     with pytest.raises(ValueError, match=r"there is no zip .*absent\.zip; correct the path"):
         find_bundle(str(tmp_path / "absent.zip"))

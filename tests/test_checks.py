@@ -27,7 +27,9 @@ def test_per_axis(value, want):
     assert per_axis(value, 3, "strides") == want
 
 
-@pytest.mark.parametrize("value", [0, -1, (1, 2), (1, 2, 3, 4), (2, 0, 2), ()], ids=str)
+@pytest.mark.parametrize(
+    "value", [0, -1, (1, 2), (1, 2, 3, 4), (2, 0, 2), (), 2.5, (2, 2.5, 2), "222", ("2", 2, 2)], ids=str
+)
 def test_per_axis_refuses(value):
     with pytest.raises(ValueError, match=r"strides must be a positive integer or 3 positive integers, got .*; use for"):
         per_axis(value, 3, "strides")
@@ -43,6 +45,13 @@ def test_per_level_refuses(widths):
     message = f"strides must have 3 entries for these {widths}, got 2: (2, 2); give that many, or one integer for all"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         per_level((2, 2), 3, 3, "strides", widths)
+
+
+def test_per_level_refuses_fractions():
+    with pytest.raises(
+        ValueError, match=r"strides must be a positive integer or 3 positive integers, got 2.5; use for"
+    ):
+        per_level(2.5, 2, 3, "strides")
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import inspect
 import re
+import shlex
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -106,26 +108,62 @@ def test_a_misspelt_command(capsys):
     assert capsys.readouterr().err.startswith("error: unknown command 'infos'; did you mean info?\n")
 
 
+def fails(monkeypatch, error: BaseException, ours: bool = True) -> int:
+    """Return the exit code of a command that raises an error, as this project does or as a library does."""
+    names = {"__name__": "custom_networks.made_up" if ours else "library", "error": error}
+    exec("def call() -> None:\n raise error", names)
+    monkeypatch.setattr(command_line, "load", lambda _: names["call"])
+    return users.main(["list"])
+
+
 def test_what_a_command_raises_is_one_sentence(monkeypatch, capsys):
-    def fail(error: Exception):
-        def call() -> None:
-            raise error
+    assert fails(monkeypatch, ValueError("two\nlines")) == 1
+    assert fails(monkeypatch, OSError("disk full")) == 1
+    assert fails(monkeypatch, PermissionError(13, "Permission denied", "out.json"), ours=False) == 1
+    assert fails(monkeypatch, ModuleNotFoundError("No module named 'onnx'", name="onnx.helper")) == 1
+    assert fails(monkeypatch, KeyboardInterrupt()) == 130
+    assert capsys.readouterr().err.splitlines() == [
+        "error: two lines",
+        "error: disk full",
+        "error: out.json: permission denied; correct the path or its permissions",
+        "error: this command needs onnx; pip install onnx onnxruntime onnxscript",
+        "interrupted",
+    ]
 
-        monkeypatch.setattr(command_line, "load", lambda _: call)
-        return users.main(["list"])
 
-    assert fail(ValueError("two\nlines")) == 1
-    assert fail(OSError("disk full")) == 1
-    assert fail(ModuleNotFoundError("No module named 'onnx'", name="onnx.helper")) == 1
-    said = ["two lines", "disk full", "this command needs onnx; pip install onnx onnxruntime onnxscript"]
-    assert capsys.readouterr().err == "".join(f"error: {sentence}\n" for sentence in said)
-    with pytest.raises(KeyError):  # a mistake of ours keeps its traceback
-        fail(KeyError("x"))
+@pytest.mark.parametrize("error", [KeyError("x"), ValueError("not ours"), RuntimeError("of a\nlibrary")], ids=repr)
+def test_what_nobody_foresaw_keeps_its_traceback_in_a_file(monkeypatch, capsys, tmp_path, error):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert fails(monkeypatch, error, ours=False) == 1
+    (log,) = tmp_path.iterdir()
+    said = f"error: {type(error).__name__}: {' '.join(str(error).split())}; the whole traceback is in {log}\n"
+    assert capsys.readouterr().err == said
+    text = log.read_text()
+    assert text.splitlines()[0] == shlex.join(sys.orig_argv)
+    assert "Traceback (most recent call last):" in text
+    assert ", in call\n" in text
 
 
 def python(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, *arguments]
     return subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
+
+
+ABSENT = {
+    "check": ["check", "absent"],
+    "adapt": ["adapt", "absent", "--out", "mine.json", "--bundle", "hippocampus_mr_attention_unet_segmentation"],
+    "profile": ["check", "docs", "--profile", "absent.json"],
+}
+
+
+@pytest.mark.parametrize("case", ABSENT)
+def test_a_wrong_path_is_noticed_without_torch(case):
+    script = "import sys; from custom_networks.__main__ import main; code = main(sys.argv[1:]); "
+    script += "print('heavy:', sorted({'torch', 'monai', 'numpy'} & set(sys.modules))); sys.exit(code)"
+    done = python("-c", script, *ABSENT[case])
+    assert done.returncode == 1
+    assert re.match(r"error: there is no (data set folder|file) absent", done.stderr)
+    assert done.stdout.splitlines()[-1] == "heavy: []"
 
 
 @pytest.mark.parametrize("arguments", [["list"], ["info"], ["info", "cbam"], ["check", "--help"], ["--help"]], ids=str)
@@ -138,9 +176,29 @@ def test_what_only_says_something_needs_no_torch(arguments):
     assert done.stdout.splitlines()[-1] == "heavy: []"
 
 
-def test_a_reader_that_stops_is_no_error():
-    shell = f"{sys.executable} -m custom_networks list | head -n 1"
-    done = subprocess.run(
-        ["bash", "-c", shell], cwd=ROOT, env=environment(), capture_output=True, text=True, check=False
+def shell(line: str) -> subprocess.CompletedProcess[str]:
+    command = f"set -o pipefail; {sys.executable} -m custom_networks {line}"
+    return subprocess.run(
+        ["bash", "-c", command], cwd=ROOT, env=environment(), capture_output=True, text=True, check=False
     )
+
+
+def test_a_reader_that_stops_is_no_error():
+    done = shell("list | head -n 1")
     assert (done.stdout, done.stderr) == ("bundles\n", "")
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "error"),
+    [
+        ("list >&-", 0, ""),
+        ("list 2>&- >&-", 0, ""),
+        ("list >/dev/full", 1, "error: no space left on device; free some, or write to another place\n"),
+        ("check nowhere >&-", 1, "error: there is no data set folder nowhere; give the folder that holds the images\n"),
+        ("check nowhere 2>&-", 1, ""),
+        ("check nowhere 2>/dev/full", 1, ""),
+    ],
+)
+def test_an_output_that_is_closed_or_full_gives_no_traceback(line, code, error):
+    done = shell(line)
+    assert (done.returncode, done.stderr) == (code, error)

@@ -11,6 +11,7 @@ from custom_networks.files import new_folder, read_json, replacing, write_text
     ("content", "sentence"),
     [
         (b"{", "mine.json is not valid JSON .*; correct it"),
+        (b"[" * 100_000, "mine.json is not valid JSON .*; correct it"),
         (b"[1]", "mine.json is not a JSON object; correct it"),
         (b'{"a": "\xff"}', "mine.json is not valid JSON .*utf-8.*; correct it"),
     ],

@@ -13,8 +13,6 @@ from monai.data import MetaTensor
 from tqdm import tqdm
 
 from custom_networks.adapt.choices import patients
-from custom_networks.adapt.network import from_config_value
-from custom_networks.files import read_json
 from custom_networks.workflow.data.cases import VALIDATION, Case, Problem, below, files_of, shared_cases
 from custom_networks.workflow.data.folds import ALL, SPLITS
 from custom_networks.workflow.data.image_checks import image_problems
@@ -24,10 +22,10 @@ from custom_networks.workflow.data.label_checks import (
     is_empty,
     value_problems,
 )
-from custom_networks.workflow.data.layouts.files import data_folder
 from custom_networks.workflow.data.layouts.finder import find_cases
 from custom_networks.workflow.data.segmentation_list import segmentation_data_list
 from custom_networks.workflow.data.volumes import NOTES, read_volume
+from custom_networks.workflow.guard.knobs import wrong_knob
 from custom_networks.workflow.transforms.class_labels import check_ignore_value, class_values
 from custom_networks.workflow.transforms.regions import region_values
 
@@ -35,38 +33,40 @@ SPACING_FACTOR = 3.0
 MOST_VALUES = 256
 MOST_LINES = 10
 KIND_WORDS = 3
+LOOKED_AT = (
+    "image_glob",
+    "label_glob",
+    "in_channels",
+    "label_names",
+    "label_values",
+    "regions",
+    "ignore_value",
+    "fold",
+    "folds_file",
+)
+"""The knobs that say how the data are to be."""
 
 
-def check(
-    dataset_dir: str, *, profile: str | None = None, images: str | None = None, labels: str | None = None
-) -> None:
-    """Read every image and label of a folder once and print all problems, each after its file, or "ready".
-
-    Before them stand how the cases were found, the voxels of each label value, and how many cases lack it.
+def print_problems(root: Path, knobs: Mapping[str, Any], profile: Path | None) -> None:
+    """Read every image and label of a folder once and print all problems.
 
     Args:
-        dataset_dir: folder of the data set, in one of the layouts of ``docs/how-to/own-data.md``.
-        profile: flat JSON file whose ``image_glob``, ``label_glob``, ``in_channels``, ``label_names``,
-            ``label_values``, ``regions``, ``ignore_value``, ``fold`` and ``folds_file`` are what the data are held
-            against; without it the first image says the number of channels, any class is taken, and no patient may be
-            on both sides of the split that ``dataset.json`` lists.
-        images: pattern under the folder for the images, such as ``"mr/*.nii.gz"``, in place of the profile's.
-        labels: the same for the labels; what the ``*`` of both stand for pairs them.
+        root: the folder.
+        knobs: those that the data are held against.
+        profile: where they are from.
 
     Raises:
-        FileNotFoundError: if there is no such folder or nothing in it.
-        ValueError: if there are problems, or the profile is no JSON object.
+        FileNotFoundError: if there is nothing in the folder.
+        ValueError: if there are problems.
     """
-    root = data_folder(dataset_dir, "give the folder that holds the images")
-    knobs = {} if profile is None else from_config_value(read_json(Path(str(profile))))
-    patterns = {"image_glob": images, "label_glob": labels}
-    knobs |= {knob: str(pattern) for knob, pattern in patterns.items() if pattern is not None}
+    if wrong := wrong_knob({name: knobs[name] for name in LOOKED_AT if name in knobs}):
+        raise ValueError(wrong if profile is None else f"{profile}: {wrong}")
     cases, problems, layout = find_cases(root, knobs.get("image_glob"), knobs.get("label_glob"))
     problems = problems or shared_cases(cases, root) or _shared_patients(root, cases, knobs)
     run = _read_all(root, cases, knobs)
     problems = [*problems, *run.problems, *_spacing_problems(run.spacings)]
     if profile is not None:
-        problems += [Problem(Path(str(profile)), what) for what in _absent_classes(run.voxels, knobs)]
+        problems += [Problem(profile, what) for what in _absent_classes(run.voxels, knobs)]
     print(f"layout: {layout}")
     for value, count in sorted(run.voxels.items()):
         print(f"label value {value}: {count} voxels{_lacking(run.values, value)}")

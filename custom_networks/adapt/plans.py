@@ -10,11 +10,14 @@ from typing import Any
 from custom_networks.adapt.labels import IGNORE, check_ignore, ignored_label, label_regions
 from custom_networks.adapt.network import build
 from custom_networks.bundle_folder import HOME, find_bundle, is_bundle
-from custom_networks.files import parse_json, write_text
+from custom_networks.failures import is_ours
+from custom_networks.files import read_json, write_text
+from custom_networks.workflow.guard.knobs import wrong_knob
 from custom_networks.workflow.transforms.intensity import Z_SCORE, Z_SCORE_NONZERO
 
 CT_PROPERTIES = ("percentile_00_5", "percentile_99_5", "mean", "std")
 PLAIN_NETWORKS = ("PlainConvUNet",)
+PLANS_FILE = "give a plans file of nnU-Net v2"
 PLANS_BUNDLE = "hippocampus_mr_mbtfe_unet_segmentation"
 
 
@@ -44,23 +47,20 @@ def adapt_plans(
     """
     folder = find_bundle(bundle or (None if is_bundle(HOME) else PLANS_BUNDLE))
     document = _read(plans)
-    chosen = _configuration(document, configuration, plans)
-    network = _network(chosen, configuration, plans)
-    profile: dict[str, Any] = {
-        "spacing": [float(n) for n in _in_our_order(chosen["spacing"], document)],
-        "patch_size": [int(n) for n in _in_our_order(chosen["patch_size"], document)],
-        "batch_size": int(chosen["batch_size"]),
-        "network_def#features": network["features"],
-        "network_def#strides": [_in_our_order(step, document) for step in network["strides"]],
-        "network_def#kernel_size": [_in_our_order(kernel, document) for kernel in network["kernels"]],
-    }
+    try:
+        profile, others = _profile(document, configuration, plans)
+    except KeyError as error:
+        raise ValueError(f"{plans}, {configuration}: there is no entry {error}; {PLANS_FILE}") from error
+    except (TypeError, ValueError, IndexError, AttributeError) as error:
+        if is_ours(error):
+            raise
+        raise ValueError(
+            f"{plans}, {configuration} has an entry of another kind than nnU-Net writes ({error}); {PLANS_FILE}"
+        ) from error
+    if wrong := wrong_knob(profile):
+        raise ValueError(f"{plans}, {configuration}: {wrong}")
     if dataset_json is not None:
         profile |= _dataset(dataset_json)
-    elif "foreground_intensity_properties_per_channel" in document:
-        profile["in_channels"] = len(document["foreground_intensity_properties_per_channel"])
-    intensity, others = _intensity(chosen, document, plans)
-    if any(scheme != Z_SCORE for scheme in intensity):
-        profile["intensity"] = intensity
     try:
         build(folder, profile)
     except ValueError as error:
@@ -74,29 +74,50 @@ def adapt_plans(
     return profile
 
 
+def _profile(document: Mapping[str, Any], configuration: str, file: str) -> tuple[dict[str, Any], list[str]]:
+    """Return what a plans file alone says, and the normalisations that have no counterpart."""
+    chosen = _configuration(document, configuration, file)
+    network = _network(chosen, configuration, file)
+    profile: dict[str, Any] = {
+        "spacing": [float(n) for n in _in_our_order(chosen["spacing"], document)],
+        "patch_size": _in_our_order(chosen["patch_size"], document),
+        "batch_size": chosen["batch_size"],
+        "network_def#features": network["features"],
+        "network_def#strides": [_in_our_order(step, document) for step in network["strides"]],
+        "network_def#kernel_size": [_in_our_order(kernel, document) for kernel in network["kernels"]],
+    }
+    if "foreground_intensity_properties_per_channel" in document:
+        profile["in_channels"] = len(document["foreground_intensity_properties_per_channel"])
+    intensity, others = _intensity(chosen, document, file)
+    if any(scheme != Z_SCORE for scheme in intensity):
+        profile["intensity"] = intensity
+    return profile, others
+
+
 def _read(file: str) -> Mapping[str, Any]:
     path = Path(file)
     if not path.is_file():
         raise FileNotFoundError(f"{file} does not exist; give the plans.json of nnUNet_preprocessed/<dataset>")
-    document = parse_json(path.read_text(), file)
-    if not isinstance(document, dict):
-        raise ValueError(f"{file} holds no JSON object; give a file that nnU-Net v2 wrote")  # noqa: TRY004 - the file is wrong
-    return document
+    return read_json(path)
 
 
-def _configuration(document: Mapping[str, Any], name: str, file: str) -> dict[str, Any]:
+def _configuration(
+    document: Mapping[str, Any], name: str, file: str, inherited_by: Sequence[str] = ()
+) -> dict[str, Any]:
     """Return a configuration, laid over the one that it inherits from."""
     known = document.get("configurations")
     if not isinstance(known, dict):
-        raise ValueError(f"{file} has no configurations; give a plans file of nnU-Net v2")  # noqa: TRY004 - the file is wrong
+        raise ValueError(f"{file} has no configurations; {PLANS_FILE}")  # noqa: TRY004 - the file is wrong
     if name not in known:
         raise ValueError(f"{file} has no configuration {name}; use one of {', '.join(known)}")
+    if name in inherited_by:
+        raise ValueError(f"{file}: configuration {name} inherits from itself; {PLANS_FILE}")
     own = dict(known[name])
     parent = own.pop("inherits_from", None)
-    merged = {**(_configuration(document, parent, file) if parent else {}), **own}
+    merged = {**(_configuration(document, parent, file, [*inherited_by, name]) if parent else {}), **own}
     missing = [key for key in ("patch_size", "spacing", "batch_size") if key not in merged]
     if missing:
-        raise ValueError(f"{file}: configuration {name} lacks {', '.join(missing)}; give a plans file of nnU-Net v2")
+        raise ValueError(f"{file}: configuration {name} lacks {', '.join(missing)}; {PLANS_FILE}")
     if len(merged["patch_size"]) != 3:
         raise ValueError(f"{file}: configuration {name} is not 3D, its patch is {merged['patch_size']}; use 3d_fullres")
     return merged
@@ -117,7 +138,7 @@ def _network(chosen: Mapping[str, Any], name: str, file: str) -> dict[str, Any]:
         features = [min(base * 2**level, most) for level in range(len(strides))]
         numbers = [chosen["n_conv_per_stage_encoder"], chosen["n_conv_per_stage_decoder"]]
     else:
-        raise ValueError(f"{file}: configuration {name} describes no network; give a plans file of nnU-Net v2")
+        raise ValueError(f"{file}: configuration {name} describes no network; {PLANS_FILE}")
     if kind not in PLAIN_NETWORKS:
         raise ValueError(f"{file}: {name} is a {kind}; plan with nnU-Net's default planner, whose is a PlainConvUNet")
     counts = {int(n) for number in numbers for n in ([number] if isinstance(number, int) else number)}

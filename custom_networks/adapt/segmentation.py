@@ -191,7 +191,10 @@ def _split(bundle: Path, facts: Facts, names: Sequence[str], draft: Draft) -> tu
 
 
 def _shipped_folds(bundle: Path) -> list[list[str]]:
-    folds: list[list[str]] = read_json(bundle / "configs" / "folds.json")["folds"]
+    file = bundle / "configs" / "folds.json"
+    folds = read_json(file).get("folds")
+    if not isinstance(folds, list) or not folds or not all(isinstance(members, list) for members in folds):
+        raise ValueError(f"{file} has no entry folds, a list with the names of the cases of each; correct it")
     return folds
 
 
@@ -218,7 +221,9 @@ def _usual_split(bundle: Path, facts: Facts) -> tuple[int, Split]:
 def _schedule(bundle: Path, config: Mapping[str, Any], cases: int, draft: Draft) -> None:
     """Choose epochs that make as many steps as the shipped training."""
     folds, batch_size = [len(members) for members in _shipped_folds(bundle)], draft.profile["batch_size"]
-    shipped = math.ceil((sum(folds) - folds[config["fold"]]) / config["batch_size"])
+    fold = config["fold"]
+    validated = folds[fold] if isinstance(fold, int) and 0 <= fold < len(folds) else 0
+    shipped = math.ceil((sum(folds) - validated) / config["batch_size"])
     epochs, interval = schedule(config["epochs"] * shipped, cases, batch_size)
     draft.profile |= {"epochs": epochs, "val_interval": interval}
     if "gate_warm_up_epochs" in config:

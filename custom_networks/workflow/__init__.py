@@ -7,6 +7,8 @@ from custom_networks.workflow.data.patch_checks import check_patches, class_weig
 from custom_networks.workflow.data.segmentation_list import segmentation_data_list
 from custom_networks.workflow.data.volumes import VolumeReader
 from custom_networks.workflow.guard.errors import report_errors
+from custom_networks.workflow.guard.knobs import check_knobs
+from custom_networks.workflow.guard.outputs import check_outputs
 from custom_networks.workflow.guard.overrides import check_overrides
 from custom_networks.workflow.guard.version import require_version
 from custom_networks.workflow.infer.inferers import AutocastInferer, MirrorInferer, MirrorSlidingWindowInferer
@@ -62,7 +64,9 @@ __all__ = [
     "WarnLargeInputd",
     "adan",
     "check_data",
+    "check_knobs",
     "check_masks",
+    "check_outputs",
     "check_overrides",
     "check_patches",
     "class_weights",

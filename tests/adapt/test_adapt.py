@@ -14,8 +14,7 @@ import pytest
 import torch
 
 from custom_networks.__main__ import main
-from custom_networks.adapt.adapt import adapt
-from custom_networks.adapt.check import check
+from custom_networks.adapt.commands import adapt, check
 from custom_networks.adapt.draft import Draft
 from custom_networks.adapt.network import as_config_value, build, step_bytes
 from custom_networks.adapt.segmentation import choose_cache
@@ -326,6 +325,10 @@ def refusals(data: Path) -> dict[str, tuple[list[str], str]]:
         "no match": (
             [str(data), *bundle, "--images", "x/*", "--labels", "y/*"],
             "no NIfTI, NRRD or MetaImage file matches",
+        ),
+        "absolute pattern": (
+            [str(data), *bundle, "--images", "/data/*", "--labels", "y/*"],
+            "image_glob must be null or a pattern relative to dataset_dir, got '/data/*'; write for example",
         ),
         "csv": ([str(data), "--bundle", CLASSIFIER], "labels.csv; write a CSV file"),
         "csv globs": (

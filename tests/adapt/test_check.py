@@ -234,3 +234,32 @@ def test_label_values_of_a_profile(
     assert ("share the label value 300, but core does not lie inside whole" in said.err) == (
         "regions" in knobs and code
     )
+
+
+WRONG_KNOBS = {
+    "image_glob": "/data/*.nii.gz",
+    "label_names": "background",
+    "label_values": 3,
+    "regions": "12",
+    "in_channels": "1",
+    "fold": 1.5,
+    "folds_file": 7,
+}
+
+
+@pytest.mark.parametrize("knob", WRONG_KNOBS)
+def test_a_profile_whose_knobs_are_of_another_kind(folder: Path, tmp_path: Path, capsys, knob: str) -> None:
+    profile = tmp_path / "mine.json"
+    profile.write_text(json.dumps({knob: WRONG_KNOBS[knob], "resume_ckpt": "absent.pt"}))
+    assert main(["check", str(folder), "--profile", str(profile)]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {profile}: {knob} must be ")
+    assert repr(WRONG_KNOBS[knob]) in said
+    assert len(said.splitlines()) == 1
+
+
+def test_a_pattern_that_is_absolute(folder: Path, capsys) -> None:
+    assert main(["check", str(folder), "--images", "/data/*", "--labels", "labelsTr/*"]) == 1
+    assert capsys.readouterr().err.startswith(
+        "error: image_glob must be null or a pattern relative to dataset_dir, got"
+    )

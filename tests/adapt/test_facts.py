@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from custom_networks.adapt.check import check
+from custom_networks.adapt.commands import check
 from custom_networks.adapt.facts import read_facts
 from custom_networks.adapt.labels import named_labels
 from tests.synthetic import change, write_dataset, write_nifti, write_nrrd, write_oriented

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from custom_networks.__main__ import main
-from custom_networks.adapt.adapt import adapt
+from custom_networks.adapt.commands import adapt
 from custom_networks.workflow import segmentation_data_list
 from tests.synthetic import ROOT, SEGMENTATION, change, read_rows, run, volume, write_nifti
 

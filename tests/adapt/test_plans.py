@@ -227,7 +227,37 @@ BAD = {
         {},
         "lacks percentile_00_5, percentile_99_5, mean, std of channel 1; plan with nnU-Net v2 again",
     ),
-    "not-an-object": ([1], {}, "holds no JSON object; give a file that nnU-Net v2 wrote"),
+    "inherits from itself": (
+        {**PLANS, "configurations": {"a": {"inherits_from": "b"}, "b": {"inherits_from": "a"}}},
+        {"configuration": "a"},
+        "configuration a inherits from itself; give a plans file of nnU-Net v2",
+    ),
+    "no arguments": (
+        changed("architecture", "arch_kwargs", value={}),
+        {},
+        "3d_fullres: there is no entry 'features_per_stage'; give a plans file of nnU-Net v2",
+    ),
+    "text for a network": (changed("architecture", value="unet"), {}, "3d_fullres has an entry of another kind than"),
+    "number for a configuration": ({**PLANS, "configurations": {"3d_fullres": 3}}, {}, "has an entry of another kind"),
+    "number for a patch": (
+        changed("patch_size", value=40),
+        {},
+        "has an entry of another kind .*object of type 'int'",
+    ),
+    "fractions of voxels": (
+        changed("patch_size", value=[40, 40, 40.5]),
+        {},
+        r"3d_fullres: patch_size must be three positive integers, got \[40.5, 40, 40\]; write",
+    ),
+    "text for a batch": (changed("batch_size", value="two"), {}, "batch_size must be a positive integer, got 'two'"),
+    "text for a spacing": (
+        changed("spacing", value=["a", 1, 1]),
+        {},
+        "an entry of another kind .*could not convert",
+    ),
+    "axes that are not there": ({**PLANS, "transpose_backward": [0, 1, 7]}, {}, "has an entry of another kind .*range"),
+    "schemes without masks": (changed("use_mask_for_norm", value=[True]), {}, "has an entry of another kind .*shorter"),
+    "not-an-object": ([1], {}, "is not a JSON object; correct it"),
 }
 
 

@@ -73,7 +73,11 @@ TRAINING = {
     ),
     "image missing": (no_image, {}, rf"1 of 28 images of \S+ do not exist, such as \S+{SECOND}"),
     "class without cases": (as_it_is, {"label_names": ["small", "large", "huge"]}, "no training case of the class 'hu"),
-    "one class": (as_it_is, {"label_names": ["small"]}, r"label_names must be two or more different names, got \['sm"),
+    "one class": (
+        as_it_is,
+        {"label_names": ["small"]},
+        r"label_names must be a list of two or more .*, got \['sm",
+    ),
     "attention": (as_it_is, {ATTENTION: "cbma"}, "there is no attention module 'cbma'; use for example 'cbam', 'eca'"),
     "attention argument": (
         as_it_is,
@@ -83,7 +87,7 @@ TRAINING = {
     "small patch": (small_patch, {}, rf"{SECOND} has \(15, 20, 18\) voxels of \(1.0, 1.0, 1.0\) mm, smaller than the "),
     "coarse patch": (coarse_patch, {}, rf"{SECOND} has \(14, 20, 20\) voxels of .* \(16, 16, 16\); cut larger patches"),
     "patch_size": (as_it_is, {"patch_size": [16, 16, 14]}, r"patch_size \(16, 16, 14\) is smaller than the network"),
-    "2D patch_size": (as_it_is, {"patch_size": [16, 16]}, r"patch_size must be a positive integer or 3 positive int"),
+    "2D patch_size": (as_it_is, {"patch_size": [16, 16]}, r"patch_size must be three positive integers, got"),
 }
 
 

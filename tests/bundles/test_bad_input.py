@@ -153,7 +153,11 @@ INFERENCE = {
     "truncated": (cut, {}, "cut.nii.gz is truncated"),
     "no checkpoint": (with_array(lambda a: a), {"ckpt_dir": "absent"}, "there is no checkpoint absent/model.pt: train"),
     "classes": (with_array(lambda a: a), {"label_names": ["a", "b", "c", "d"]}, "model.pt does not fit"),
-    "mirror_axes": (with_array(lambda a: a), {"mirror_axes": [3]}, r"mirror_axes must hold .* 0 to 2, got \[3\]"),
+    "mirror_axes": (
+        with_array(lambda a: a),
+        {"mirror_axes": [3]},
+        r"mirror_axes must be a list .* 0 to 2, got \[3\]",
+    ),
 }
 
 

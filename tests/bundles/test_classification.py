@@ -209,7 +209,7 @@ def test_one_profile_moves_the_bundle_to_other_data(bundle, tmp_path):
 def test_finetuning_to_more_classes_keeps_all_but_the_last_layer(bundle, trained, tmp_path):
     names = ["small", "middle", "large"]
     data = write_patches(tmp_path / "data", label_names=names)
-    start = {"finetune_ckpt": str(trained / "model.pt"), "learning_rate": 0.0, "epochs": 1, "label_names": names}
+    start = {"finetune_ckpt": str(trained / "model.pt"), "optimizer#lr": 0.0, "epochs": 1, "label_names": names}
     run(bundle, "train", tiny_training(bundle, data, tmp_path, **start))
     source, target = weights(trained / "model.pt"), weights(tmp_path / "last_checkpoint.pt")
     other = [key for key in source if source[key].shape != target[key].shape]

@@ -46,7 +46,7 @@ def test_inference_writes_its_results_and_nothing_else(bundle, dataset, infer):
 
 
 def test_finetuning_starts_from_the_weights(bundle, dataset, trained, tmp_path):
-    start = {"finetune_ckpt": str(trained / "model.pt"), "learning_rate": 0.0, "epochs": 1}
+    start = {"finetune_ckpt": str(trained / "model.pt"), "optimizer#lr": 0.0, "epochs": 1}
     run(bundle, "train", tiny_training(bundle, dataset, tmp_path, **start))
     source, target = weights(trained / "model.pt"), weights(tmp_path / "last_checkpoint.pt")
     assert source.keys() == target.keys()

@@ -89,7 +89,7 @@ def test_one_profile_moves_the_bundle_to_other_data(bundle, tmp_path):
 
 
 def test_finetuning_keeps_what_fits(bundle, dataset, trained, tmp_path):
-    knobs = {"finetune_ckpt": str(trained / "model.pt"), "learning_rate": 0.0, "epochs": 1}
+    knobs = {"finetune_ckpt": str(trained / "model.pt"), "optimizer#lr": 0.0, "epochs": 1}
     more = {"label_names": [*kind(bundle).label_names, "Other"]}
     run(bundle, "train", tiny_training(bundle, dataset, tmp_path, **knobs, **more))
     source, target = weights(trained / "model.pt"), weights(tmp_path / "last_checkpoint.pt")

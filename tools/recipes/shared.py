@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import custom_networks
+from custom_networks.workflow.guard.knobs import RULES
 from tools.recipes.bundle import Bundle
 
 
@@ -32,8 +34,8 @@ CODE_PATH = [
 ]
 """Makes the package importable and refuses one that is too old; whatever is ours requires both."""
 
-GUARDS = [ours("report_errors"), ours("check_overrides", bundle_root="@bundle_root")]
-"""What every run begins with: errors as sentences, and the guard against misspelt overrides."""
+GUARDS = [ours("report_errors"), ours("check_overrides", bundle_root="@bundle_root"), "@knob_check"]
+"""What every run begins with: errors as sentences, the guard against misspelt overrides, and the one of the knobs."""
 
 
 def load_image(**reader: Any) -> dict[str, Any]:
@@ -148,6 +150,15 @@ def define_network(bundle: Bundle, out_channels: str) -> dict[str, Any]:
         "out_channels": out_channels,
         **arguments,
     }
+
+
+def check_knobs(knobs: Iterable[str]) -> dict[str, Any]:
+    """Return the guard of the knobs, an item of its own because ``multi_gpu_train.json`` knows no knobs.
+
+    Args:
+        knobs: their names.
+    """
+    return ours("check_knobs", **{name: f"@{name}" for name in knobs if name in RULES})
 
 
 def cache_dataset(section: str, data: dict[str, Any]) -> dict[str, Any]:

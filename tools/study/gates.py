@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from custom_networks.bundle_folder import find_bundle
-from custom_networks.workflow.train.checkpoint import read_checkpoint
+from custom_networks.workflow.train.checkpoint_files import read_checkpoint
 from tools.recipes.gate_table import tabulate_gates
 
 

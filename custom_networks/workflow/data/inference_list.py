@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from custom_networks.files import refuse_archive
 from custom_networks.workflow.data.cases import FORMATS, SUFFIXES, case_name, refuse
 from custom_networks.workflow.data.formats import nifti
 from custom_networks.workflow.data.formats.dicom import series_of
@@ -22,7 +23,6 @@ from custom_networks.workflow.data.layouts.files import (
     has_image_name,
     is_slice,
     read_index,
-    refuse_archive,
     scan,
 )
 from custom_networks.workflow.data.layouts.nnunet import is_raw, number_of_channels, split_channel, stacked

@@ -6,9 +6,9 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from custom_networks.files import data_folder
 from custom_networks.workflow.data.cases import SECTIONS, TRAINING, VALIDATION, Case, refuse, shared_cases
 from custom_networks.workflow.data.folds import ALL, split_cases
-from custom_networks.workflow.data.layouts.files import data_folder
 from custom_networks.workflow.data.layouts.finder import find_cases
 
 logger = logging.getLogger(__name__)

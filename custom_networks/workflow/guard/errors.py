@@ -1,48 +1,100 @@
-"""Errors of this package as one sentence on the command line."""
+"""Every error of a run as one sentence on the command line."""
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 from types import TracebackType
+from typing import Any
+
+from custom_networks.failures import chain_of, file_sentence, on_one_line, sentence_of, write_log
+from custom_networks.workflow.guard.interrupts import PROGRESS, catch_sigterm, exit_code, say_interrupted
+
+REFERENCE = re.compile(r"@(\w+)")
+LAUNCHED = ("RANK", "LOCAL_RANK")
 
 
-def _raised_here(traceback: TracebackType | None) -> bool:
-    while traceback is not None and traceback.tb_next is not None:
-        traceback = traceback.tb_next
-    package = __name__.partition(".")[0]
-    return traceback is not None and str(traceback.tb_frame.f_globals.get("__name__", "")).partition(".")[0] == package
+def describe(error: BaseException) -> str:
+    """Return any error of a run in one sentence; the traceback of one that nobody foresaw goes to a file it names.
 
-
-def sentence_of(error: BaseException) -> str | None:
-    """Return the sentence of the innermost error that this package raised on purpose, or ``None``.
+    Such a file lies in ``output_dir``, or in the folder for temporary files as long as that is not known.
 
     Args:
-        error: the error that arrived, often wrapped by MONAI.
+        error: the error that arrived.
     """
-    sentence = None
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, ValueError | FileNotFoundError) and _raised_here(seen.__traceback__):
-            sentence = str(seen)
-        seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
-    return sentence
+    if sentence := sentence_of(error):
+        return sentence
+    chain = list(chain_of(error))
+    files = [said for seen in chain if isinstance(seen, OSError) and (said := file_sentence(seen))]
+    if files:
+        return files[-1]
+    cause = error
+    while cause.__cause__ is not None:  # a context is what was being handled, which need not be the reason
+        cause = cause.__cause__
+    if isinstance(cause, KeyError) and cause.args[:1] in [(name,) for name in LAUNCHED]:
+        return (
+            "the multi_gpu configs are for several processes; start them with torchrun --nproc_per_node N -m "
+            "monai.bundle run, or leave them out"
+        )
+    what = f"{type(cause).__name__}: {_reason(cause)}"
+    return f"{_place(chain)} ({what}); {write_log(error, PROGRESS.output_dir)}"
+
+
+def _reason(cause: BaseException) -> str:
+    """Return the message of an error, of one that carries a worker's traceback the last line."""
+    text = str(cause).strip()
+    return text.splitlines()[-1] if "Traceback (most recent call last)" in text else on_one_line(cause)
+
+
+def _place(chain: list[BaseException]) -> str:
+    """Return which part of the config failed, and the knobs that it takes."""
+    found: dict[str, Any] = {}
+    for seen in chain:
+        traceback = seen.__traceback__
+        while traceback is not None:
+            if traceback.tb_frame.f_code.co_name == "_resolve_one_item":  # of MONAI's resolver
+                found = dict(traceback.tb_frame.f_locals)
+            traceback = traceback.tb_next
+    config, name = found.get("item_config"), str(found.get("id", ""))
+    if isinstance(config, dict) and "_target_" in config:
+        name = str(config["_target_"]).rpartition(".")[2] if name.startswith(("run", "initialize")) else name
+    elif not name or name.startswith(("run", "initialize", "finalize")):
+        return "the run failed"
+    resolved = getattr(found.get("self"), "resolved_content", {})
+    values = [config] if isinstance(config, str) else config.values() if isinstance(config, dict) else []
+    knobs = dict.fromkeys(knob for value in values for knob in REFERENCE.findall(str(value)))
+    plain = [
+        f"{knob} {resolved[knob]!r}"
+        for knob in knobs
+        if isinstance(resolved.get(knob), str | int | float | list | tuple | None) and knob in resolved
+    ]
+    return f"{name.replace('::', '#')} failed" + (f" with {', '.join(plain)}" if plain else "")
+
+
+def on_the_command_line() -> bool:
+    """Return whether this process was started as ``python -m monai.bundle``."""
+    main = getattr(sys.modules.get("__main__"), "__spec__", None)
+    return main is not None and main.name.startswith("monai.bundle")
 
 
 def report_errors() -> None:
     """On the command line, end with one sentence instead of MONAI's chain of tracebacks.
 
-    Only in a process started as ``python -m monai.bundle``, and only for errors that this package raises on purpose;
-    everything else keeps its traceback. The exit code stays 1.
+    Only in a process started as ``python -m monai.bundle``. The exit code stays 1. Ctrl-C and SIGTERM end with what is
+    saved and how to go on, and the exit codes 130 and 143.
     """
-    main = getattr(sys.modules.get("__main__"), "__spec__", None)
-    if main is None or not main.name.startswith("monai.bundle"):
+    if not on_the_command_line():
         return
+    catch_sigterm()
 
     def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-        sentence = sentence_of(error)
-        if sentence is None:
-            sys.__excepthook__(kind, error, traceback)
-        else:
-            sys.stderr.write(f"error: {sentence}\n")
+        below = "\n" * (PROGRESS.trains or sys.stderr.isatty())  # a progress bar may stand on the line
+        if not isinstance(error, KeyboardInterrupt):
+            sys.stderr.write(f"{below}error: {describe(error)}\n")
+            return
+        if os.environ.get("RANK", "0") == "0":
+            sys.stderr.write(f"{below}{say_interrupted()}\n")
+        raise SystemExit(exit_code(error))
 
     sys.excepthook = hook

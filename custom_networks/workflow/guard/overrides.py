@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import json
+import os
 import re
 import sys
 from ast import literal_eval
@@ -12,11 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import monai.bundle
+from fire.parser import DefaultParseValue
 from monai.bundle import ConfigParser
+
+from custom_networks.workflow.guard.errors import on_the_command_line
+from custom_networks.workflow.guard.knobs import RULES
 
 FLAG = re.compile(r"-{1,2}([A-Za-z_][^=]*)(?:=(.*))?", re.DOTALL)
 COMMAND_LINE = "the command line"
 FILES = ("args_file", "config_file")
+MONAI_READS = ("$", "@", "%")
 NO_CONFIGS = ("metadata.json", "folds.json")
 
 
@@ -27,8 +34,9 @@ def check_overrides(bundle_root: str, argv: Sequence[str] | None = None) -> None
     the command line and the files given with it: profiles and config files that are not the bundle's own. Accepted is
     every entry of any config of the bundle, since one profile serves training, evaluation and inference; the arguments
     of a component, whose class checks them itself; and a new entry that another override refers to with ``@``.
-    ``--amp false`` is refused where the configs have true or false: it arrives as a text, which counts as true. Calls
-    from Python and MONAI Label are not looked at.
+    ``--amp false`` is refused where the configs have true or false: it arrives as a text, which counts as true; so is
+    ``--output_dir 2024_01``, which arrives as a number whose text is lost. Calls from Python and MONAI Label are not
+    looked at.
 
     Args:
         bundle_root: the bundle's folder.
@@ -36,11 +44,10 @@ def check_overrides(bundle_root: str, argv: Sequence[str] | None = None) -> None
 
     Raises:
         ValueError: if ``bundle_root`` is no bundle, or an override changes nothing, with the nearest name that exists,
-            or is a text such as "false".
+            is a text such as "false", or is to be a text and is read as something else.
     """
     if argv is None:
-        main = getattr(sys.modules.get("__main__"), "__spec__", None)
-        if main is None or not main.name.startswith("monai.bundle"):
+        if not on_the_command_line():
             return
         argv = sys.argv[1:]
     given = dict(_flags(argv))
@@ -64,6 +71,8 @@ def check_overrides(bundle_root: str, argv: Sequence[str] | None = None) -> None
                 f"{source} sets {name} to the text {value!r}, which would count as true; write "
                 + (value.capitalize() if source == COMMAND_LINE else value.lower() + " without quotation marks")
             )
+        if name in RULES and RULES[name].is_text:
+            _check_text(name, value, source)
         unknown = _unknown(name.replace("::", "#").split("#"), known)
         if unknown is None or any(re.search(rf"[@%]{re.escape(unknown[0])}\b", text) for text in texts):
             continue
@@ -82,6 +91,23 @@ def _is_text(value: Any, source: str) -> bool:
         and value.lower() in ("true", "false")
         and (source != COMMAND_LINE or value not in ("True", "False"))
     )
+
+
+def _check_text(name: str, value: Any, source: str) -> None:
+    """Refuse a text that fire reads as a number, a list or with a comment, or MONAI as an id."""
+    read = DefaultParseValue(value) if source == COMMAND_LINE else value
+    if not isinstance(read, str):
+        if isinstance(read, os.PathLike) or (read is None and RULES[name].fits(None)):
+            return
+        if source != COMMAND_LINE:
+            raise ValueError(f"{source} sets {name} to {value!r}, which is no text; put it in quotation marks")
+        way = f"./{value}" if "path" in RULES[name].expected else f"\"'{value}'\""
+        raise ValueError(f"{source} sets {name} to {value}, which is read as {read!r}, not as a text; write {way}")
+    text = read if value[:1] in ("'", '"') or source != COMMAND_LINE else value
+    if "#" in text and not text.startswith(MONAI_READS):
+        expression = "$" + repr(text).replace("#", r"\x23")
+        way = f'"{expression}"' if source == COMMAND_LINE else json.dumps(expression)
+        raise ValueError(f"{source} sets {name} to {text}, where # begins something else than a text; write {way}")
 
 
 def _flags(argv: Sequence[str]) -> Iterator[tuple[str, str]]:

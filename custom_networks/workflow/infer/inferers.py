@@ -13,6 +13,7 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer, SlidingWindowInferer
 from torch import Tensor, nn
 
+from custom_networks.workflow.infer.finite import refuse_non_finite
 from custom_networks.workflow.infer.slab_windows import label_map, largest
 from custom_networks.workflow.transforms.regions import Regions, innermost
 
@@ -174,7 +175,7 @@ class MirrorInferer(AutocastInferer):
         amp: whether to use bfloat16 where the device has it.
 
     Raises:
-        ValueError: when called, if an axis does not exist or occurs twice.
+        ValueError: when called, if an axis does not exist or occurs twice, or the output is not finite.
 
     Cost:
         2^n forward passes for n mirrored axes.
@@ -200,7 +201,7 @@ class MirrorInferer(AutocastInferer):
         """
         views = [inputs.flip(flip) for flip in flips(self.mirror_axes, inputs.dim() - 2)]
         logits = [super(MirrorInferer, self).__call__(view, network, *args, **kwargs) for view in views]
-        return torch.stack(logits).mean(0)
+        return refuse_non_finite(torch.stack(logits).mean(0), inputs, self.amp)
 
 
 class MirrorSlidingWindowInferer(SlidingWindowInferer):
@@ -215,6 +216,9 @@ class MirrorSlidingWindowInferer(SlidingWindowInferer):
         regions: the knob of that name: with it and ``low_memory``, the class is the innermost region.
         **kwargs: passed to :class:`monai.inferers.SlidingWindowInferer`; with ``low_memory``, those after
             ``sw_batch_size``, ``overlap`` and ``mode`` keep their defaults.
+
+    Raises:
+        ValueError: if an axis does not exist or occurs twice, or, when called, if the network's output is not finite.
 
     Cost:
         2^n forward passes per window for n mirrored axes.
@@ -255,7 +259,7 @@ class MirrorSlidingWindowInferer(SlidingWindowInferer):
             logits = autocast_forward(network, window, self.amp, *args, **kwargs)
             for flip in self.flips[1:]:
                 logits = logits + autocast_forward(network, window.flip(flip), self.amp, *args, **kwargs).flip(flip)
-            return logits / len(self.flips)
+            return refuse_non_finite(logits / len(self.flips), inputs, self.amp)
 
         if not self.low_memory:
             return super().__call__(inputs, predict, *args, **kwargs)

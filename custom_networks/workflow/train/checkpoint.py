@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
-import torch
 from ignite.engine import Engine, Events
 from torch import Tensor, nn
 
-from custom_networks.files import replacing
+from custom_networks.failures import on_one_line
+from custom_networks.workflow.guard.interrupts import PROGRESS
+from custom_networks.workflow.train.checkpoint_files import read_checkpoint, save_atomically, weights_in
 
 logger = logging.getLogger(__name__)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -25,44 +26,6 @@ def bare(network: nn.Module) -> nn.Module:
         network: a network or a ``DistributedDataParallel`` around it.
     """
     return network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
-
-
-def save_atomically(state: Any, path: str | Path) -> None:
-    """Write a checkpoint so that a reader finds the old file or the whole new one, never a part.
-
-    Args:
-        state: what ``torch.save`` takes.
-        path: the file to write; missing folders are made.
-    """
-    with replacing(Path(path)) as partial:
-        torch.save(state, partial)
-
-
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint of tensors and plain containers.
-
-    Args:
-        path: a file written by ``torch.save``.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if the file is not a checkpoint that can be read safely.
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(
-            f"there is no checkpoint {path}: train first or set ckpt_dir to the folder that holds it"
-        )
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ValueError(
-            f"{path} is not a readable checkpoint of tensors ({type(error).__name__}): it may be truncated; "
-            "copy it again or train anew"
-        ) from error
-    if not isinstance(checkpoint, Mapping):
-        kind = type(checkpoint).__name__
-        raise ValueError(f"{path} holds a {kind} where a state dict is expected; give a checkpoint")  # noqa: TRY004
-    return dict(checkpoint)
 
 
 def _with_channels(network: nn.Module, state: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -115,8 +78,7 @@ def load_weights(network: nn.Module, path: str | Path, *, strict: bool = True) -
         ValueError: if the checkpoint belongs to another network (with ``strict``: if anything differs).
     """
     network = bare(network)
-    checkpoint = read_checkpoint(path)
-    state: Mapping[str, Tensor] = checkpoint.get("model", checkpoint)
+    state = weights_in(read_checkpoint(path), path)
     current = network.state_dict()
     known = {key: value for key, value in state.items() if not key.startswith("auxiliary_heads.") or key in current}
     fitting = {k: v for k, v in known.items() if k in current and getattr(v, "shape", None) == current[k].shape}
@@ -196,6 +158,22 @@ class BestCheckpoint:
         self.best_epoch = int(state["best_epoch"])
 
 
+def _restore(value: Any, state: Any, subject: str) -> None:
+    """Load a state, or say in one sentence that it does not fit."""
+    try:
+        value.load_state_dict(state)
+    except (KeyError, ValueError, TypeError, AttributeError, IndexError, RuntimeError) as error:
+        raise ValueError(
+            f"{subject} does not fit ({on_one_line(error)}); give the last_checkpoint.pt of this very training, with "
+            "the knobs and profiles that it was started with"
+        ) from error
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what changes when a file is replaced."""
+    return (path.stat().st_ino, path.stat().st_mtime_ns) if path.exists() else None
+
+
 class ResumableCheckpoint:
     """Write all that a training needs to go on, after every epoch, and read it back.
 
@@ -224,8 +202,10 @@ class ResumableCheckpoint:
             FileNotFoundError: if ``resume_ckpt`` does not exist.
             ValueError: if it is not a resumable checkpoint of this training, or nothing is left to train.
         """
+        PROGRESS.trains = True
         if self.resume_ckpt:
             self._resume(trainer, self.resume_ckpt)
+            PROGRESS.save(Path(self.resume_ckpt), trainer.state.epoch)
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self)
 
     def _resume(self, trainer: Engine, path: str | Path) -> None:
@@ -241,7 +221,7 @@ class ResumableCheckpoint:
         horizon = self._horizon()
         for key, value in self.objects.items():
             if key != "model":
-                value.load_state_dict(checkpoint[key])
+                _restore(value, checkpoint[key], f"{path} cannot be resumed from, its {key}")
         if epochs is not None and trainer.state.epoch >= epochs:
             raise ValueError(
                 f"{path} has finished epoch {trainer.state.epoch} of {epochs} and its schedule with it; to train on, "
@@ -269,4 +249,10 @@ class ResumableCheckpoint:
             trainer: the trainer whose epoch has just ended.
         """
         if idist.get_rank() == 0:
-            save_atomically({key: value.state_dict() for key, value in self.objects.items()}, self.path)
+            state = {key: value.state_dict() for key, value in self.objects.items()}
+            before = _identity(self.path)
+            try:
+                save_atomically(state, self.path)
+            finally:  # Ctrl-C may come while the file is moved to its place
+                if _identity(self.path) != before:
+                    PROGRESS.save(self.path, trainer.state.epoch)

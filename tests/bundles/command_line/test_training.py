@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 import torch
 
 from tests.processes import environment, flags
-from tests.synthetic import BUNDLES, assert_equal_weights, kind, read_rows, tiny_training
+from tests.synthetic import BUNDLES, ONE_PER_RECIPE, assert_equal_weights, kind, read_rows, tiny_training
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -40,15 +41,20 @@ def finish(arguments, folder):
     return result
 
 
-def kill_in_the_middle(arguments, folder, curve):
-    """Start a training and kill it with everything it started, some time after its third epoch."""
-    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen(arguments, cwd=folder, env=environment(), start_new_session=True, **silent)
+def start_three_epochs(arguments, folder, curve, **streams):
+    """Start a training with a session of its own, and return it after its third epoch."""
+    process = subprocess.Popen(arguments, cwd=folder, env=environment(), start_new_session=True, **streams)
     deadline = time.monotonic() + 240
     while not curve.is_file() or len(curve.read_text().splitlines()) < 4:
         assert process.poll() is None, "the training ended before it could be killed"
         assert time.monotonic() < deadline, "the training wrote no three epochs"
         time.sleep(0.01)
+    return process
+
+
+def kill_in_the_middle(arguments, folder, curve):
+    """Start a training and kill it with everything it started, some time after its third epoch."""
+    process = start_three_epochs(arguments, folder, curve, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     os.killpg(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
 
@@ -67,6 +73,28 @@ def test_a_killed_training_goes_on_as_if_nothing_had_happened(bundle, dataset, t
     finish(command(bundle, {**again, "resume_ckpt": killed / "last_checkpoint.pt"}), tmp_path)
     assert_equal_weights(straight / "last_checkpoint.pt", killed / "last_checkpoint.pt")
     assert_equal_weights(straight / "model.pt", killed / "model.pt")
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_stopped_training_says_how_to_resume(dataset, bundle, tmp_path, num_workers):
+    if bundle not in ONE_PER_RECIPE:
+        pytest.skip("one bundle stands for its recipe")
+    out = tmp_path / "my out"
+    knobs = tiny_training(bundle, dataset, out, epochs=EPOCHS, num_workers=num_workers)
+    with (tmp_path / "log").open("w") as log:
+        process = start_three_epochs(
+            command(bundle, knobs), tmp_path, out / "training_curve.csv", stdout=subprocess.DEVNULL, stderr=log
+        )
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(60) == 130
+    text = (tmp_path / "log").read_text()
+    assert "Traceback" not in text
+    last = text.splitlines()[-1]
+    epoch = torch.load(out / "last_checkpoint.pt", weights_only=True)["trainer"]["iteration"] // iterations(bundle)
+    head = f"interrupted, {out / 'last_checkpoint.pt'} holds the training up to epoch {epoch}; resume: python "
+    assert last.startswith(head), last
+    finish([sys.executable, *shlex.split(last.removeprefix(head))], tmp_path)
+    assert len((out / "training_curve.csv").read_text().splitlines()) == EPOCHS + 1
 
 
 def test_a_diverging_training_fails(bundle, dataset, tmp_path):

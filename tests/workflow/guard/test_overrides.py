@@ -35,6 +35,16 @@ FINE = {
     "a negative value": ["--seed", "-1"],
     "yes and no as Python writes them": ["--amp", "False", "--low_memory=True"],
     "yes and no as text where no config has them": ["--output_dir", "false"],
+    "texts that only look like something else": [
+        "--dataset_dir",
+        "./2024",
+        "--output_dir=2024-01",
+        "--ckpt_dir",
+        "a b",
+    ],
+    "texts in quotation marks": ["--dataset_dir", "'2024'", "--image_glob", "'a,b'"],
+    "texts that may be null": ["--image_glob", "None", "--resume_ckpt=None"],
+    "a # in an expression": ["--dataset_dir", r"$'data\x231'", "--output_dir", "%mine.json#folder"],
 }
 WRONG = {
     "singular": (["--epoch", "1"], "the command line sets epoch, but .* is called epoch; did you mean epochs?"),
@@ -50,6 +60,22 @@ WRONG = {
         ["--amp", "false"],
         "sets amp to the text 'false', which would count as true; write False",
     ),
+    "a number for a text": (
+        ["--dataset_dir", "2024"],
+        r"sets dataset_dir to 2024, which is read as 2024, not as a text; write \./2024\Z",
+    ),
+    "a number that loses its text": (
+        ["--output_dir=2024_01"],
+        r"to 2024_01, which is read as 202401, .*; write \./2024_01",
+    ),
+    "a list for a text": (["--dataset_dir", "a,b"], r"a,b, which is read as \('a', 'b'\), not as a text; write \./a,b"),
+    "nothing for a text": (["--output_dir", "None"], r"output_dir to None, which is read as None, .*; write \./None"),
+    "a number for a word": (["--evaluation_split", "1"], "read as 1, not as a text; write \"'1'\""),
+    "a comment": (
+        ["--dataset_dir", "data#1"],
+        r"""to data#1, where # begins something else than a text; write "\$'data\\x231'\"""",
+    ),
+    "an id": (["--dataset_dir", "/my data/#1"], r"""write "\$'/my data/\\x231'\""""),
     "yes in capitals": (["--low_memory=TRUE"], "sets low_memory to the text 'TRUE', .*; write True"),
 }
 
@@ -107,6 +133,21 @@ def test_the_command_line_ends_with_one_sentence(bundle, name, tmp_path):
         "you mean patch_size?"
     )
     assert not list(tmp_path.iterdir())
+
+
+def test_texts_in_a_profile(tmp_path):
+    profile = tmp_path / "mine.json"
+    for value, message in (
+        (2024, r"mine\.json sets dataset_dir to 2024, which is no text; put it in quotation marks"),
+        (["a"], r"sets dataset_dir to \['a'\], which is no text"),
+        ("/data/#1", r"""sets dataset_dir to /data/#1, where # .* write "\$'/data/\\\\x231'\""""),
+    ):
+        profile.write_text(json.dumps({"dataset_dir": value}))
+        with pytest.raises(ValueError, match=message):
+            check_overrides(str(BUNDLE), [*RUN, "--args_file", str(profile)])
+    for value in ("2024", "$'/data/\\x231'", "'a'"):
+        profile.write_text(json.dumps({"dataset_dir": value, "image_glob": None}))
+        check_overrides(str(BUNDLE), [*RUN, "--args_file", str(profile)])
 
 
 @pytest.mark.parametrize("text", ["False", "false"])

@@ -5,6 +5,7 @@ import logging
 
 import pytest
 import torch
+from monai.data import MetaTensor
 from monai.inferers import SlidingWindowInferer
 from torch import nn
 
@@ -241,3 +242,26 @@ def test_the_wrapper_of_distributed_training_is_looked_through(tmp_path):
         assert is_thin(nn.parallel.DistributedDataParallel(AttentionUnet(3, 1, 2, **UNET)), (8, 16, 16))
     finally:
         torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("low_memory", [False, True])
+def test_an_output_that_is_not_finite_ends_the_inference(value, low_memory):
+    image = MetaTensor(torch.zeros(1, 1, 9, 8, 8), meta={"filename_or_obj": ["scan.nii.gz"]})
+    image[..., 8, 5, 5] = 1
+
+    def network(x):
+        return torch.where(x > 0, value, x).expand(-1, 2, -1, -1, -1)
+
+    for amp, advice in (
+        (False, "load another checkpoint"),
+        (True, "set amp to false, or load another"),
+    ):
+        message = rf"\Athe network's output for scan\.nii\.gz is not finite, it holds NaN or infinity; {advice}[^\n]*\Z"
+        inferer = MirrorSlidingWindowInferer((4, 4, 4), mirror_axes=[1], amp=amp, low_memory=low_memory)
+        with pytest.raises(ValueError, match=message):
+            inferer(image, network)
+        with pytest.raises(ValueError, match=message):
+            MirrorInferer([1], amp=amp)(image, lambda x: network(x).flatten(1))
+    with pytest.raises(ValueError, match="the network's output is not finite"):
+        MirrorInferer()(image.as_tensor(), lambda x: network(x).flatten(1))

@@ -10,7 +10,10 @@ from torch import nn
 from torch.optim.lr_scheduler import PolynomialLR
 
 from custom_networks.workflow import BestCheckpoint, ResumableCheckpoint, load_weights
-from custom_networks.workflow.train.checkpoint import bare, read_checkpoint, save_atomically
+from custom_networks.workflow.guard.interrupts import Progress
+from custom_networks.workflow.train import checkpoint as checkpoint_module
+from custom_networks.workflow.train.checkpoint import bare
+from custom_networks.workflow.train.checkpoint_files import read_checkpoint, save_atomically
 
 
 def network(features: int = 4, auxiliary: bool = False) -> nn.Module:
@@ -29,13 +32,6 @@ def equal(one: nn.Module, other: dict) -> bool:
 def saved(path: Path, state) -> Path:
     torch.save(state, path)
     return path
-
-
-class Malicious:
-    """What unpickling would run."""
-
-    def __reduce__(self):
-        return (Path.touch, (Path("pwned"),))
 
 
 def test_load_weights_plain_nested_and_wrapped(tmp_path):
@@ -153,22 +149,6 @@ def test_only_the_first_convolution_is_spread_over_other_channels(tmp_path, capl
     load_weights(target, saved(tmp_path / "a.pt", build(8).state_dict()), strict=False)
     assert "spread" not in caplog.text
     assert "re-initialised: 0, 1.weight" in caplog.text
-
-
-def test_unreadable_checkpoints(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"no checkpoint .*none\.pt: .* set ckpt_dir"):
-        read_checkpoint(tmp_path / "none.pt")
-    whole = saved(tmp_path / "whole.pt", network().state_dict()).read_bytes()
-    for content in (whole[: len(whole) // 2], b"", b"not a checkpoint"):
-        (tmp_path / "cut.pt").write_bytes(content)
-        with pytest.raises(ValueError, match=r"\A[^\n]*cut\.pt is not a readable checkpoint[^\n]*truncated[^\n]*\Z"):
-            read_checkpoint(tmp_path / "cut.pt")
-    with pytest.raises(ValueError, match=r"is not a readable checkpoint of tensors"):
-        read_checkpoint(saved(tmp_path / "pickle.pt", {"model": Malicious()}))
-    assert not (tmp_path / "pwned").exists()
-    with pytest.raises(ValueError, match=r"list\.pt holds a list where a state dict is expected"):
-        read_checkpoint(saved(tmp_path / "list.pt", [1, 2]))
 
 
 def evaluator(metric: float, epoch: int) -> Engine:
@@ -330,3 +310,43 @@ def test_the_state_of_another_network_is_not_resumed(tmp_path):
     checkpoint = ResumableCheckpoint(path, {**objects, "model": network(8)}, path)
     with pytest.raises(ValueError, match="does not fit Sequential"):
         checkpoint.attach(trainer)
+
+
+@pytest.mark.parametrize("key", ["optimizer", "trainer"])
+@pytest.mark.parametrize("state", [{}, {"param_groups": []}, 3], ids=str)
+def test_a_state_that_does_not_fit_is_refused_in_one_sentence(tmp_path, key, state):
+    stopped_after(tmp_path, 2)
+    path = tmp_path / "last_checkpoint.pt"
+    save_atomically({**read_checkpoint(path), key: state}, path)
+    trainer, _, checkpoint = training(tmp_path, resume=path)
+    message = rf"\A\S+last_checkpoint\.pt cannot be resumed from, its {key} does not fit \([^\n]+\); give [^\n]+\Z"
+    with pytest.raises(ValueError, match=message):
+        checkpoint.attach(trainer)
+
+
+def test_what_is_saved_is_known_when_the_training_is_stopped(tmp_path, monkeypatch):
+    progress = Progress()
+    monkeypatch.setattr(checkpoint_module, "PROGRESS", progress)
+    trainer, _, checkpoint = training(tmp_path)
+    checkpoint.attach(trainer)
+    assert (progress.trains, progress.checkpoint) == (True, None)
+    trainer.run([0, 0], max_epochs=2)
+    assert (progress.checkpoint, progress.epoch) == (tmp_path / "last_checkpoint.pt", 2)
+    save = checkpoint_module.save_atomically
+
+    def stop_behind(state, path):
+        save(state, path)
+        raise KeyboardInterrupt
+
+    def stop_before(state, path):
+        raise KeyboardInterrupt
+
+    for stop, epoch in ((stop_before, 2), (stop_behind, 3)):
+        monkeypatch.setattr(checkpoint_module, "save_atomically", stop)
+        trainer.state.epoch = 3
+        with pytest.raises(KeyboardInterrupt):
+            checkpoint(trainer)
+        assert progress.epoch == epoch
+    trainer, _, checkpoint = training(tmp_path / "new", resume=tmp_path / "last_checkpoint.pt")
+    checkpoint.attach(trainer)
+    assert progress.checkpoint == tmp_path / "last_checkpoint.pt"

@@ -12,6 +12,7 @@ EVALUATE: dict[str, Any] = {
     "validate#dataset#data#section": "@evaluation_split",
     "validate#handlers": [REPORT],
     "run": [
+        ours("check_outputs", output_dir="@output_dir"),
         ours("load_weights", network="@network", path="@ckpt_path"),
         ours("check_patches", **PATCHES, validation="@validate#dataset#data"),
         "$@validate#evaluator.run()",

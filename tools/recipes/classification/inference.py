@@ -25,8 +25,7 @@ def build_inference(bundle: Bundle) -> dict[str, Any]:
     Args:
         bundle: the specification.
     """
-    return {
-        "imports": shared.IMPORTS,
+    knobs = {
         "bundle_root": ".",
         **select_knobs(
             bundle,
@@ -36,6 +35,10 @@ def build_inference(bundle: Bundle) -> dict[str, Any]:
         "ckpt_path": "$@ckpt_dir + '/model.pt'",
         "load_pretrain": True,
         "displayable_configs": {},
+    }
+    return {
+        "imports": shared.IMPORTS,
+        **knobs,
         "code_path": shared.CODE_PATH,
         "network_def": shared.define_network(bundle, OUT_CHANNELS),
         "network": "$@network_def.to(@device)",
@@ -67,10 +70,15 @@ def build_inference(bundle: Bundle) -> dict[str, Any]:
             "postprocessing": "@postprocessing",
             "val_handlers": "@handlers",
         },
+        "knob_check": shared.check_knobs(knobs),
         "initialize": [
             *shared.GUARDS,
             "$monai.utils.set_determinism(seed=@seed)",
             ours("load_weights", network="@network", path="@ckpt_path", _disabled_="$not @load_pretrain"),
         ],
-        "run": [ours("check_patches", **PATCHES, inference="@dataset#data", series="@series"), "$@evaluator.run()"],
+        "run": [
+            ours("check_outputs", output_dir="@output_dir"),
+            ours("check_patches", **PATCHES, inference="@dataset#data", series="@series"),
+            "$@evaluator.run()",
+        ],
     }

@@ -24,8 +24,7 @@ def build_train(bundle: Bundle) -> dict[str, Any]:
     Args:
         bundle: the specification.
     """
-    return {
-        "imports": shared.IMPORTS,
+    knobs = {
         "bundle_root": ".",
         **select_knobs(
             bundle,
@@ -33,6 +32,10 @@ def build_train(bundle: Bundle) -> dict[str, Any]:
             "val_interval batch_size learning_rate amp seed num_workers cache_rate fold mirror_axes csv_file "
             "evaluation_split device resume_ckpt finetune_ckpt",
         ),
+    }
+    return {
+        "imports": shared.IMPORTS,
+        **knobs,
         "code_path": shared.CODE_PATH,
         "rank": 0,
         "is_not_rank0": "$@rank > 0",
@@ -93,8 +96,10 @@ def build_train(bundle: Bundle) -> dict[str, Any]:
             "evaluator": shared.VALIDATION_EVALUATOR,
         },
         "checkpoint": shared.RESUMABLE_CHECKPOINT,
+        "knob_check": shared.check_knobs(knobs),
         "initialize": [*shared.GUARDS, "$monai.utils.set_determinism(seed=@seed)"],
         "run": [
+            ours("check_outputs", output_dir="@output_dir", ckpt_dir="@ckpt_dir"),
             ours("check_patches", **PATCHES, training="@train#dataset#data", validation="@validate#dataset#data"),
             ours(
                 "load_weights",

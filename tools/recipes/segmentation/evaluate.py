@@ -11,6 +11,7 @@ EVALUATE: dict[str, Any] = {
     "ckpt_path": "$@ckpt_dir + '/model.pt'",
     "validate#handlers": [ours("SegmentationReport", output_dir="@output_dir", label_names="@label_names")],
     "run": [
+        ours("check_outputs", output_dir="@output_dir"),
         ours("load_weights", network="@network", path="@ckpt_path"),
         ours("check_data", in_channels="@in_channels", **CLASSES, **IGNORE, validation="@validate#dataset#data"),
         ours("report_memory", **MEMORY, cache_rate="@cache_rate", validation="@validate#dataset#data"),

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from custom_networks.workflow.train.checkpoint import read_checkpoint
+from custom_networks.workflow.train.checkpoint_files import read_checkpoint
 from tools.recipes.bundle import Bundle
 from tools.recipes.exports import describe_exports
 from tools.recipes.gate_table import tabulate_gates

@@ -30,8 +30,7 @@ def build_train(bundle: Bundle) -> dict[str, Any]:
         bundle: the specification.
     """
     warms_up = "gate_warm_up_epochs" in bundle.knobs
-    return {
-        "imports": shared.IMPORTS,
+    knobs = {
         "bundle_root": ".",
         **select_knobs(
             bundle,
@@ -41,6 +40,10 @@ def build_train(bundle: Bundle) -> dict[str, Any]:
             "device resume_ckpt finetune_ckpt",
         ),
         **(select_knobs(bundle, "gate_warm_up_epochs") if warms_up else {}),
+    }
+    return {
+        "imports": shared.IMPORTS,
+        **knobs,
         "code_path": shared.CODE_PATH,
         "rank": 0,
         "is_not_rank0": "$@rank > 0",
@@ -157,8 +160,10 @@ def build_train(bundle: Bundle) -> dict[str, Any]:
             "evaluator": shared.VALIDATION_EVALUATOR,
         },
         "checkpoint": shared.RESUMABLE_CHECKPOINT,
+        "knob_check": shared.check_knobs(knobs),
         "initialize": [*shared.GUARDS, "$monai.utils.set_determinism(seed=@seed)"],
         "run": [
+            ours("check_outputs", output_dir="@output_dir", ckpt_dir="@ckpt_dir"),
             ours(
                 "check_data",
                 in_channels="@in_channels",

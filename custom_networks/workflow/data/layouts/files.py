@@ -12,7 +12,6 @@ from custom_networks.workflow.data.cases import SUFFIXES, Problem
 from custom_networks.workflow.data.formats.dicom import is_dicom
 
 INDEX = "dataset.json"
-ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar")
 # the table of contents of a medium, which is no image though it begins like one
 DICOM_INDEX = "DICOMDIR"
 
@@ -119,36 +118,3 @@ def require_file(path: Path) -> None:
         raise ValueError(f"{path} is a folder where a file is expected; remove it or correct the path")
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}; correct the path")
-
-
-def data_folder(dataset_dir: str | Path, knob: str = "set dataset_dir") -> Path:
-    """Return the folder of a data set.
-
-    Args:
-        dataset_dir: what was given.
-        knob: what to do where it is none.
-
-    Raises:
-        FileNotFoundError: if it does not exist.
-        ValueError: if it is a file.
-    """
-    root = Path(str(dataset_dir))
-    if root.is_dir():
-        return root
-    if root.is_file():
-        refuse_archive(root)
-        raise ValueError(f"{root} is a file where the folder of a data set is expected; {knob}")
-    raise FileNotFoundError(f"there is no data set folder {root}; {knob}")
-
-
-def refuse_archive(path: Path) -> None:
-    """Refuse a packed file.
-
-    Args:
-        path: a file.
-
-    Raises:
-        ValueError: if its name is that of an archive.
-    """
-    if path.name.lower().endswith(ARCHIVES):
-        raise ValueError(f"{path} is a packed file; unpack it and give the folder")

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
+from custom_networks.files import ARCHIVES
 from custom_networks.workflow.data.cases import SUFFIXES, TRAINING
 from custom_networks.workflow.data.layouts.files import (
-    ARCHIVES,
     INDEX,
     has_image_name,
     is_image_file,

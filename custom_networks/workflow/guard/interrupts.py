@@ -1,0 +1,106 @@
+"""What a run has done so far, for the one line with which it ends when somebody stops it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+PROCESSES = "RANK"
+"""The variable that torchrun sets for each of its processes."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, by which a scheduler asks a run to end, treated as Ctrl-C."""
+
+
+@dataclass
+class Progress:
+    """What this process has written.
+
+    Args:
+        output_dir: where its results go, ``None`` before that is known.
+        started: when that was, in seconds since 1970; files that are older are not its own.
+        trains: whether it is a training.
+        checkpoint: the resumable state, ``None`` if nothing is saved.
+        epoch: the last epoch in it.
+    """
+
+    output_dir: Path | None = None
+    started: float = 0.0
+    trains: bool = False
+    checkpoint: Path | None = None
+    epoch: int = 0
+
+    def begin(self, output_dir: Path) -> None:
+        """Remember where results go.
+
+        Args:
+            output_dir: the folder.
+        """
+        self.output_dir, self.started = output_dir, time.time()
+
+    def save(self, checkpoint: Path, epoch: int) -> None:
+        """Remember the resumable state.
+
+        Args:
+            checkpoint: the file.
+            epoch: the last epoch in it.
+        """
+        self.checkpoint, self.epoch = checkpoint, epoch
+
+    def files(self) -> int:
+        """Return how many files of this run are in ``output_dir``."""
+        if self.output_dir is None or not self.output_dir.is_dir():
+            return 0
+        paths = [path for path in self.output_dir.rglob("*") if path.is_file() and not path.name.startswith(".")]
+        # a file system may keep whole seconds only
+        return sum(path.stat().st_mtime >= int(self.started) for path in paths)
+
+
+PROGRESS = Progress()
+"""The progress of this process."""
+
+
+def say_interrupted() -> str:
+    """Return what is saved when a run is stopped, and for a training the command that resumes it."""
+    if PROGRESS.checkpoint is not None:
+        if PROCESSES in os.environ:
+            resume = f"resume by adding --resume_ckpt {PROGRESS.checkpoint} to the same command"
+        else:
+            words = ["python", "-m", "monai.bundle", *sys.argv[1:], "--resume_ckpt", str(PROGRESS.checkpoint)]
+            resume = f"resume: {shlex.join(words)}"
+        return f"interrupted, {PROGRESS.checkpoint} holds the training up to epoch {PROGRESS.epoch}; {resume}"
+    if PROGRESS.trains:
+        return "interrupted before the end of the first epoch; nothing is saved to resume from"
+    if count := PROGRESS.files():
+        files = "1 file of this run is" if count == 1 else f"{count} files of this run are"
+        return f"interrupted, {files} in {PROGRESS.output_dir}"
+    return "interrupted, nothing is written"
+
+
+def exit_code(error: BaseException) -> int:
+    """Return the exit code that shells give a program which a signal has ended.
+
+    Args:
+        error: Ctrl-C, or :class:`Terminated`.
+
+    Example:
+        >>> exit_code(KeyboardInterrupt()), exit_code(Terminated())
+        (130, 143)
+    """
+    return 128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT)
+
+
+def catch_sigterm() -> None:
+    """Raise :class:`Terminated` at SIGTERM in this process."""
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, terminate)

@@ -1,0 +1,235 @@
+"""What every knob of the configs must be: one table, and the guard that holds a run's knobs against it."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any
+
+import torch
+
+Test = Callable[[Any], bool]
+SEEDS = 2**32
+SPATIAL_DIMS = 3
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a knob must be.
+
+    Args:
+        expected: that in words, which follow "must be".
+        advice: what to write instead.
+        fits: whether a value is so.
+        is_text: whether it is a text, whatever that looks like.
+    """
+
+    expected: str
+    advice: str
+    fits: Test
+    is_text: bool = False
+
+
+def _integer(least: float, most: float = math.inf) -> Test:
+    """Return the test of an integer; true and false are none."""
+    return lambda value: isinstance(value, Integral) and not isinstance(value, bool) and least <= int(value) <= most
+
+
+def _number(fits: Test) -> Test:
+    """Return the test of a finite number."""
+    return lambda value: (
+        isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value) and fits(value)
+    )
+
+
+def _list_of(fits: Test, length: int | None = None) -> Test:
+    """Return the test of a list, or a tuple, as the command line gives one."""
+    return lambda value: (
+        isinstance(value, list | tuple) and length in (None, len(value)) and all(fits(v) for v in value)
+    )
+
+
+def _or_null(fits: Test) -> Test:
+    return lambda value: value is None or fits(value)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str | os.PathLike)
+
+
+def _is_switch(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_share(value: Any) -> bool:
+    return _number(lambda share: 0 <= share <= 1)(value)
+
+
+def _is_positive(value: Any) -> bool:
+    return _number(lambda number: number > 0)(value)
+
+
+def _is_pattern(value: Any) -> bool:
+    return isinstance(value, str) and value != "" and not Path(value).is_absolute()
+
+
+def _are_names(value: Any) -> bool:
+    return _list_of(_is_text)(value) and len(set(value)) == len(value) >= 2
+
+
+def _are_axes(value: Any) -> bool:
+    return _list_of(_integer(0, SPATIAL_DIMS - 1))(value) and len(set(value)) == len(value)
+
+
+def _are_values(value: Any) -> bool:
+    """Return whether a value is an integer, or a list of integers, for each class; which, the classes check."""
+    return _list_of(lambda entry: isinstance(entry, Integral | Sequence) and not isinstance(entry, str))(value)
+
+
+def _are_schemes(value: Any) -> bool:
+    """Return whether a value is a list; what a scheme is, the transform checks."""
+    return _list_of(lambda entry: isinstance(entry, str | dict))(value)
+
+
+def _is_range(value: Any) -> bool:
+    return _list_of(_number(lambda _: True), 2)(value) and value[0] < value[1]
+
+
+def _is_device(value: Any) -> bool:
+    """Return whether a tensor can be made there."""
+    if not isinstance(value, str | torch.device):
+        return False
+    try:
+        torch.empty(0, device=value)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        return False
+    return True
+
+
+def _file(what: str) -> Rule:
+    return Rule(
+        f"null or a file that exists, {what}",
+        "correct the path",
+        _or_null(lambda value: _is_path(value) and os.path.isfile(value)),  # noqa: PTH113 - False where one may not look
+        is_text=True,
+    )
+
+
+FOLDER = Rule("the text of a path", "write for example ./results", _is_path, is_text=True)
+TEXT = Rule("a text", "put it in quotation marks", _is_text, is_text=True)
+SWITCH = Rule("true or false", "write true or false in a JSON file, True or False on the command line", _is_switch)
+SIZES = Rule("three positive integers", "write for example [96, 96, 64]", _list_of(_integer(1), SPATIAL_DIMS))
+SHARE = Rule("a number from 0 to 1", "write for example 0.5", _is_share)
+POSITIVE = Rule("a positive integer", "write for example 10", _integer(1))
+COUNT = Rule("an integer, 0 or more", "write for example 2", _integer(0))
+PATTERN = Rule(
+    "null or a pattern relative to dataset_dir",
+    "write for example imagesTr/*.nii.gz",
+    _or_null(_is_pattern),
+    is_text=True,
+)
+VALUES = Rule(
+    "null or a list of integers and lists of integers", "write for example [0, 1, [2, 3]]", _or_null(_are_values)
+)
+
+RULES = {
+    "bundle_root": FOLDER,
+    "dataset_dir": FOLDER,
+    # expressions of the configs add file names to the next two
+    "output_dir": replace(FOLDER, fits=_is_text),
+    "ckpt_dir": replace(FOLDER, fits=_is_text),
+    "in_channels": POSITIVE,
+    "label_names": Rule(
+        "a list of two or more different texts", 'write for example ["background", "heart"]', _are_names
+    ),
+    "label_values": VALUES,
+    "regions": VALUES,
+    "spacing": Rule(
+        "three positive numbers", "write for example [1.0, 1.0, 2.5]", _list_of(_is_positive, SPATIAL_DIMS)
+    ),
+    "ignore_value": Rule("null or an integer", "write for example 255", _or_null(_integer(-math.inf))),
+    "intensity": Rule(
+        "null or a list with one entry per channel", 'write for example ["z_score"]', _or_null(_are_schemes)
+    ),
+    "intensity_range": Rule("two numbers, the lower first", "write for example [-150, 250]", _is_range),
+    "patch_size": SIZES,
+    "foreground_ratio": SHARE,
+    "epochs": POSITIVE,
+    "val_interval": POSITIVE,
+    "batch_size": POSITIVE,
+    "learning_rate": Rule("a positive number", "write for example 0.001", _is_positive),
+    "amp": SWITCH,
+    "seed": Rule(f"an integer from 0 to {SEEDS - 1}", "write for example 0", _integer(0, SEEDS - 1)),
+    "num_workers": COUNT,
+    "cache_rate": SHARE,
+    "fold": Rule(
+        'the number of a fold or "all"', "write for example 0", lambda v: v == "all" or _integer(-math.inf)(v)
+    ),
+    "mirror_axes": Rule(
+        "a list of different spatial axes, 0 to 2", "write for example [0, 1], or [] for none", _are_axes
+    ),
+    "largest_component": SWITCH,
+    "low_memory": SWITCH,
+    "max_shape": SIZES,
+    "expected_input": TEXT,
+    "csv_file": TEXT,
+    "evaluation_split": TEXT,
+    "image_glob": PATTERN,
+    "label_glob": PATTERN,
+    "folds_file": Rule(
+        f"null or {FOLDER.expected}", "write for example ./folds.json", _or_null(_is_path), is_text=True
+    ),
+    "series": Rule("null or the text of a UID", "put it in quotation marks", _or_null(_is_text), is_text=True),
+    "device": Rule("cpu, or another device that this machine has", "set device to cpu", _is_device),
+    "resume_ckpt": _file("the last_checkpoint.pt of a training"),
+    "finetune_ckpt": _file("the weights to start from"),
+    "gate_warm_up_epochs": COUNT,
+    "ckpt_path": FOLDER,
+    "load_pretrain": SWITCH,
+}
+
+
+def wrong_knob(knobs: Mapping[str, Any]) -> str | None:
+    """Return a sentence about the first knob whose value is of another kind than it must be, ``None`` if all fit.
+
+    Args:
+        knobs: the values by name; one that the table has no rule for may be anything.
+    """
+    for name, value in knobs.items():
+        rule = RULES.get(name)
+        if rule is None or rule.fits(value):
+            continue
+        if name == "device" and str(value).startswith("cuda") and not torch.cuda.is_available():
+            return f"device is {value}, but there is no CUDA device here; set device to cpu"
+        got = str(value) if isinstance(value, torch.device) else repr(value)
+        return f"{name} must be {rule.expected}, got {got}; {rule.advice}"
+    return None
+
+
+def check_knobs(**knobs: Any) -> None:
+    """Refuse the first knob whose value is of another kind than it must be, before anything is made of it.
+
+    What depends on other knobs or on files is checked where it is used.
+
+    Args:
+        **knobs: the values of knobs, evaluated.
+
+    Raises:
+        ValueError: if a value does not fit.
+
+    Example:
+        >>> check_knobs(patch_size=[96, 96, 64], epochs=10)
+        >>> check_knobs(patch_size=40)
+        Traceback (most recent call last):
+        ValueError: patch_size must be three positive integers, got 40; write for example [96, 96, 64]
+    """
+    if wrong := wrong_knob(knobs):
+        raise ValueError(wrong)
