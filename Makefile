@@ -24,13 +24,14 @@ QUICK := tests/test_docstrings.py tests/attention/test_cbam.py tests/blocks/test
 	tests/workflow/data/test_cases.py tests/workflow/transforms tests/adapt/test_choices.py tests/tools/recipes/test_knobs.py
 CHANGED = { git diff --name-only --diff-filter=d HEAD; git ls-files --others --exclude-standard; } | grep '\.py$$'
 
-.PHONY: help demo test quick test-label venv-label lint docs bench clean
+.PHONY: help demo test quick test-label fuzz venv-label lint docs bench clean
 
 help:
 	@echo "make demo    train, evaluate and look at a segmentation of real MR: a few minutes on a CPU"
 	@echo "make test    every test, with the coverage of custom_networks"
 	@echo "make quick   in about a minute: style of the changed files, examples of the docstrings, tests of one module of each kind"
 	@echo "make test-label    the tests of the live MONAI Label server, in an environment of its own, .venv-label"
+	@echo "make fuzz    ten thousand damaged files of each image format, each of which must end in a mask or in one sentence: half an hour"
 	@echo "make lint    style, types, import contracts, spelling, rendered configs and pages"
 	@echo "make docs    the documentation as a site in site/"
 	@echo "make bench   time and memory of the networks, into docs/benchmarks.md, and of every attention module, into docs/reference"
@@ -66,6 +67,9 @@ test-label: $(LABEL_INSTALLED)
 	$(LABEL_BIN)/python -m pip install --disable-pip-version-check --quiet $(shell grep -E '^pytest(-timeout)?==' constraints.txt)
 	OMP_NUM_THREADS=$(JOBS) $(LABEL_BIN)/python -m pytest -p no:cacheprovider tests/label
 
+fuzz: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -s -n $(JOBS) tests/fuzz/fuzz_files.py
+
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -86,6 +90,6 @@ bench: $(INSTALLED)
 	$(BIN)/python -m tools bench axial
 
 clean:
-	rm -rf build dist demo_output eval site htmlcov .cache .coverage .coverage.* .hypothesis .import_linter_cache \
+	rm -rf .fuzz build dist demo_output eval site htmlcov .cache .coverage .coverage.* .hypothesis .import_linter_cache \
 		.mypy_cache .pytest_cache .ruff_cache
 	find . -path './.venv*' -prune -o -type d -name __pycache__ -exec rm -rf {} +

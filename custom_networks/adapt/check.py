@@ -26,14 +26,24 @@ from custom_networks.workflow.data.layouts.finder import find_cases
 from custom_networks.workflow.data.segmentation_list import segmentation_data_list
 from custom_networks.workflow.data.volumes import NOTES, read_volume
 from custom_networks.workflow.guard.knobs import wrong_knob
-from custom_networks.workflow.transforms.class_labels import class_values
+from custom_networks.workflow.transforms.class_labels import check_ignore_value, class_values
 from custom_networks.workflow.transforms.regions import region_values
 
 SPACING_FACTOR = 3.0
 MOST_VALUES = 256
 MOST_LINES = 10
-KIND_WORDS = 5
-LOOKED_AT = ("image_glob", "label_glob", "in_channels", "label_names", "label_values", "regions", "fold", "folds_file")
+KIND_WORDS = 3
+LOOKED_AT = (
+    "image_glob",
+    "label_glob",
+    "in_channels",
+    "label_names",
+    "label_values",
+    "regions",
+    "ignore_value",
+    "fold",
+    "folds_file",
+)
 """The knobs that say how the data are to be."""
 
 
@@ -60,16 +70,15 @@ def print_problems(root: Path, knobs: Mapping[str, Any], profile: Path | None) -
     print(f"layout: {layout}")
     for value, count in sorted(run.voxels.items()):
         print(f"label value {value}: {count} voxels{_lacking(run.values, value)}")
-    for note in run.notes:
-        print(f"note: {below(note.path, root)} {note.what}")
+    _print_all(run.notes, root, "note: ")
     _print_all(problems, root)
     if problems:
         raise ValueError(f"{len(problems)} problem{'s' * (len(problems) > 1)} in {root}; correct what is listed above")
     print(f"{len(cases)} cases: ready")
 
 
-def _print_all(problems: Sequence[Problem], root: Path) -> None:
-    """Print a line for each problem, of one kind no more than MOST_LINES."""
+def _print_all(problems: Sequence[Problem], root: Path, head: str = "") -> None:
+    """Print a line for each problem after a head, of one kind no more than MOST_LINES."""
     counts = Counter(_kind(problem) for problem in problems)
     shown: Counter[str] = Counter()
     files = [str(below(problem.path, root)) for problem in problems]
@@ -78,9 +87,9 @@ def _print_all(problems: Sequence[Problem], root: Path) -> None:
         kind = _kind(problem)
         shown[kind] += 1
         if shown[kind] <= MOST_LINES:
-            print(f"{file:{width}}  {problem.what}")
+            print(f"{head}{file:{width}}  {problem.what}")
         if shown[kind] == MOST_LINES < counts[kind]:
-            print(f"{'':{width}}  ... and {counts[kind] - MOST_LINES} more of this kind")
+            print(f"{head}{'':{width}}  ... and {counts[kind] - MOST_LINES} more of this kind")
 
 
 def _kind(problem: Problem) -> str:
@@ -147,6 +156,9 @@ class _Check:
         self.in_channels: int | None = knobs.get("in_channels")
         self.named: list[Any] = [knobs.get(key) for key in ("label_names", "label_values", "regions")]
         self.classes = None if self.named[0] is None else class_values(*self.named)
+        self.ignore_value: int | None = knobs.get("ignore_value")
+        if self.classes is not None:
+            check_ignore_value(self.ignore_value, *self.named)
         self.problems: list[Problem] = []
         self.notes: list[Problem] = []
         self.voxels: Counter[int] = Counter()
@@ -178,8 +190,9 @@ class _Check:
 
     def _label(self, label: MetaTensor, image: MetaTensor, case: Case) -> list[str]:
         values, counts = (tensor.tolist() for tensor in torch.unique(label.as_tensor(), return_counts=True))
-        wrong = [] if self.named[0] is None else value_problems(values, *self.named)
-        if not wrong and is_empty(values, self.classes):
+        labelled = set(values) - {self.ignore_value}
+        wrong = [] if self.named[0] is None else value_problems(labelled, *self.named)
+        if not wrong and is_empty(labelled, self.classes):
             wrong = ["is all background"]
         if len(values) <= MOST_VALUES:
             self.voxels.update(dict(zip(values, counts, strict=True)))

@@ -133,7 +133,7 @@ def _patch(
     draft.say(
         "batch_size", str(batch_size), f"a step is expected to take {format_bytes(need)} of {format_bytes(memory)}"
     )
-    draft.say("precision", *precision_of({**config, **draft.profile}))
+    draft.say("precision", *precision_of({**config, **draft.profile}, network))
     return patch, need
 
 

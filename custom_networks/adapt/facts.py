@@ -15,8 +15,10 @@ from tqdm import tqdm
 
 from custom_networks.adapt.labels import (
     BACKGROUND,
+    check_ignore,
     check_labels,
     classes_by_name,
+    ignored_label,
     in_one_piece,
     label_regions,
     named_labels,
@@ -85,6 +87,8 @@ class Facts:
         source: where names and intensities come from, in words.
         classes: label values by the name of their class, or region, the background first.
         regions: whether these are regions, which share values.
+        ignore_value: label value of voxels without a label, which is in none of the following.
+        ignored: number of these voxels.
         voxels: number of voxels by label value.
         cases: label values that each label holds.
         in_one_piece: whether every class is connected in every label, but for stray voxels.
@@ -104,6 +108,8 @@ class Facts:
     source: str
     classes: Mapping[str, Sequence[int]]
     regions: bool
+    ignore_value: int | None
+    ignored: int
     voxels: Mapping[int, int]
     cases: Sequence[Set[int]]
     in_one_piece: bool
@@ -154,6 +160,7 @@ def read_facts(root: Path, image_glob: str | None = None, label_glob: str | None
     channels, ct, source = _modalities(index, images, lowest)
     regions = label_regions(index)
     named = {} if regions else named_labels(index)
+    ignore_value, ignored = ignored_label(index), 0
     background = next((value for value, name in named.items() if name.lower() == BACKGROUND), 0)
     voxels: Counter[int] = Counter()
     holding: list[Set[int]] = []
@@ -163,12 +170,15 @@ def read_facts(root: Path, image_glob: str | None = None, label_glob: str | None
     def classes_of(values: Collection[int]) -> Mapping[str, list[int]]:
         return regions or classes_by_name(named, values, background)
 
+    check_ignore(ignore_value, classes_of(()), bool(regions))
     for case in tqdm(cases, desc="adapt", unit="case", disable=None):
         values = read_volume(case.label, labels=True).as_tensor().numpy()[0]
         counts = {int(value): int(n) for value, n in zip(*np.unique(values, return_counts=True), strict=True)}
+        if ignore_value is not None:
+            ignored += counts.pop(ignore_value, 0)
         # after the first class in several pieces there is nothing to look for
         connected = connected and all(in_one_piece(values, own) for own in list(classes_of(counts).values())[1:])
-        inside = np.flatnonzero(values != background) if any(ct) else np.empty(0)
+        inside = _foreground(values, background, ignore_value) if any(ct) else np.empty(0)
         del values  # before the image comes
         voxels.update(counts)
         holding.append(set(counts))
@@ -196,10 +206,20 @@ def read_facts(root: Path, image_glob: str | None = None, label_glob: str | None
         source=source,
         classes=classes,
         regions=bool(regions),
+        ignore_value=ignore_value,
+        ignored=ignored,
         voxels=voxels,
         cases=holding,
         in_one_piece=connected,
     )
+
+
+def _foreground(label: np.ndarray, background: int, ignore_value: int | None) -> np.ndarray:
+    """Return the places of what is labelled as something else than background."""
+    inside = label != background
+    if ignore_value is not None:
+        inside &= label != ignore_value
+    return np.flatnonzero(inside)
 
 
 def _values_at(image: Files, places: np.ndarray) -> list[np.ndarray]:

@@ -12,9 +12,12 @@ from monai.transforms.utils import get_largest_connected_component_mask
 from scipy.ndimage import find_objects
 
 from custom_networks.workflow.data.layouts.files import INDEX
+from custom_networks.workflow.transforms.class_labels import check_ignore_value
 from custom_networks.workflow.transforms.regions import region_values
 
 BACKGROUND = "background"
+# nnU-Net's word for what nobody has labelled
+IGNORE = "ignore"
 # labels with more values are images
 MOST_CLASSES = 256
 # share of a class that its largest connected component holds where the rest counts as stray voxels
@@ -23,6 +26,8 @@ IN_ONE_PIECE = 0.95
 
 def named_labels(index: Mapping[str, Any]) -> dict[int, str]:
     """Return the names of the label values in ``dataset.json``, written as by the Decathlon or by nnU-Net, if any.
+
+    "ignore" is none of them, see :func:`ignored_label`.
 
     Args:
         index: its content.
@@ -41,11 +46,34 @@ def named_labels(index: Mapping[str, Any]) -> dict[int, str]:
         raise ValueError(f"{INDEX} has labels that are no object; write them as in the Medical Decathlon")  # noqa: TRY004
     numbered = {key: name for key, name in labels.items() if re.fullmatch(r"-?\d+", key) and isinstance(name, str)}
     if len(numbered) == len(labels):
-        return _one_name_each([(int(value), name) for value, name in numbered.items()])
+        return _one_name_each([(int(value), name) for value, name in numbered.items() if name != IGNORE])
     wrong = [name for name, value in labels.items() if not isinstance(value, int) or isinstance(value, bool)]
     if wrong:
         raise ValueError(f"{INDEX} gives the class {wrong[0]!r} the value {labels[wrong[0]]!r}; give it one integer")
-    return _one_name_each([(value, name) for name, value in labels.items() if name != "ignore"])
+    return _one_name_each([(value, name) for name, value in labels.items() if name != IGNORE])
+
+
+def ignored_label(index: Mapping[str, Any]) -> int | None:
+    """Return the label value of voxels that nobody has labelled, which nnU-Net calls "ignore", if there is one.
+
+    Args:
+        index: the content of ``dataset.json``.
+
+    Raises:
+        ValueError: if it is no integer.
+
+    Example:
+        >>> ignored_label({"labels": {"background": 0, "heart": 1, "ignore": 2}})
+        2
+    """
+    labels = index.get("labels")
+    if not isinstance(labels, Mapping):
+        return None
+    numbered = [int(key) for key, name in labels.items() if name == IGNORE and re.fullmatch(r"-?\d+", key)]
+    value = labels.get(IGNORE, next(iter(numbered), None))
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+        raise ValueError(f"{INDEX} gives {IGNORE!r} the value {value!r}; give voxels without a label one integer")
+    return value
 
 
 def _one_name_each(pairs: Sequence[tuple[int, str]]) -> dict[int, str]:
@@ -76,7 +104,7 @@ def label_regions(index: Mapping[str, Any]) -> dict[str, list[int]]:
     labels = index.get("labels")
     if not isinstance(labels, Mapping) or not any(isinstance(value, list) for value in labels.values()):
         return {}
-    listed = {name: value if isinstance(value, list) else [value] for name, value in labels.items() if name != "ignore"}
+    listed = {name: value if isinstance(value, list) else [value] for name, value in labels.items() if name != IGNORE}
     inside = {name: values for name, values in listed.items() if values != [0]}
     outer_first = sorted(inside, key=lambda name: -len(inside[name]))
     background = next((name for name in listed if name not in inside), BACKGROUND)
@@ -133,6 +161,24 @@ def check_labels(classes: Mapping[str, Sequence[int]], voxels: Mapping[int, int]
         )
     if not any(voxels.get(value) for values in list(classes.values())[1:] for value in values):
         raise ValueError(f"all labels under {root} are background only; there is nothing to learn: check the labels")
+
+
+def check_ignore(value: int | None, classes: Mapping[str, Sequence[int]], regions: bool) -> None:
+    """Refuse a value of voxels without a label that a class or region has, too.
+
+    Args:
+        value: the value, or None.
+        classes: label values by name, the background first.
+        regions: whether they are regions.
+
+    Raises:
+        ValueError: if one has it.
+    """
+    names, values = list(classes), list(classes.values())
+    try:
+        check_ignore_value(value, names, None if regions else values, values[1:] if regions else None)
+    except ValueError as error:
+        raise ValueError(f"{INDEX} names the value {value} {IGNORE!r}: {error}") from error
 
 
 def in_one_piece(voxels: np.ndarray, values: Sequence[int]) -> bool:

@@ -27,7 +27,7 @@ from custom_networks.adapt.draft import format_sizes
 from custom_networks.bundle_folder import configured
 from custom_networks.files import read_json
 from custom_networks.nets.segmenter import Segmenter
-from custom_networks.workflow.infer.inferers import network_dtype
+from custom_networks.workflow.infer.inferers import is_thin, network_dtype
 from custom_networks.workflow.memory.bill import format_bytes, training_bytes
 
 # how much smaller a patch that takes too much becomes at least
@@ -67,6 +67,7 @@ class _Spread(nn.Module):
     def __init__(self, classifier: nn.Module) -> None:
         super().__init__()
         self.classifier = classifier
+        self.coarsest_grid = getattr(classifier, "coarsest_grid", None)
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.classifier(x)
@@ -138,17 +139,21 @@ def build(bundle: Path, profile: Mapping[str, Any]) -> nn.Module:
     return network
 
 
-def precision_of(config: Mapping[str, Any]) -> tuple[str, str]:
+def precision_of(config: Mapping[str, Any], network: nn.Module) -> tuple[str, str]:
     """Return the precision in which this machine's processor trains, for which a plan is made, and why.
 
     Args:
         config: train.json with the profile laid over it.
+        network: its network.
     """
-    if network_dtype(torch.device("cpu"), config["amp"]) is torch.bfloat16:
+    if network_dtype(torch.device("cpu"), config["amp"], network, config["patch_size"]) is torch.bfloat16:
         return "bfloat16", "what the memory of a step is for; where a processor has none, float32 takes more"
-    return "float32", "what the memory of a step is for; " + (
-        "this processor does not compute in bfloat16" if config["amp"] else "amp is false"
-    )
+    why = "this processor does not compute in bfloat16"
+    if not config["amp"]:
+        why = "amp is false"
+    elif is_thin(network, config["patch_size"]):
+        why = "along its first axis the patch is too thin for torch's bfloat16 on processors"
+    return "float32", f"what the memory of a step is for; {why}"
 
 
 def step_bytes(network: nn.Module, config: Mapping[str, Any], patch_size: Sequence[int], batch_size: int) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from custom_networks.adapt.labels import label_regions
+from custom_networks.adapt.labels import IGNORE, check_ignore, ignored_label, label_regions
 from custom_networks.adapt.network import build
 from custom_networks.bundle_folder import HOME, find_bundle, is_bundle
 from custom_networks.failures import is_ours
@@ -183,11 +183,16 @@ def _dataset(file: str) -> dict[str, Any]:
         raise ValueError(  # noqa: TRY004 - the file is wrong
             f"{file} lacks channel_names or labels; give the dataset.json of nnUNet_raw/<dataset>"
         )
+    ignore_value = ignored_label(document)
+    ignored = {} if ignore_value is None else {"ignore_value": ignore_value}
     if regions := label_regions(document):
-        return {"in_channels": len(channels), "label_names": list(regions), "regions": list(regions.values())[1:]}
+        check_ignore(ignore_value, regions, regions=True)
+        names = {"label_names": list(regions), "regions": list(regions.values())[1:]}
+        return {"in_channels": len(channels), **names, **ignored}
     if any(not isinstance(value, int) for value in labels.values()):
         raise ValueError(f"{file} has labels given as text; give each class one integer, or each region a list of them")
-    names = {value: name for name, value in labels.items() if name != "ignore"}
-    if sorted(names) != list(range(len(names))):
-        raise ValueError(f"{file} has the label values {sorted(names)}; number the classes from 0 without gaps")
-    return {"in_channels": len(channels), "label_names": [names[value] for value in sorted(names)]}
+    classes = {value: name for name, value in labels.items() if name != IGNORE}
+    if sorted(classes) != list(range(len(classes))):
+        raise ValueError(f"{file} has the label values {sorted(classes)}; number the classes from 0 without gaps")
+    check_ignore(ignore_value, {classes[value]: [value] for value in sorted(classes)}, regions=False)
+    return {"in_channels": len(channels), "label_names": [classes[value] for value in sorted(classes)], **ignored}

@@ -95,6 +95,10 @@ def _classes(facts: Facts, draft: Draft) -> None:
         why = "label_values: written back in the masks"
     named = [f"{name} = {' or '.join(map(str, own))}" for name, own in facts.classes.items()]
     draft.say("label_names", f"{len(names)}: {', '.join(named)}", why)
+    if facts.ignore_value is not None:
+        draft.profile["ignore_value"] = facts.ignore_value
+        share = facts.ignored / (facts.ignored + sum(facts.voxels.values()))
+        draft.say("ignore_value", str(facts.ignore_value), f"{share:.2%} of the voxels, left out of loss and metrics")
     cases = {name: sum(not held.isdisjoint(own) for held in facts.cases) for name, own in facts.classes.items()}
     rare = [f"{name} in {n}" for name, n in cases.items() if n < len(facts.images)]
     if rare:
@@ -157,7 +161,7 @@ def _patch(
         "patch_size", format_sizes(chosen.patch_size), f"{part} the median image, {format_sizes(median)} at spacing"
     )
     draft.say("batch_size", str(chosen.batch_size), need)
-    draft.say("precision", *precision_of({**config, **draft.profile}))
+    draft.say("precision", *precision_of({**config, **draft.profile}, chosen.network))
     draft.say("foreground_ratio", f"{ratio:g}", f"{share:.2%} of the voxels are foreground")
     return chosen
 

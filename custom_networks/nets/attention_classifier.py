@@ -17,6 +17,8 @@ from custom_networks.registry import build_attention
 
 _STAGES = 2
 _POOL = 2
+# voxels per axis that the convolutions leave of the smallest patch
+_LEAST = 2
 
 
 class AttentionClassifier(nn.Module):
@@ -132,6 +134,18 @@ class AttentionClassifier(nn.Module):
         if any(s < m for s, m in zip(size, self.min_size, strict=True)):
             padded = tuple(max(s, m) for s, m in zip(size, self.min_size, strict=True))
             raise ValueError(f"spatial shape {size} must be at least {self.min_size}; pad to {padded}")
+
+    def coarsest_grid(self, size: Sequence[int]) -> tuple[int, ...]:
+        """Return the voxels per axis of the map that the attention gets.
+
+        Args:
+            size: voxels of the patch per axis, at least ``min_size``.
+
+        Example:
+            >>> AttentionClassifier(3, 1, 2, features=(8, 16)).coarsest_grid((28, 28, 28))
+            (6, 6, 8)
+        """
+        return tuple(_LEAST + (n - least) // _POOL for n, least in zip(size, self.min_size, strict=True))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits ``(B, out_channels)``.

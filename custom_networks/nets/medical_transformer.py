@@ -245,6 +245,23 @@ class MedicalTransformer(AxialSegmenter):
             window = self._fitting([(s + grid[axis] - 1) // grid[axis] for axis, s in enumerate(size)])
         return [(s + window[axis] - 1) // window[axis] for axis, s in enumerate(size)], window
 
+    def coarsest_grid(self, size: Sequence[int]) -> tuple[int, ...]:
+        """Return the voxels per axis of the coarsest grid of the branches, the local one's in a window.
+
+        Args:
+            size: voxels of the input per axis, divisible by ``size_divisor``.
+
+        Example:
+            >>> net = MedicalTransformer(3, 1, 3, features=(4, 8, 16, 16), num_units=(1, 1, 1), window_size=16)
+            >>> net.coarsest_grid((64, 48, 40))
+            (2, 2, 2)
+        """
+        grid = super().coarsest_grid(size)
+        if self.local_branch is None:
+            return grid
+        window = self._windows(list(size))[1]
+        return tuple(min(n, w // unit) for n, w, unit in zip(grid, window, self.unit_size, strict=True))
+
     def forward(self, x: Tensor) -> Tensor:
         """Return logits, see the class.
 

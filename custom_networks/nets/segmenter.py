@@ -72,6 +72,19 @@ class Segmenter(nn.Module):
         """
         return {}
 
+    def coarsest_grid(self, size: Sequence[int]) -> tuple[int, ...]:
+        """Return the voxels per axis of the coarsest grid that the network computes on.
+
+        Args:
+            size: voxels of the input per axis, divisible by ``size_divisor``.
+
+        Example:
+            >>> from custom_networks.nets import AttentionUnet
+            >>> AttentionUnet(3, 1, 2, features=(4, 8, 16)).coarsest_grid((40, 56, 8))
+            (10, 14, 2)
+        """
+        return tuple(n // part for n, part in zip(size, self.size_divisor, strict=True))
+
     def add_heads(self, spatial_dims: int, features: Sequence[int], out_channels: int, kernel_size: int = 1) -> None:
         """Build the heads, the auxiliary ones only with deep supervision, and draw the weights of MONAI convolutions.
 

@@ -29,6 +29,7 @@ from custom_networks.workflow.train.optimizers import adan
 from custom_networks.workflow.train.processes import end_processes, start_processes
 from custom_networks.workflow.train.segmentation_loss import SegmentationLoss
 from custom_networks.workflow.transforms.class_labels import ClassLabelsd, FileLabelsd, label_dtype
+from custom_networks.workflow.transforms.ignored import ClearIgnoredd, RandCropLabelledd, SplitIgnoredd
 from custom_networks.workflow.transforms.intensity import NormalizeChannelsd
 from custom_networks.workflow.transforms.region_transforms import LargestRegionsd, RegionClassesd, RegionMasksd
 from custom_networks.workflow.transforms.spacing import MonaiLabelSpacingd
@@ -38,6 +39,7 @@ __all__ = [
     "BestCheckpoint",
     "ClassLabelsd",
     "ClassificationReport",
+    "ClearIgnoredd",
     "FileLabelsd",
     "GateWarmUp",
     "LargestRegionsd",
@@ -47,6 +49,7 @@ __all__ = [
     "MonaiLabelSpacingd",
     "NonFiniteLossHandler",
     "NormalizeChannelsd",
+    "RandCropLabelledd",
     "RegionClassesd",
     "RegionMasksd",
     "ReseedHandler",
@@ -54,6 +57,7 @@ __all__ = [
     "SaveMasksd",
     "SegmentationLoss",
     "SegmentationReport",
+    "SplitIgnoredd",
     "StackedDeepSupervisionLoss",
     "TrainingProgress",
     "VolumeReader",

@@ -108,6 +108,16 @@ def test_nnunet_trains_and_is_evaluated_by_its_splits(tmp_path):
     assert sorted(path.name for path in (tmp_path / "masks").iterdir()) == ["n_7.nii.gz", "n_8.nii.gz"]
 
 
+def test_splits_of_the_data_set_stand_before_patients_by_their_names(tmp_path, capsys):
+    root, names = bids(tmp_path / "data"), LAYOUTS["BIDS"][2]
+    (root / "splits_final.json").write_text(json.dumps([{"train": names[1:], "val": names[:1]}]))
+    assert "folds_file" not in adapt(str(root), bundle=BUNDLE, out=str(tmp_path / "mine.json"))
+    assert "3 to train on, 1 to validate on; splits_final.json in the data set" in capsys.readouterr().out
+    assert main(["check", str(root)]) == 1
+    said = capsys.readouterr().out
+    assert "sub-1_ses-1_T1w.nii.gz  is to validate on, but sub-1/ses-2/anat/sub-1_ses-2_T1w.nii.gz of the same" in said
+
+
 def test_channels_on_two_grids(tmp_path, capsys):
     root = raw_folder(tmp_path / "data")
     change(root / "imagesTr" / "c1_0001.nii.gz", lambda voxels: voxels[1:])

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from torch import nn
 
 from custom_networks import nets
-from custom_networks.adapt.network import _network_knobs
+from custom_networks.adapt.network import _network_knobs, build, precision_of, step_bytes
+from tests.synthetic import BUNDLES, config, each
 
 CUBE = ([1.0, 1.0, 1.0], (40, 56, 40))
 SLICES = ([1.5, 1.5, 10.0], (144, 160, 12))
@@ -102,3 +104,29 @@ def test_other_networks_are_refused():
     definition = {"_target_": "monai.networks.nets.UNet", "strides": [2], "kernel_size": 3}
     with pytest.raises(ValueError, match=r"must be a segmentation network of .*, got monai\..*UNet; use a"):
         _network_knobs(definition, *CUBE, 64**3)
+
+
+@pytest.mark.parametrize("native", [True, False])
+@each(BUNDLES)
+def test_the_shipped_patches_are_not_thin(bundle, monkeypatch, native):
+    monkeypatch.setattr("custom_networks.workflow.infer.inferers.has_bfloat16", lambda device: native)
+    assert precision_of(config(bundle), build(bundle, {}))[0] == ("bfloat16" if native else "float32")
+
+
+@each(BUNDLES)
+def test_the_precision_of_a_thin_patch_is_float32(bundle, monkeypatch):
+    """A classifier's is thin only where its attention convolves the smallest grid that it can get."""
+    monkeypatch.setattr("custom_networks.workflow.infer.inferers.has_bfloat16", lambda device: True)
+    network = build(bundle, {})
+    least = getattr(network, "min_size", None)
+    patch = list(least) if least else [2 * network.size_divisor[0], 56, 40]
+    if least:
+        network.attention = nn.Conv3d(32, 32, 3, padding=1)
+    elif hasattr(network, "window_size"):
+        network.window_size = [8, 28, 20]
+    knobs = {**config(bundle), "patch_size": patch}
+    precision, why = precision_of(knobs, network)
+    assert precision == "float32"
+    assert "along its first axis the patch is too thin for torch's bfloat16" in why
+    need = {amp: step_bytes(network, {**knobs, "amp": amp}, patch, 1) for amp in (True, False)}
+    assert need[True] == need[False]

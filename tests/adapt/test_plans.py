@@ -158,6 +158,24 @@ def test_regions_come_from_the_dataset(tmp_path):
     assert profile["regions"] == [[1, 2], [2]]
 
 
+@pytest.mark.parametrize(
+    ("labels", "want"),
+    [
+        ({"background": 0, "tumour": 1, "ignore": 2}, {"label_names": ["background", "tumour"]}),
+        (
+            {"background": 0, "whole": [1, 2], "core": [2], "ignore": 3},
+            {"label_names": ["background", "whole", "core"], "regions": [[1, 2], [2]]},
+        ),
+    ],
+)
+def test_the_ignored_label_comes_from_the_dataset(tmp_path, capsys, labels, want):
+    file = tmp_path / "dataset.json"
+    file.write_text(json.dumps({"channel_names": {"0": "T1", "1": "CT"}, "labels": labels}))
+    ignored = {"ignore_value": labels["ignore"]}
+    assert profile_of(tmp_path, PLANS, dataset_json=str(file)) == {**WANT, **want, **ignored}
+    assert f"ignore_value: {labels['ignore']}" in capsys.readouterr().out
+
+
 def test_the_profile_trains(tmp_path):
     """On the single-channel data of the tests, whose classes it is told."""
     planned = changed("normalization_schemes", value=["ZScoreNormalization"])
@@ -262,8 +280,13 @@ def test_bad_plans(tmp_path, document, kwargs, message):
             "regions a and b share",
         ),
         ({"channel_names": {"0": "T1"}, "labels": {"background": 0, "a": 2}}, r"label values \[0, 2\]; number the"),
+        (
+            {"channel_names": {"0": "T1"}, "labels": {"background": 0, "a": 1, "ignore": 1}},
+            "'ignore': ignore_value is 1, which is also the value of a",
+        ),
+        ({"channel_names": {"0": "T1"}, "labels": {"background": 0, "ignore": [1]}}, r"'ignore' the value \[1\]; give"),
     ],
-    ids=["keys", "text", "regions", "gap"],
+    ids=["keys", "text", "regions", "gap", "ignored class", "ignored list"],
 )
 def test_bad_datasets(tmp_path, dataset, message):
     file = tmp_path / "dataset.json"

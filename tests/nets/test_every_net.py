@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from torch import nn
 
 from custom_networks import nets
 from tests import harness, small_nets
@@ -54,3 +56,26 @@ def test_net(case, check):
 @pytest.mark.parametrize(("case", "check"), harness.battery(harness.CLASSIFIER_CASES, harness.CLASSIFIER_CHECKS))
 def test_classifier(case, check):
     check(case)
+
+
+@pytest.mark.parametrize("name", [*small_nets.SEGMENTERS, "windows"])
+def test_no_convolution_gets_a_coarser_grid_than_the_network_says(name):
+    """Along any axis: of the padded ones, whose grid counts, and of all others."""
+    arguments = small_nets.SEGMENTERS.get(name) or {**small_nets.SEGMENTERS["MedicalTransformer"], "window_size": 8}
+    net, sizes = getattr(nets, name, nets.MedicalTransformer)(3, 1, 2, **arguments).eval(), []
+    for module in net.modules():
+        if isinstance(module, nn.Conv3d):
+            module.register_forward_pre_hook(lambda _, inputs: sizes.append(tuple(inputs[0].shape[2:])))
+    size = (16, 24, 32)
+    with torch.no_grad():
+        net(torch.zeros(1, 1, *size))
+    least = tuple(min(axis) for axis in zip(*sizes, strict=True))
+    assert net.coarsest_grid(size) == least
+
+
+@pytest.mark.parametrize("size", [(20, 21, 22), (28, 30, 17)])
+def test_the_grid_of_a_classifier_is_that_of_its_attention(size):
+    net, grids = nets.AttentionClassifier(3, 1, 2, features=(8, 16), attention_module="cbam").eval(), []
+    net.attention.register_forward_pre_hook(lambda _, inputs: grids.append(tuple(inputs[0].shape[2:])))
+    net(torch.zeros(1, 1, *size))
+    assert [net.coarsest_grid(size)] == grids

@@ -50,6 +50,11 @@ KNOBS = {
         "inside them; with `null` the classes exclude each other.",
         None,
     ),
+    "ignore_value": Knob(
+        "Value in the label files of voxels that nobody has labelled, which count in no loss, metric or choice of a "
+        "patch; with `null` every voxel has a label.",
+        None,
+    ),
     "spacing": Knob("Size of a voxel in mm, along the axes of RAS, to which images are resampled."),
     "intensity": Knob(
         'Normalisation of each channel: `"z_score"`, `"z_score_nonzero"`, or `{"clip": [low, high], "mean": m, "std": '
@@ -66,7 +71,10 @@ KNOBS = {
     "val_interval": Knob("Epochs from one validation to the next; the last epoch is validated in any case."),
     "batch_size": Knob("Training cases per step, in each process of a distributed training."),
     "learning_rate": Knob("Learning rate of the first step, from which it decays to 0 at the end of the training."),
-    "amp": Knob("Mixed precision: bfloat16 on devices that compute in it, float32 on others.", True),
+    "amp": Knob(
+        "Mixed precision: bfloat16 on devices that compute in it, float32 on others and, on a CPU, for thin patches.",
+        True,
+    ),
     "seed": Knob("Seed of weights, order of the cases and augmentation.", 0),
     "num_workers": Knob("Number of processes that load data, 0 for none beside the main process.", 0),
     "cache_rate": Knob("Share of the cases that stay in memory as the network gets them, before augmentation, 0 to 1."),

@@ -19,7 +19,7 @@ from custom_networks.workflow.data.label_checks import (
     values_of_no_class,
 )
 from custom_networks.workflow.data.volumes import NOTES, read_volume
-from custom_networks.workflow.transforms.class_labels import LabelValues, class_values
+from custom_networks.workflow.transforms.class_labels import LabelValues, check_ignore_value, class_values
 from custom_networks.workflow.transforms.regions import Regions
 
 logger = logging.getLogger(__name__)
@@ -77,10 +77,11 @@ def _check_label(
     label_names: Sequence[str],
     label_values: LabelValues,
     regions: Regions,
+    ignore_value: int | None,
 ) -> bool:
     """Refuse a label that does not belong to the image or the classes; return whether it has any foreground."""
     path, label = case["label"], read_volume(case["label"], labels=True)
-    values = torch.unique(label.as_tensor()).tolist()
+    values = [value for value in torch.unique(label.as_tensor()).tolist() if value != ignore_value]
     problems = [
         *grid_problems(grid_of(label), grid_of(image), files_of(case["image"])[0]),
         *value_problems(values, label_names, label_values, regions),
@@ -101,6 +102,7 @@ def check_data(
     inference: Sequence[Mapping[str, Any]] = (),
     label_values: LabelValues = None,
     regions: Regions = None,
+    ignore_value: int | None = None,
     series: str | None = None,
 ) -> None:
     """Read every image and label once, refuse the first that cannot be used, and say what their headers leave open.
@@ -116,19 +118,22 @@ def check_data(
         regions: label values of the regions, see
             :func:`custom_networks.workflow.transforms.regions.region_values`; a value that none of them holds is
             background.
+        ignore_value: value of voxels without a label.
         series: SeriesInstanceUID to take from DICOM folders of several.
 
     Raises:
         FileNotFoundError: if a file is missing.
-        ValueError: if a file cannot be used, or no training label has any foreground.
+        ValueError: if a file or ``ignore_value`` cannot be used, or no training label has any foreground.
     """
+    if label_names is not None:
+        check_ignore_value(ignore_value, label_names, label_values, regions)
     empty = []
     for case in [*training, *validation, *inference]:
         image = read_volume(case["image"], series=series)
         for note in image.meta[NOTES]:
             logger.warning("%s %s", files_of(case["image"])[0], note)
         check_image(image, case["image"], in_channels)
-        if "label" in case and not _check_label(case, image, label_names or (), label_values, regions):
+        if "label" in case and not _check_label(case, image, label_names or (), label_values, regions, ignore_value):
             empty.append(case["label"])
             logger.warning("%s is all background", case["label"])
     if training and {case["label"] for case in training} <= set(empty):

@@ -216,6 +216,10 @@ def _in_folder(root: Path, in_channels: int | None) -> list[Image]:
     walk.enter(root)
     if not walk.images:
         found = f", but files such as {walk.others[0]}" if walk.others else ""
+        if walk.left_out:
+            raise FileNotFoundError(
+                f"{root} holds nothing but masks and labels, such as {walk.left_out[0]}; set dataset_dir to the images"
+            )
         raise FileNotFoundError(f"no {FORMATS} file and no DICOM series in {root}{found}; {how_to_convert()}")
     if walk.left_out:
         logger.info(

@@ -173,7 +173,8 @@ class VolumeReader(ImageReader):
         """
         grid = read_grid(img, self.series)
         voxels = read_voxels(img, self.series)
-        voxels = as_integers(img[0], voxels) if self.labels else np.ascontiguousarray(voxels, dtype=np.float32)
+        with np.errstate(over="ignore"):  # what float32 does not hold is infinite, and refused as such
+            voxels = as_integers(img[0], voxels) if self.labels else np.ascontiguousarray(voxels, dtype=np.float32)
         return voxels, {
             NOTES: grid.notes,
             MetaKeys.AFFINE: grid.affine,

@@ -155,6 +155,7 @@ RULES = {
     "spacing": Rule(
         "three positive numbers", "write for example [1.0, 1.0, 2.5]", _list_of(_is_positive, SPATIAL_DIMS)
     ),
+    "ignore_value": Rule("null or an integer", "write for example 255", _or_null(_integer(-math.inf))),
     "intensity": Rule(
         "null or a list with one entry per channel", 'write for example ["z_score"]', _or_null(_are_schemes)
     ),

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
+from functools import cache
 from itertools import chain, combinations
 from typing import Any
 
 import torch
 from monai.data import MetaTensor
 from monai.inferers import Inferer, SlidingWindowInferer
-from torch import Tensor
+from torch import Tensor, nn
 
 from custom_networks.workflow.infer.finite import refuse_non_finite
 from custom_networks.workflow.infer.slab_windows import label_map, largest
 from custom_networks.workflow.transforms.regions import Regions, innermost
+
+logger = logging.getLogger(__name__)
 
 
 def has_bfloat16(device: torch.device) -> bool:
@@ -34,25 +38,67 @@ def has_bfloat16(device: torch.device) -> bool:
     return False
 
 
-def network_dtype(device: torch.device, amp: bool) -> torch.dtype:
-    """Return the precision that a network runs in: bfloat16 if that is wanted and the device has it, else float32.
+def is_thin(network: Callable[..., Any], size: Sequence[int]) -> bool:
+    """Return whether a network convolves a grid that is too thin for torch's bfloat16 on a CPU.
+
+    Gradients of the weights of a padded 3D convolution in bfloat16 are garbage where the first axis has fewer voxels
+    than the kernel, or the second fewer than the padding; on processors with AMX the result itself is wrong on a single
+    slice along the first axis (torch 2.13, docs/decisions/mixed-precision.md).
+
+    Args:
+        network: the network. One without ``coarsest_grid``, which none of this package is, is never called thin.
+        size: voxels of its input per axis.
+
+    Example:
+        >>> from custom_networks.nets import AttentionUnet
+        >>> net = AttentionUnet(3, 1, 2, features=(4, 8, 16))
+        >>> is_thin(net, (8, 40, 40)), is_thin(net, (40, 40, 8))
+        (True, False)
+    """
+    bare: Any = network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
+    coarsest_grid = getattr(bare, "coarsest_grid", None)
+    if len(size) != 3 or coarsest_grid is None:
+        return False
+    grid = coarsest_grid(size)
+    padded = [m.kernel_size for m in bare.modules() if isinstance(m, nn.Conv3d) and any(m.padding)]
+    return any(grid[0] < kernel[0] or grid[1] < kernel[1] // 2 for kernel in padded)
+
+
+def network_dtype(device: torch.device, amp: bool, network: Callable[..., Any], size: Sequence[int]) -> torch.dtype:
+    """Return the precision that a network runs in: bfloat16 if wanted and the device computes in it, else float32.
+
+    On a CPU a network that is thin (:func:`is_thin`) runs in float32.
 
     Args:
         device: where it runs.
         amp: whether mixed precision is wanted.
+        network: the network.
+        size: voxels of its input per axis.
 
     Example:
-        >>> network_dtype(torch.device("cpu"), amp=False)
+        >>> network_dtype(torch.device("cpu"), amp=False, network=nn.Identity(), size=(8, 8, 8))
         torch.float32
     """
-    return torch.bfloat16 if amp and has_bfloat16(device) else torch.float32
+    if not amp or not has_bfloat16(device) or (device.type == "cpu" and is_thin(network, size)):
+        return torch.float32
+    return torch.bfloat16
+
+
+@cache
+def _warn_of_float32(size: tuple[int, ...]) -> None:
+    logger.warning(
+        "the network runs in float32 although amp is true: with %s voxels its coarsest grid is so thin along the first "
+        "axes that torch's bfloat16 is wrong on a CPU; enlarge patch_size there, or set amp to false",
+        size,
+    )
 
 
 def autocast_forward(network: Callable[..., Tensor], inputs: Tensor, amp: bool, *args: Any, **kwargs: Any) -> Tensor:
     """Run a network under bfloat16 autocast and return float32.
 
-    bfloat16 has the exponent range of float32, so no loss scaling is needed. On a device without native bfloat16 the
-    network runs in float32 whatever ``amp`` says.
+    bfloat16 has the exponent range of float32, so no loss scaling is needed. On a device without native bfloat16, and
+    on a CPU where the network is thin (:func:`is_thin`, a warning says so once), it runs in float32 whatever ``amp``
+    says.
 
     Args:
         network: the network.
@@ -61,7 +107,10 @@ def autocast_forward(network: Callable[..., Tensor], inputs: Tensor, amp: bool, 
         *args: passed to the network.
         **kwargs: passed to the network.
     """
-    enabled = network_dtype(inputs.device, amp) is torch.bfloat16
+    size = tuple(inputs.shape[2:])
+    enabled = network_dtype(inputs.device, amp, network, size) is torch.bfloat16
+    if amp and not enabled and has_bfloat16(inputs.device):
+        _warn_of_float32(size)
     with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=enabled):
         return network(inputs, *args, **kwargs).float()
 

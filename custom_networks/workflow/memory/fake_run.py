@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from custom_networks.workflow.infer.inferers import autocast_forward
+from custom_networks.workflow.infer.inferers import autocast_forward, network_dtype
 
 # oneDNN, which computes convolutions on the CPU, copies what it takes and makes into a layout of its own
 CONVOLUTIONS = (torch.ops.aten.convolution.default, torch.ops.aten.convolution_backward.default)
@@ -86,7 +86,7 @@ def peak_bytes(network: nn.Module, shape: Sequence[int], *, training: bool, amp:
         network: the network; its outputs are ``(B, K, *S)`` or with levels ``(B, levels, K, *S)``.
         shape: shape ``(B, C, *S)`` of its input.
         training: whether to run loss and backward pass, too.
-        amp: whether the network runs in bfloat16 where the device has it.
+        amp: whether the network runs in bfloat16 where the device has it and the network is not thin.
         device: the device that it runs on.
 
     Raises:
@@ -106,7 +106,8 @@ def peak_bytes(network: nn.Module, shape: Sequence[int], *, training: bool, amp:
         def forward(inputs: Tensor) -> Tensor:
             return functional_call(network, state, (inputs,))
 
-        logits = autocast_forward(forward, image, amp)
+        dtype = network_dtype(device, amp, network, shape[2:])
+        logits = autocast_forward(forward, image, dtype is torch.bfloat16)
         if training:
             label = torch.empty(shape[0], 1, *shape[2:], device=device)
             levels = logits.unbind(1) if logits.dim() > len(shape) else (logits,)

@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 METRICS = ("dice", "iou", "voe", "rvd", "mean_surface_distance", "hd95")
 POLICY = {
     "grid": "all metrics on the grid of the original image; distances in mm, volumes in mm3",
+    "voxels without a label": "background in reference and prediction, in neither volume; where they cut a structure, "
+    "the cut is a surface of both",
     "empty in reference and prediction": "no value (nan), the case is not averaged for that class",
     "empty in the prediction only": "dice 0, iou 0, voe 1, rvd -1, distances = diagonal of the image",
     "empty in the reference only": "dice 0, iou 0, voe 1, rvd no value, distances = diagonal of the image",

@@ -13,6 +13,8 @@ from monai.transforms import MapTransform
 from custom_networks.workflow.transforms.regions import Regions, region_class_values
 
 LabelValues = Sequence[int | Sequence[int]] | None
+IGNORED = -1
+"""What stands in the place of a class where nobody has labelled a voxel."""
 
 
 def class_values(
@@ -60,22 +62,52 @@ def class_values(
     return values
 
 
+def check_ignore_value(
+    ignore_value: int | None, label_names: Sequence[str], label_values: LabelValues = None, regions: Regions = None
+) -> None:
+    """Refuse a value of voxels without a label that is no integer, or that a class has.
+
+    Args:
+        ignore_value: the value, or None.
+        label_names: names of the classes, background first.
+        label_values: see :func:`class_values`.
+        regions: see :func:`class_values`.
+
+    Raises:
+        ValueError: if it is, or ``label_values`` or ``regions`` does not fit the names.
+    """
+    if ignore_value is None:
+        return
+    if not isinstance(ignore_value, int) or isinstance(ignore_value, bool):
+        raise ValueError(  # noqa: TRY004 - a knob is wrong
+            f"ignore_value must be the one value of voxels without a label, got {ignore_value!r}; give an integer, or "
+            "null if every voxel is labelled"
+        )
+    for name, values in zip(label_names, class_values(label_names, label_values, regions), strict=True):
+        if ignore_value in values:
+            raise ValueError(
+                f"ignore_value is {ignore_value}, which is also the value of {name}; give voxels without a label a "
+                "value of their own, or set ignore_value to null"
+            )
+
+
 class ClassLabelsd(MapTransform):
-    """Replace the label values of a file by class indices.
+    """Replace the label values of a file by class indices, and the value of voxels without a label by ``IGNORED``.
 
     Args:
         keys: labels.
         label_names: names of the classes, background first.
         label_values: see :func:`class_values`.
-        regions: see :func:`class_values`; a value that no region holds is background. If this and ``label_values``
-            are None, the values stay what they are.
+        regions: see :func:`class_values`; a value that no region holds is background.
+        ignore_value: value of voxels without a label. If this, ``label_values`` and ``regions`` are None, the values
+            stay what they are.
 
     Shape:
         ``(1, *S)``, integers, to ``(1, *S)`` in float32, in which values of files might not be held.
 
     Raises:
-        ValueError: if ``label_values`` or ``regions`` does not fit the names, or, when called without regions, if a
-            label holds another value.
+        ValueError: if ``label_values``, ``regions`` or ``ignore_value`` does not fit the names, or, when called
+            without regions, if a label holds another value.
 
     Example:
         >>> labels = ClassLabelsd("label", ["background", "heart"], [0, [500, 600]])
@@ -89,9 +121,12 @@ class ClassLabelsd(MapTransform):
         label_names: Sequence[str],
         label_values: LabelValues = None,
         regions: Regions = None,
+        ignore_value: int | None = None,
     ) -> None:
         super().__init__(keys)
-        self.unchanged = label_values is None and regions is None
+        check_ignore_value(ignore_value, label_names, label_values, regions)
+        self.ignore_value = ignore_value
+        self.unchanged = label_values is None and regions is None and ignore_value is None
         self.others_are_background = regions is not None
         self.values = class_values(label_names, label_values, regions)
 
@@ -113,6 +148,10 @@ class ClassLabelsd(MapTransform):
                 here = torch.isin(label, torch.tensor(values, device=label.device))
                 classes[here] = index
                 named |= here
+            if self.ignore_value is not None:
+                ignored = label == self.ignore_value
+                classes[ignored] = IGNORED
+                named |= ignored
             if not (self.others_are_background or bool(named.all())):
                 wrong = label[~named][0].item()
                 raise ValueError(f"a label holds the value {wrong}, which no entry of label_values names; add it")

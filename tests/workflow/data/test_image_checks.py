@@ -116,6 +116,21 @@ def test_label_values_that_are_named(tmp_path):
         check_data(1, NAMES, training=[good], label_values=[0, 1, 7])
 
 
+@pytest.mark.parametrize("knobs", [{}, {"label_values": [0, 1, 7]}, {"regions": [[1, 2], [2]]}])
+def test_voxels_without_a_label(tmp_path, caplog, knobs):
+    mask = label(1)
+    mask[0, 0] = 9
+    good = case(tmp_path, "good", mask=mask)
+    with caplog.at_level(logging.INFO):
+        check_data(1, NAMES, training=[good], ignore_value=9, **knobs)
+    assert said(caplog) == [("INFO", "checked 1 images")]
+    unlabelled = case(tmp_path, "unlabelled", mask=np.full_like(mask, 9))
+    with pytest.raises(ValueError, match="all 1 training labels are background only"):
+        check_data(1, NAMES, training=[unlabelled], ignore_value=9, **knobs)
+    with pytest.raises(ValueError, match="ignore_value is 1, which is also the value of"):
+        check_data(1, NAMES, training=[good], ignore_value=1, **knobs)
+
+
 def test_values_of_no_region_are_background(tmp_path, caplog):
     mask = label(500, np.int16)
     mask[0, 0] = 7

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from custom_networks.workflow import inference_data_list
+from custom_networks.workflow.infer.masks import write_mask
 from tests.conftest import SHARED
 from tests.workflow.data.formats import dicom_writer
 
@@ -159,6 +160,12 @@ def test_channels_of_nnunet_are_one_image_each(tmp_path, earlier):
     assert inference_data_list(folder, in_channels=2) == channels(folder)
     (tmp_path / "dataset.json").write_text(json.dumps(RAW))
     assert inference_data_list(folder) == inference_data_list(tmp_path) == channels(folder)
+    touch(folder, "b_0001.mha")
+    with pytest.raises(
+        ValueError, match=r"b_0001\.nii\.gz is the same channel of the same case as .*b_0001\.mha; remove"
+    ):
+        inference_data_list(tmp_path)
+    (folder / "b_0001.mha").unlink()
     (folder / "b_0001.nii.gz").unlink()
     with pytest.raises(ValueError, match=r"b_0001\.nii\.gz is absent, but dataset\.json names 2 channels; add"):
         inference_data_list(tmp_path)
@@ -293,3 +300,18 @@ def test_files_of_other_formats_among_images_are_left_out_and_that_is_said(tmp_p
     with caplog.at_level(logging.INFO):
         assert cases(tmp_path) == ["a"]
     assert f"1 files of other formats are left out, such as {tmp_path / 'b.mgz'}" in caplog.text
+
+
+def test_a_folder_of_nothing_but_masks(tmp_path):
+    mask = write_mask_of(tmp_path / "masks" / "a_seg.nii.gz")
+    with pytest.raises(
+        FileNotFoundError, match=rf"holds nothing but masks and labels, such as {mask}; set dataset_dir"
+    ):
+        inference_data_list(mask.parent)
+
+
+def write_mask_of(path: Path) -> Path:
+    """Write a file as inference writes a mask."""
+    path.parent.mkdir(parents=True)
+    write_mask(path, np.zeros((3, 4, 5), np.uint8), np.eye(4), Path("image.nrrd"))
+    return path

@@ -82,6 +82,14 @@ def test_mixed_precision_halves_the_activations(monkeypatch):
     assert 0.45 < half / full < 0.75
 
 
+def test_a_thin_patch_is_billed_in_float32(monkeypatch):
+    monkeypatch.setattr("custom_networks.workflow.infer.inferers.has_bfloat16", lambda device: True)
+    net, sizes = AttentionUnet(3, 1, 3, features=(8, 16)), {"in_channels": 1, "patch_size": (4, 64, 64)}
+    assert training_bytes(net, batch_size=2, amp=True, **sizes) == training_bytes(net, batch_size=2, amp=False, **sizes)
+    full, half = (inference_bill(net, (4, 64, 64), out_channels=3, amp=amp, **sizes) for amp in (False, True))
+    assert full == half
+
+
 def test_the_optimizer_keeps_two_moments():
     net = nn.Conv3d(4, 8, 3, padding=1)
     bill = training_bill(net, in_channels=4, patch_size=(8, 8, 8), batch_size=1)

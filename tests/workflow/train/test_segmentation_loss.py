@@ -75,3 +75,91 @@ def test_a_perfect_prediction_costs_nothing():
 def test_regions_that_cannot_be_used():
     with pytest.raises(ValueError, match="regions has 2 entries for the 3 names after background"):
         SegmentationLoss(nn.MSELoss(), [nn.MSELoss()], NAMES, REGIONS[:2])
+
+
+def remaining(loss: SegmentationLoss, logits, classes) -> float:
+    """Return the loss of the labelled voxels, in loops over them: 1 - Dice over the batch, plus cross-entropy."""
+    places = (classes[:, 0] >= 0).nonzero().tolist()
+    voxels = [(logits[(i, slice(None), *place)].tolist(), int(classes[(i, 0, *place)])) for i, *place in places]
+    overlap, size, entropy = [0.0] * logits.shape[1], [0.0] * logits.shape[1], []
+    for scores, number in voxels:
+        if loss.held is None:
+            total = sum(math.exp(score) for score in scores)
+            shares = [math.exp(score) / total for score in scores]
+            truth = [float(number == channel) for channel in range(len(scores))]
+            entropy.append(-math.log(shares[number]))
+        else:
+            shares = [1 / (1 + math.exp(-score)) for score in scores]
+            truth = [float(region in INSIDE.get(number, ())) for region in range(len(scores))]
+            entropy += [-math.log(p if y else 1 - p) for p, y in zip(shares, truth, strict=True)]
+        for channel, (p, y) in enumerate(zip(shares, truth, strict=True)):
+            overlap[channel] += p * y
+            size[channel] += p + y
+    dice = [(2 * both + 1e-5) / (all_of_it + 1e-5) for both, all_of_it in zip(overlap, size, strict=True)]
+    counted = dice[1:] if loss.held is None else dice
+    return 1 - sum(counted) / len(counted) + sum(entropy) / len(entropy)
+
+
+def loss_with_ignored(regions) -> SegmentationLoss:
+    of_regions = [DiceLoss(sigmoid=True, **DICE), nn.BCEWithLogitsLoss()]
+    return SegmentationLoss(DiceCELoss(**OF_CLASSES), of_regions, NAMES, regions, ignore_value=9)
+
+
+def partly_labelled(*shape: int, channels: int) -> tuple[torch.Tensor, torch.Tensor]:
+    logits = torch.randn(shape[0], channels, *shape[1:], dtype=torch.float64) * 3
+    return logits.requires_grad_(), torch.randint(-1, 4, (shape[0], 1, *shape[1:])).float()
+
+
+WAYS = pytest.mark.parametrize("regions", [None, REGIONS], ids=["classes", "regions"])
+
+
+@WAYS
+@pytest.mark.parametrize("shape", [(2, 4, 3, 2), (1, 5, 1, 3)])
+def test_ignored_voxels_do_not_exist(regions, shape):
+    logits, classes = partly_labelled(*shape, channels=4 if regions is None else 3)
+    loss = loss_with_ignored(regions)
+    got = loss(logits, classes)
+    assert got.item() == pytest.approx(remaining(loss, logits.detach(), classes), rel=1e-12)
+    got.backward()
+    ignored = (classes < 0).expand_as(logits)
+    assert bool((logits.grad[ignored] == 0).all())
+    assert bool((logits.grad[~ignored] != 0).all())
+    assert torch.autograd.gradcheck(lambda own: loss(own, classes), logits, atol=1e-6)
+
+
+@WAYS
+def test_what_the_network_says_of_ignored_voxels_is_never_looked_at(regions):
+    logits, classes = partly_labelled(2, 4, 3, 2, channels=4 if regions is None else 3)
+    other = torch.where(classes < 0, torch.nan, logits.detach())
+    loss = loss_with_ignored(regions)
+    assert torch.equal(loss(logits, classes), loss(other, classes))
+
+
+@WAYS
+def test_ignored_voxels_on_all_levels(regions):
+    channels = 4 if regions is None else 3
+    classes = partly_labelled(2, 4, 3, 2, channels=channels)[1]
+    levels = torch.randn(2, 3, channels, 4, 3, 2, dtype=torch.float64, requires_grad=True)
+    loss = loss_with_ignored(regions)
+    got = StackedDeepSupervisionLoss(loss)(levels, classes)
+    want = [remaining(loss, levels[:, level].detach(), classes) for level in range(2)]
+    assert got.item() == pytest.approx((2 * want[0] + want[1]) / 3, rel=1e-12)
+    got.backward()
+    assert bool((levels.grad[(classes < 0)[:, None].expand_as(levels)] == 0).all())
+
+
+@WAYS
+def test_a_batch_without_labels_costs_nothing(regions):
+    logits, classes = partly_labelled(2, 4, 3, 2, channels=4 if regions is None else 3)
+    got = loss_with_ignored(regions)(logits, torch.full_like(classes, -1))
+    got.backward()
+    assert got.item() == 0
+    assert bool((logits.grad == 0).all())
+
+
+@WAYS
+def test_a_batch_with_all_labels_costs_what_it_did(regions):
+    logits, classes = partly_labelled(2, 4, 3, 2, channels=4 if regions is None else 3)
+    plain = SegmentationLoss(DiceCELoss(**OF_CLASSES), loss_with_ignored(regions).of_regions, NAMES, regions)
+    got, want = (loss(logits.detach(), classes.abs()) for loss in (loss_with_ignored(regions), plain))
+    assert float(got) == pytest.approx(float(want))

@@ -85,3 +85,42 @@ def test_the_smallest_type_is_written(values, dtype):
 def test_more_than_32_bits():
     with pytest.raises(ValueError, match="more than 32 bits hold"):
         label_dtype(NAMES, [0, 1, 2**40])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.uint8, torch.int16, torch.int64])
+@pytest.mark.parametrize(
+    ("arguments", "values"),
+    [({}, [0, 1, 2]), ({"label_values": [7, 1, [5, 2]]}, [7, 1, 2]), ({"regions": [[1, 2], [2]]}, [0, 1, 2])],
+)
+def test_voxels_without_a_label_have_no_class(dtype, arguments, values):
+    affine = torch.diag(torch.tensor([2.0, 1, 1, 1], dtype=torch.float64))
+    label = MetaTensor(torch.tensor([[[[*values, 200]]]], dtype=dtype), affine=affine)
+    classes = ClassLabelsd("label", NAMES, ignore_value=200, **arguments)({"label": label})["label"]
+    assert classes.tolist() == [[[[0, 1, 2, -1]]]]
+    assert torch.equal(classes.affine, affine)
+
+
+@pytest.mark.parametrize(
+    ("ignore_value", "arguments", "message"),
+    [
+        (
+            1,
+            {},
+            "ignore_value is 1, which is also the value of heart; give voxels without a label a value",
+        ),
+        (205, {"label_values": VALUES}, "also the value of vessels"),
+        (0, {"regions": [[1, 2], [2]]}, "also the value of background"),
+        (2, {"regions": [[1, 2], [2]]}, "also the value of vessels"),
+        ([3], {}, r"must be the one value of voxels without a label, got \[3\]; give an integer"),
+        (True, {}, "got True; give an integer"),
+        (3.0, {}, "got 3.0; give an integer"),
+    ],
+)
+def test_a_value_that_cannot_be_ignored(ignore_value, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        ClassLabelsd("label", NAMES, ignore_value=ignore_value, **arguments)
+
+
+def test_another_value_beside_the_ignored_one():
+    with pytest.raises(ValueError, match=r"a label holds the value 4\.0, which"):
+        ClassLabelsd("label", NAMES, ignore_value=3)({"label": torch.tensor([[3.0, 4.0]])})

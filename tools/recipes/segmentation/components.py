@@ -15,6 +15,9 @@ CLASSES = {"label_names": "@label_names", "label_values": "@label_values", "regi
 REGIONS = {"label_names": "@label_names", "regions": "@regions"}
 """What the components take that know the regions of a data set; they do nothing where there are none."""
 
+IGNORE = {"ignore_value": "@ignore_value"}
+"""What the components take beside them that know voxels without a label."""
+
 MEMORY = {
     "network": "@network",
     "device": "@device",
@@ -63,7 +66,7 @@ def load_and_normalize(loaded: list[str], resampled: list[str], **reader: Any) -
         load_image(**reader),
         *([LOAD_LABEL] if "label" in loaded else []),
         {"_target_": "EnsureChannelFirstd", "keys": loaded},
-        *([ours("ClassLabelsd", keys="label", **CLASSES)] if "label" in loaded else []),
+        *([ours("ClassLabelsd", keys="label", **CLASSES, **IGNORE)] if "label" in loaded else []),
         {"_target_": "Orientationd", "keys": resampled, "axcodes": "RAS", "labels": None},
         ours(
             "MonaiLabelSpacingd",

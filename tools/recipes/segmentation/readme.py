@@ -80,7 +80,7 @@ def describe_performance(record: Record | None, bundle: Bundle) -> str:
             f"Mean validation Dice by epoch: {curve}.",
             "",
             "Where a class is missing: "
-            + "; ".join(f"{case}: {rule}" for case, rule in metrics["policy"].items() if case != "grid")
+            + "; ".join(f"{case}: {rule}" for case, rule in metrics["policy"].items() if case.startswith("empty"))
             + ".",
             "",
             "Regenerate the weights, this table and the run file `docs/runs/training.json`:",

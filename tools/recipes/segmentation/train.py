@@ -9,6 +9,7 @@ from tools.recipes.bundle import Bundle
 from tools.recipes.knobs import select_knobs
 from tools.recipes.segmentation.components import (
     CLASSES,
+    IGNORE,
     LARGEST_COMPONENT,
     MEMORY,
     OUT_CHANNELS,
@@ -33,9 +34,9 @@ def build_train(bundle: Bundle) -> dict[str, Any]:
         "bundle_root": ".",
         **select_knobs(
             bundle,
-            "dataset_dir output_dir ckpt_dir in_channels label_names label_values regions spacing intensity patch_size "
-            "foreground_ratio epochs val_interval batch_size learning_rate amp seed num_workers cache_rate fold "
-            "mirror_axes largest_component low_memory image_glob label_glob folds_file "
+            "dataset_dir output_dir ckpt_dir in_channels label_names label_values regions ignore_value spacing "
+            "intensity patch_size foreground_ratio epochs val_interval batch_size learning_rate amp seed num_workers "
+            "cache_rate fold mirror_axes largest_component low_memory image_glob label_glob folds_file "
             "device resume_ckpt finetune_ckpt",
         ),
         **(select_knobs(bundle, "gate_warm_up_epochs") if warms_up else {}),
@@ -59,15 +60,15 @@ def build_train(bundle: Bundle) -> dict[str, Any]:
             # a patch around the foreground, then nnU-Net's family of augmentations
             "random_transforms": [
                 {"_target_": "SpatialPadd", "keys": BOTH, "spatial_size": "@patch_size"},
-                {
-                    "_target_": "RandCropByPosNegLabeld",
-                    "keys": BOTH,
-                    "label_key": "label",
-                    "spatial_size": "@patch_size",
-                    "pos": "@foreground_ratio",
-                    "neg": "$1 - @foreground_ratio",
-                    "num_samples": 1,
-                },
+                ours(
+                    "RandCropLabelledd",
+                    keys=BOTH,
+                    label_key="label",
+                    spatial_size="@patch_size",
+                    pos="@foreground_ratio",
+                    neg="$1 - @foreground_ratio",
+                    num_samples=1,
+                ),
                 {
                     "_target_": "RandAffined",
                     "keys": BOTH,
@@ -130,6 +131,7 @@ def build_train(bundle: Bundle) -> dict[str, Any]:
                 "_target_": "Compose",
                 "transforms": [
                     *bring_to_original_grid("@validate#preprocessing"),
+                    ours("SplitIgnoredd", keys="label", mask_key="ignored", _disabled_="$@ignore_value is None"),
                     ours("RegionMasksd", keys=["pred", "label"], **REGIONS),
                     {
                         "_target_": "AsDiscreted",
@@ -139,6 +141,12 @@ def build_train(bundle: Bundle) -> dict[str, Any]:
                         "to_onehot": "$len(@label_names)",
                     },
                     {**LARGEST_COMPONENT, "is_onehot": True},
+                    ours(
+                        "ClearIgnoredd",
+                        keys=["pred", "label"],
+                        mask_key="ignored",
+                        _disabled_="$@ignore_value is None",
+                    ),
                 ],
             },
             "handlers": shared.VALIDATION_HANDLERS,
@@ -160,6 +168,7 @@ def build_train(bundle: Bundle) -> dict[str, Any]:
                 "check_data",
                 in_channels="@in_channels",
                 **CLASSES,
+                **IGNORE,
                 training="@train#dataset#data",
                 validation="@validate#dataset#data",
             ),
@@ -197,7 +206,7 @@ def build_loss(name: str) -> dict[str, Any]:
     of_classes = {"_target_": name, "include_background": False, "to_onehot_y": True, "softmax": True, **dice}
     return ours(
         "StackedDeepSupervisionLoss",
-        loss=ours("SegmentationLoss", of_classes=of_classes, of_regions=of_regions, **REGIONS),
+        loss=ours("SegmentationLoss", of_classes=of_classes, of_regions=of_regions, **REGIONS, **IGNORE),
     )
 
 

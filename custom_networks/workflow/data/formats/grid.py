@@ -15,6 +15,7 @@ Shape = tuple[int, ...]
 LEAST_DETERMINANT = 1e-4
 # voxels beyond are a mistake of the header: no scanner images a body at one metre, and no light at 1e-9 m
 SMALLEST, LARGEST = 1e-6, 1e3
+FARTHEST = 1e6
 # what deflate can do at most, and a bit
 GZIP_RATIO = 1100
 PLAIN_RATIO = 1
@@ -70,6 +71,9 @@ def affine_problems(affine: np.ndarray) -> list[str]:
     if sizes.min() < SMALLEST or sizes.max() > LARGEST:
         words = " x ".join(f"{size:.3g}" for size in sizes)
         return [f"has voxels of {words} mm, which no scanner makes; correct the header or its units"]
+    origin = float(np.abs(np.asarray(affine, dtype=float)[:3, 3]).max())
+    if origin > FARTHEST:
+        return [f"has its first voxel {origin:.3g} mm from the origin; correct the header or its units"]
     return []
 
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import nibabel as nib
 import numpy as np
-from nibabel.imageglobals import LoggingOutputSuppressor
+from nibabel.imageglobals import logger
 from nibabel.volumeutils import apply_read_scaling, array_from_file
 
 from custom_networks.workflow.data.formats.grid import (
@@ -140,6 +140,16 @@ def _opened(path: Path) -> Iterator[IOBase]:
         yield opened
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep nibabel from logging what it corrects: what counts is said in our words."""
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
+
+
 def _lengths(begin: bytes) -> set[int]:
     """Return the length of a header that the first four bytes of a file give, nothing if they give none."""
     orders: tuple[Literal["little", "big"], ...] = ("little", "big")
@@ -153,7 +163,7 @@ def _checked(path: Path, file: IOBase) -> Header:
     if not sizes:
         raise ValueError(f"{path} is no NIfTI file; convert it to NIfTI, or replace it")
     file.seek(0)
-    with LoggingOutputSuppressor():  # nibabel logs what it corrects
+    with _quiet():
         header = HEADERS[sizes.pop()].from_fileobj(file)
     dtype = header.get_data_dtype()
     if dtype.kind not in "biuf":

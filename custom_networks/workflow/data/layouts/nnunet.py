@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from custom_networks.workflow.data.cases import SUFFIXES, Case, Found, Problem, case_name
+from custom_networks.workflow.data.cases import SUFFIXES, Case, Found, Problem, case_name, same_name
 from custom_networks.workflow.data.layouts.files import INDEX, broken, has_image_name, is_image_file, scan
 
 CHANNEL = re.compile(r"(.+)_(\d{4})")
@@ -99,18 +99,21 @@ def read_nnunet(root: Path, index: Mapping[str, Any]) -> Found | None:
         [path for path in scan(root / folder) if is_image_file(path) and path.name.lower().endswith(ending)]
         for folder in (IMAGES, LABELS)
     )
-    named = {case_name(label): label for label in labels}
+    named: dict[str, Path] = {}
+    problems = broken(wrong)
+    for label in labels:
+        if (first := named.setdefault(case_name(label), label)) is not label:
+            problems.append(same_name(label, first, root))
     if not any((pair := split_channel(image)) and pair[0] in named for image in images):
         return None
     cases: dict[str, dict[int, Path]] = {}
-    problems = broken(wrong)
     for image in images:
         pair = split_channel(image)
         if pair is None:
             what = "has no number of a channel as the other images; call it"
             problems.append(Problem(image, f"{what} {channel_file(image, 0).name} if it is channel 0"))
-        else:
-            cases.setdefault(pair[0], {})[pair[1]] = image
+        elif (first := cases.setdefault(pair[0], {}).setdefault(pair[1], image)) is not image:
+            problems.append(same_name(image, first, root))
     given = number_of_channels(index)
     channels = given or 1 + max(number for own in cases.values() for number in own)
     says = f"{INDEX} names {channels} channels" if given else f"other cases have {channels} channels"
@@ -200,8 +203,8 @@ def stacked(files: Sequence[Path], channels: int | None, certain: bool, says: st
         return None
     cases: dict[str, dict[int, Path]] = {}
     for path, pair in zip(files, pairs, strict=True):
-        if pair:
-            cases.setdefault(pair[0], {})[pair[1]] = path
+        if pair and (first := cases.setdefault(pair[0], {}).setdefault(pair[1], path)) is not path:
+            raise ValueError(f"{path} is the same channel of the same case as {first}; remove one of them")
     for own in cases.values():
         if problems := channel_problems(own, channels, says):
             raise ValueError(str(problems[0]))

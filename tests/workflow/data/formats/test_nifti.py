@@ -140,6 +140,10 @@ REFUSED = {
     "2D": ({"array": voxels((4, 5))}, "has 2 axes, shape (4, 5); give a 3D image"),
     "no valid form": ({"sform": np.zeros((4, 4))}, "has a singular affine; correct the header"),
     "quaternion": ({"qform": QFORM, "quatern_b": 3}, "has a singular affine; correct the header"),
+    "far away": (
+        {"qform": nib.affines.from_matvec(np.eye(3), [0, 2e6, 0])},
+        "has its first voxel 2e+06 mm from the origin; correct the header",
+    ),
     "kilometres": ({"qform": np.diag([1e4, 1, 1, 1])}, "has voxels of 1e+04 x 1 x 1 mm, which no scanner makes"),
 }
 

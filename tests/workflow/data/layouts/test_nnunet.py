@@ -44,8 +44,15 @@ def test_one_channel_is_one_path(write):
 
 
 def test_files_of_another_ending_are_none_of_it(write):
-    root = write(*raw("a", "b"), "imagesTr/a_0000.nrrd", "imagesTr/a_0000.json", index=INDEX)
-    assert not find_cases(root).problems
+    root = write(*raw("a", "b"), "imagesTr/a_0000.nrrd", "imagesTr/a_0000.json", "labelsTr/a.nrrd", index=INDEX)
+    cases, problems, _ = find_cases(root)
+    assert not problems
+    assert {path.suffix for case in cases for path in (*case.images, case.label)} == {".gz"}
+    (root / "dataset.json").unlink()
+    assert [str(problem).partition(";")[0] for problem in find_cases(root).problems] == [
+        f"{root}/labelsTr/a.nrrd has the case name of labelsTr/a.nii.gz",
+        f"{root}/imagesTr/a_0000.nrrd has the case name of imagesTr/a_0000.nii.gz",
+    ]
 
 
 # files beside those of cases a and b, files that are absent, entries of dataset.json, file and words of the problem
