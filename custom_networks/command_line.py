@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import fire
 
@@ -224,7 +224,7 @@ def run(program: str, commands: Commands, argv: list[str] | None = None, texts: 
         code = _run(program, commands, list(sys.argv[1:] if argv is None else argv), texts)
         sys.stdout.flush()
     except BrokenPipeError:  # whatever reads the output has stopped, such as head
-        _discard_output()
+        _discard(sys.stdout)
         return 1
     except KeyboardInterrupt:
         return _refuse("interrupted", 130)
@@ -264,17 +264,18 @@ def _open_streams() -> None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - for the process
 
 
-def _discard_output() -> None:
+def _discard(stream: TextIO) -> None:
     """Let go of what could not be written, which the interpreter would try again at its end."""
     with suppress(OSError, ValueError):  # a stream of a test has no file
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _refuse(line: str, code: int) -> int:
-    try:
-        sys.stdout.flush()
-    except OSError:  # such as a full disk behind it, the very error that is said
-        _discard_output()
-    with suppress(OSError):
-        print(line, file=sys.stderr)
+    """Say why a command ends, where anything takes it, and return the exit code."""
+    for stream, end in ((sys.stdout, ""), (sys.stderr, f"{line}\n")):
+        try:
+            stream.write(end)
+            stream.flush()
+        except OSError:  # such as a full disk behind it, the very error that is said
+            _discard(stream)
     return code

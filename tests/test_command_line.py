@@ -178,9 +178,8 @@ def test_what_only_says_something_needs_no_torch(arguments):
 
 def shell(line: str) -> subprocess.CompletedProcess[str]:
     command = f"set -o pipefail; {sys.executable} -m custom_networks {line}"
-    return subprocess.run(
-        ["bash", "-c", command], cwd=ROOT, env=environment(), capture_output=True, text=True, check=False
-    )
+    variables = environment(PYTHONUNBUFFERED="")  # the outputs of a user are buffered
+    return subprocess.run(["bash", "-c", command], cwd=ROOT, env=variables, capture_output=True, text=True, check=False)
 
 
 def test_a_reader_that_stops_is_no_error():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
 import pytest
 
 from custom_networks.files import new_folder, read_json, replacing, write_text
@@ -70,3 +73,8 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
         new_folder(target, "other data"),
     ):
         pass
+
+
+def test_a_full_disk_names_the_file(tmp_path):
+    with pytest.raises(OSError, match=r"No space left on device: '.*/a\.csv'"), replacing(tmp_path / "a.csv"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

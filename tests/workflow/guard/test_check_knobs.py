@@ -25,6 +25,7 @@ WRONG = {
     "ckpt_dir": [2024, None],
     "in_channels": [0, 1.5, "1", True],
     "label_names": ["background", ["a"], ["a", "a"], ["a", 1], {"a": 0}, None],
+    "ignore_value": [0.5, "255", True],
     "label_values": [3, "1", ["0", 1], [0.5, 1]],
     "regions": [3, "1", ["0", 1]],
     "spacing": [1.0, [1, 1], [1, 1, 0], [1, 1, "1"], [1, 1, float("nan")]],
