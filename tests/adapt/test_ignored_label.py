@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from custom_networks.__main__ import main
-from custom_networks.adapt.adapt import adapt
+from custom_networks.adapt.commands import adapt
 from custom_networks.adapt.labels import ignored_label
 from tests.synthetic import change, write_dataset
 

@@ -48,7 +48,7 @@ def small_patch(data):
 
 def coarse_patch(data):
     path = data / IMAGES / SECOND
-    write_nifti(np.zeros((8, 20, 20), np.float32), path, np.diag([1.9, 1, 1, 1]))
+    write_nifti(np.arange(3200, dtype=np.float32).reshape(8, 20, 20), path, np.diag([1.9, 1, 1, 1]))
 
 
 TRAINING = {

@@ -143,12 +143,12 @@ def test_refuses_wrong_arguments(folder, tmp_path, capsys, options, message):
     [
         ((14, 14), "has 2 axes"),
         ((14, 14, 14, 2), "has 2 channels of shape .* where 1 are expected"),
-        (None, "is no gzip file"),
+        (None, "is truncated"),
     ],
 )
 def test_names_the_patch_that_does_not_fit(tmp_path, shape, message):
     files = [str(tmp_path / name) for name in ("a.nii.gz", "b.nii.gz")]
-    nib.save(nib.Nifti1Image(np.zeros((14, 14, 14)), np.eye(4)), files[0])
+    nib.save(nib.Nifti1Image(np.arange(14.0**3).reshape(14, 14, 14), np.eye(4)), files[0])
     if shape:
         nib.save(nib.Nifti1Image(np.zeros(shape), np.eye(4)), files[1])
     else:
