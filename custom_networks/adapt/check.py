@@ -13,6 +13,7 @@ from monai.data import MetaTensor
 from tqdm import tqdm
 
 from custom_networks.adapt.choices import patients
+from custom_networks.adapt.labels import named_values
 from custom_networks.workflow.data.cases import VALIDATION, Case, Problem, below, files_of, shared_cases
 from custom_networks.workflow.data.folds import ALL, SPLITS
 from custom_networks.workflow.data.image_checks import image_problems
@@ -20,8 +21,10 @@ from custom_networks.workflow.data.label_checks import (
     grid_of,
     grid_problems,
     is_empty,
+    negative_problems,
     value_problems,
 )
+from custom_networks.workflow.data.layouts.files import read_index
 from custom_networks.workflow.data.layouts.finder import find_cases
 from custom_networks.workflow.data.segmentation_list import segmentation_data_list
 from custom_networks.workflow.data.volumes import NOTES, read_volume
@@ -70,6 +73,8 @@ def print_problems(root: Path, knobs: Mapping[str, Any], profile: Path | None) -
     print(f"layout: {layout}")
     for value, count in sorted(run.voxels.items()):
         print(f"label value {value}: {count} voxels{_lacking(run.values, value)}")
+    if len(cases) == 1:
+        run.notes.append(Problem(root, "holds one case, which leaves nothing to validate on in a training"))
     _print_all(run.notes, root, "note: ")
     _print_all(problems, root)
     if problems:
@@ -159,6 +164,7 @@ class _Check:
         self.ignore_value: int | None = knobs.get("ignore_value")
         if self.classes is not None:
             check_ignore_value(self.ignore_value, *self.named)
+        self.values_of_index = named_values(read_index(root))
         self.problems: list[Problem] = []
         self.notes: list[Problem] = []
         self.voxels: Counter[int] = Counter()
@@ -191,7 +197,10 @@ class _Check:
     def _label(self, label: MetaTensor, image: MetaTensor, case: Case) -> list[str]:
         values, counts = (tensor.tolist() for tensor in torch.unique(label.as_tensor(), return_counts=True))
         labelled = set(values) - {self.ignore_value}
-        wrong = [] if self.named[0] is None else value_problems(labelled, *self.named)
+        if self.named[0] is None:
+            wrong = negative_problems(labelled, self.values_of_index)
+        else:
+            wrong = value_problems(labelled, *self.named)
         if not wrong and is_empty(labelled, self.classes):
             wrong = ["is all background"]
         if len(values) <= MOST_VALUES:

@@ -22,12 +22,13 @@ from custom_networks.adapt.labels import (
     in_one_piece,
     label_regions,
     named_labels,
+    named_values,
 )
 from custom_networks.workflow.data.cases import VALIDATION, Files, files_of, refuse, shared_cases
 from custom_networks.workflow.data.formats.grid import Grid
 from custom_networks.workflow.data.headers import in_ras
 from custom_networks.workflow.data.image_checks import voxel_problems
-from custom_networks.workflow.data.label_checks import grid_problems
+from custom_networks.workflow.data.label_checks import grid_problems, negative_problems
 from custom_networks.workflow.data.layouts.files import INDEX, read_index
 from custom_networks.workflow.data.layouts.finder import find_cases
 from custom_networks.workflow.data.volumes import read_grid, read_volume
@@ -174,6 +175,8 @@ def read_facts(root: Path, image_glob: str | None = None, label_glob: str | None
     for case in tqdm(cases, desc="adapt", unit="case", disable=None):
         values = read_volume(case.label, labels=True).as_tensor().numpy()[0]
         counts = {int(value): int(n) for value, n in zip(*np.unique(values, return_counts=True), strict=True)}
+        if wrong := negative_problems(counts, named_values(index)):
+            raise ValueError(f"{case.label} {wrong[0]}")
         if ignore_value is not None:
             ignored += counts.pop(ignore_value, 0)
         # after the first class in several pieces there is nothing to look for

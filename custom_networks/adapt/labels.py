@@ -76,6 +76,24 @@ def ignored_label(index: Mapping[str, Any]) -> int | None:
     return value
 
 
+def named_values(index: Mapping[str, Any]) -> set[int]:
+    """Return every label value that ``dataset.json`` names: of a class, in a region, or without a label.
+
+    Args:
+        index: its content.
+
+    Raises:
+        ValueError: as :func:`named_labels`, :func:`label_regions` and :func:`ignored_label`.
+
+    Example:
+        >>> sorted(named_values({"labels": {"background": 0, "core": [2], "tumour": [1, 2], "ignore": -1}}))
+        [-1, 0, 1, 2]
+    """
+    regions, ignored = label_regions(index), ignored_label(index)
+    values = {value for own in regions.values() for value in own} if regions else set(named_labels(index))
+    return values if ignored is None else values | {ignored}
+
+
 def _one_name_each(pairs: Sequence[tuple[int, str]]) -> dict[int, str]:
     named: dict[int, str] = {}
     for value, name in pairs:

@@ -68,7 +68,8 @@ def test_patterns_instead_of_what_dataset_json_lists(data):
 def test_values_that_are_not_counted_from_zero(data):
     for path in (data / "labelsTr").iterdir():
         change(path, lambda label: np.array([0, 600, -3], np.int16)[label])
-    assert read_facts(data).classes == {"background": [0], "label_-3": [-3], "label_600": [600]}
+    with pytest.raises(ValueError, match=r"holds the label value -3, below 0; correct the label, or name it"):
+        read_facts(data)
     names = {"-3": "lesion", "600": "lesion", "0": "background", "7": "absent"}
     facts = read_facts(describe(data, labels=names))
     assert facts.classes == {"background": [0], "lesion": [-3, 600], "absent": [7]}

@@ -191,7 +191,7 @@ def outcome(path: Path, chain: Chain) -> str:
         assert "\n" not in text, text
         assert path.name in text, text
         assert len(text) < 1500, text
-        return re.sub(r"[\d.e+-]+", "N", text.replace(str(path.parent), ""))[:60]
+        return re.sub(r"\d[\d.e+-]*", "N", text.replace(str(path.parent), ""))[:60]
     assert mask.is_file()
     assert nib.load(mask).shape == grid.shape
     mask.unlink()

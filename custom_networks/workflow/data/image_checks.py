@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -94,6 +96,18 @@ def _check_label(
     return not is_empty(values, classes)
 
 
+def _check_leak(case: Mapping[str, Any], digest: bytes, trained: dict[bytes, list[Path]], training: bool) -> None:
+    """Refuse an image to validate on that has the voxels of one to train on, in another file."""
+    files = files_of(case["image"])
+    if training:
+        trained.setdefault(digest, files)
+    elif digest in trained and [path.resolve() for path in files] != [path.resolve() for path in trained[digest]]:
+        raise ValueError(
+            f"{files[0]} is to validate on and holds the voxels of {trained[digest][0]}, which is to train on; remove "
+            "one of them, or put both into one fold"
+        )
+
+
 def check_data(
     in_channels: int,
     label_names: Sequence[str] | None = None,
@@ -127,12 +141,15 @@ def check_data(
     """
     if label_names is not None:
         check_ignore_value(ignore_value, label_names, label_values, regions)
-    empty = []
-    for case in [*training, *validation, *inference]:
+    empty: list[str] = []
+    trained: dict[bytes, list[Path]] = {}
+    for number, case in enumerate([*training, *validation, *inference]):
         image = read_volume(case["image"], series=series)
         for note in image.meta[NOTES]:
             logger.warning("%s %s", files_of(case["image"])[0], note)
         check_image(image, case["image"], in_channels)
+        if training and validation:
+            _check_leak(case, hashlib.blake2b(image.numpy()).digest(), trained, number < len(training))
         if "label" in case and not _check_label(case, image, label_names or (), label_values, regions, ignore_value):
             empty.append(case["label"])
             logger.warning("%s is all background", case["label"])

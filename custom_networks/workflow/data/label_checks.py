@@ -84,6 +84,23 @@ def affine_problems(label: Grid, image: Grid, image_path: str | Path) -> list[st
     ]
 
 
+def negative_problems(values: Collection[int], named: Collection[int] = ()) -> list[str]:
+    """Return whether a label holds a value below zero that nobody has named, mostly a mistake of a type.
+
+    Args:
+        values: all that it holds.
+        named: values with a name.
+
+    Example:
+        >>> negative_problems([0, -1], [-1])
+        []
+    """
+    negative = [value for value in values if value < 0 and value not in named]
+    if not negative:
+        return []
+    return [f"holds the label value {min(negative)}, below 0; correct the label, or name it in dataset.json"]
+
+
 def value_problems(
     values: Collection[int],
     label_names: Sequence[str],

@@ -132,6 +132,18 @@ BROKEN: dict[str, tuple[list[str], object, dict[str, str], list[str]]] = {
         {},
         ["imagesTr/b.nii"],
     ),
+    "image as label": (
+        pairs("a", "b"),
+        {"training": [entry("a"), {"image": "imagesTr/b.nii.gz", "label": "./imagesTr/b.nii.gz"}]},
+        {},
+        ["imagesTr/b.nii.gz"],
+    ),
+    "one label of two images": (
+        pairs("a", "b"),
+        {"training": [entry("a"), {"image": "imagesTr/b.nii.gz", "label": "labelsTr/a.nii.gz"}]},
+        {},
+        ["labelsTr/a.nii.gz"],
+    ),
     "entry of text": (pairs("a"), {"training": ["imagesTr/a.nii.gz", entry("a")]}, {}, ["dataset.json"]),
     "entry of no image": (
         pairs("a"),

@@ -60,7 +60,7 @@ def with_voxel(value: float) -> np.ndarray:
 
 
 def test_good_data_passes(tmp_path, caplog):
-    good = [case(tmp_path, str(n), mask=label(n, np.float32)) for n in (1, 2)]
+    good = [case(tmp_path, str(n), image() + n, label(n, np.float32)) for n in (1, 2)]
     with caplog.at_level(logging.INFO):
         check_data(1, NAMES, training=good[:1], validation=good[1:])
         check_data(1, inference=[{"image": good[0]["image"]}])
@@ -197,11 +197,24 @@ def test_label_with_channels(tmp_path):
 
 
 def test_an_empty_label_is_a_warning_and_only_empty_ones_an_error(tmp_path, caplog):
-    empty = [case(tmp_path, f"empty_{n}", mask=label(0)) for n in range(2)]
+    empty = [case(tmp_path, f"empty_{n}", image() + n, label(0)) for n in (1, 2)]
     full = case(tmp_path, "full")
     check_data(1, NAMES, training=[empty[0], full], validation=[empty[1]])
     assert said(caplog) == [("WARNING", f"{bad['label']} is all background") for bad in empty]
     refused(["all 2 training labels", empty[0]["label"], "check the labels"], training=empty, validation=[full])
+
+
+def test_an_image_on_both_sides_of_the_split_is_refused(tmp_path):
+    cases = [case(tmp_path, name, image() + number) for number, name in enumerate("abc")]
+    check_data(1, NAMES, training=cases[:2], validation=cases[2:])
+    check_data(1, NAMES, training=cases, validation=cases)  # one fold of all
+    copy = case(tmp_path, "copy", image() + 1)
+    check_data(1, NAMES, training=[*cases, copy])
+    refused(
+        [copy["image"], f"holds the voxels of {cases[1]['image']}, which is to train on"],
+        training=cases[:2],
+        validation=[cases[2], copy],
+    )
 
 
 def test_a_constant_image_is_refused(tmp_path):

@@ -13,6 +13,7 @@ from custom_networks.workflow.data.label_checks import (
     grid_of,
     grid_problems,
     is_empty,
+    negative_problems,
     value_problems,
 )
 from custom_networks.workflow.data.volumes import AFFINE_TOLERANCE, read_grid, read_volume
@@ -65,6 +66,13 @@ def test_values_of_no_class(given, words):
     problems = value_problems([0, 1, 7], NAMES, **given)
     assert len(problems) == (words is not None)
     assert all(words in problem for problem in problems)
+
+
+def test_a_negative_value_needs_a_name():
+    assert negative_problems([0, 3, -2], [-2]) == []
+    assert negative_problems([0, -1, -2], [-1]) == [
+        "holds the label value -2, below 0; correct the label, or name it in dataset.json"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from custom_networks.workflow.data.cases import Found
+from custom_networks.workflow.data.cases import Case, Found, Problem, below
 from custom_networks.workflow.data.layouts.bids import read_bids
 from custom_networks.workflow.data.layouts.case_folders import read_kits
 from custom_networks.workflow.data.layouts.files import read_index
@@ -40,8 +40,12 @@ def find_cases(root: Path, image_glob: str | None = None, label_glob: str | None
         FileNotFoundError: if there is no image or no label at all; the sentence says what the folder seems to be.
         ValueError: if ``dataset.json`` is no JSON object, or it is not clear what belongs together.
     """
-    if image_glob or label_glob:
-        return read_patterns(root, image_glob, label_glob)
+    found = read_patterns(root, image_glob, label_glob) if image_glob or label_glob else _read_layout(root)
+    problems = [*found.problems, *files_of_two(found.cases, root)]
+    return found._replace(cases=[case for case in found.cases if case.label not in case.images], problems=problems)
+
+
+def _read_layout(root: Path) -> Found:
     index = read_index(root)
     if wrong := file_ending_problem(root, index):
         raise ValueError(wrong)
@@ -49,3 +53,26 @@ def find_cases(root: Path, image_glob: str | None = None, label_glob: str | None
         if (found := read(root, index)) is not None:
             return found
     raise FileNotFoundError(name_it(root))
+
+
+def files_of_two(cases: Sequence[Case], root: Path) -> list[Problem]:
+    """Name the labels that are the image of their case, or the label of another.
+
+    Args:
+        cases: those that were found.
+        root: the data set folder.
+    """
+    problems = []
+    first: dict[Path, Case] = {}
+    for case in cases:
+        label = case.label.resolve()
+        if label in [path.resolve() for path in case.images]:
+            problems.append(Problem(case.label, "is image and label of one case; give the label"))
+            continue
+        other = first.setdefault(label, case)
+        if other.name != case.name:
+            image = below(other.image, root)
+            problems.append(
+                Problem(case.label, f"is the label of {image} and of {below(case.image, root)}; give each its own")
+            )
+    return problems
