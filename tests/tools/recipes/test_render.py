@@ -60,6 +60,7 @@ def test_gates_are_warmed_up_in_a_bundle_that_says_so_and_in_no_other():
     gated = build_train(replace(plain, knobs={**plain.knobs, "gate_warm_up_epochs": 2}))
     without = build_train(replace(plain, knobs={k: v for k, v in plain.knobs.items() if k != "gate_warm_up_epochs"}))
     assert gated.pop("gate_warm_up_epochs") == 2
+    assert gated["knob_check"].pop("gate_warm_up_epochs") == "@gate_warm_up_epochs"
     handler = gated["train"]["handlers"].pop()
     assert gated == without
     parser = ConfigParser({"code_path": "", "network": {"_target_": "torch.nn.Identity"}, "handler": handler})
