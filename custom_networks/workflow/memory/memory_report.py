@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from custom_networks.workflow.data.cases import Files, files_of
+from custom_networks.workflow.data.formats.grid import Shape
 from custom_networks.workflow.data.headers import shapes_of
 from custom_networks.workflow.memory.bill import (
     available_bytes,
@@ -47,8 +48,10 @@ def _say(what: str, bill: Mapping[str, int], there: int, place: str, advice: str
         )
 
 
-def check_fits(image: Files, spacing: Sequence[float], in_channels: int, series: str | None = None) -> None:
-    """Refuse an image that would be too large to be resampled.
+def check_fits(
+    image: Files, spacing: Sequence[float], in_channels: int, series: str | None = None
+) -> tuple[Shape, Shape]:
+    """Return the voxels of an image in its file and at the spacing, or refuse one too large to be resampled.
 
     Args:
         image: its files.
@@ -67,6 +70,7 @@ def check_fits(image: Files, spacing: Sequence[float], in_channels: int, series:
             f"{format_bytes(need)} where {format_bytes(there)} are free; correct the voxel size in its header, crop "
             "it, or set another spacing"
         )
+    return stored, resampled
 
 
 def report_memory(
@@ -113,12 +117,11 @@ def report_memory(
     device = torch.device(device)
     network = bare(network)
     there, place = available_bytes(device), "GPU memory" if device.type == "cuda" else "memory"
-    for case in (*training, *validation, *inference):
-        check_fits(case["image"], spacing, in_channels, series)
+    sizes = [
+        [check_fits(case["image"], spacing, in_channels, series) for case in cases]
+        for cases in (training, validation, inference)
+    ]
     try:
-        sizes = [
-            [shapes_of(case["image"], spacing, series) for case in cases] for cases in (training, validation, inference)
-        ]
         train_shapes, validation_shapes = ([pair[1] for pair in pairs] for pairs in sizes[:2])
         cached = cached_bytes(train_shapes, validation_shapes, in_channels, cache_rate)
         extra = {"cached data": cached} if cached else {}

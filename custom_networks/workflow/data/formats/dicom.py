@@ -5,6 +5,7 @@ Images are ordered by where they lie, never by number or name, and what makes no
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,17 @@ def read_voxels(path: Path, series: str | None = None) -> np.ndarray:
 
 def _read(path: Path, series: str | None) -> tuple[list[Plane], Grid]:
     pydicom_for(path)
+    return _read_state(path, series, _state(path))
+
+
+def _state(path: Path) -> tuple[tuple[str, int, int], ...]:
+    """Return what tells whether a file of a series has changed."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path] if path.exists() else []
+    return tuple((file.name, status.st_mtime_ns, status.st_size) for file in files for status in [file.stat()])
+
+
+@lru_cache(maxsize=8)  # a run asks for the grid, the size and the voxels of a series, of hundreds of headers each
+def _read_state(path: Path, series: str | None, state: object) -> tuple[list[Plane], Grid]:
     headers, notes = headers_of(path, series)
     planes, affine, more = measure(path, [plane for header in headers for plane in planes_of(header)])
     shape = planes[0].columns, planes[0].rows, len(planes)
