@@ -5,6 +5,7 @@ from custom_networks.workflow.data.image_checks import WarnLargeInputd, check_da
 from custom_networks.workflow.data.inference_list import inference_data_list
 from custom_networks.workflow.data.patch_checks import check_patches, class_weights
 from custom_networks.workflow.data.segmentation_list import segmentation_data_list
+from custom_networks.workflow.data.training_cases import TrainingCases
 from custom_networks.workflow.data.volumes import VolumeReader
 from custom_networks.workflow.guard.errors import report_errors
 from custom_networks.workflow.guard.knobs import check_knobs
@@ -59,6 +60,7 @@ __all__ = [
     "SegmentationReport",
     "SplitIgnoredd",
     "StackedDeepSupervisionLoss",
+    "TrainingCases",
     "TrainingProgress",
     "VolumeReader",
     "WarnLargeInputd",

@@ -61,6 +61,7 @@ def test_inference_task(bundle, dataset, trained, tmp_path):
 def test_every_top_level_expression_is_harmless_without_data(bundle, tmp_path, name):
     parser = read(bundle, name, {"dataset_dir": str(tmp_path / "absent")})
     needs_data = {"run", "train", "validate", "checkpoint", "dataset", "dataloader", "evaluator", "lr_scheduler"}
+    needs_data |= {"training_cases", "best_checkpoint"}
     for key in set(config(bundle, name)) - needs_data - {"initialize"}:
         parser.get_parsed_content(key)
 

@@ -15,7 +15,7 @@ def test_training_writes_weights_state_and_curve(trained):
     counters = {key for key in state if key.endswith("num_batches_tracked")}
     assert all(state[key].dtype == torch.float32 for key in set(state) - counters)
     checkpoint = torch.load(trained / "last_checkpoint.pt", weights_only=True)
-    assert set(checkpoint) == {"model", "optimizer", "lr_scheduler", "trainer", "best_checkpoint"}
+    assert set(checkpoint) == {"model", "optimizer", "lr_scheduler", "trainer", "best_checkpoint", "training_cases"}
     assert checkpoint["model"].keys() == state.keys()
     rows = read_rows(trained / "training_curve.csv")
     assert [row["epoch"] for row in rows] == [str(epoch) for epoch in range(1, EPOCHS + 1)]

@@ -35,7 +35,8 @@ KNOBS = {
         "$@bundle_root + '/eval'",
     ),
     "ckpt_dir": Knob(
-        "Folder of the weights: `model.pt`, the best of a training, and `last_checkpoint.pt`, from which one resumes.",
+        "Folder of the weights: `model.pt`, the best of a training, `training_cases.json`, the cases that it has seen, "
+        "and `last_checkpoint.pt`, from which one resumes.",
         "$@bundle_root + '/models'",
     ),
     "in_channels": Knob("Number of channels of an image."),
@@ -80,7 +81,7 @@ KNOBS = {
     "cache_rate": Knob("Share of the cases that stay in memory as the network gets them, before augmentation, 0 to 1."),
     "fold": Knob(
         'Fold, counted from 0, that validates while the others train; in segmentation `"all"` trains and validates on '
-        "every case, which is for the evaluation of cases that no training has seen.",
+        "every case, with which an evaluation takes all of them.",
         0,
     ),
     "mirror_axes": Knob(

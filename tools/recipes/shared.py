@@ -118,7 +118,7 @@ VALIDATION_EVALUATOR = {
     "val_handlers": "@validate#handlers",
 }
 
-BEST_CHECKPOINT = ours("BestCheckpoint", network="@network", path="$@ckpt_dir + '/model.pt'")
+BEST_CHECKPOINT = ours("BestCheckpoint", network="@network", path="$@ckpt_dir + '/model.pt'", cases="@training_cases")
 
 RESUMABLE_CHECKPOINT = ours(
     "ResumableCheckpoint",
@@ -129,6 +129,7 @@ RESUMABLE_CHECKPOINT = ours(
         "lr_scheduler": "@lr_scheduler",
         "trainer": "@train#trainer",
         "best_checkpoint": "@best_checkpoint",
+        "training_cases": "@training_cases",
     },
     resume_ckpt="@resume_ckpt",
 )
@@ -150,6 +151,22 @@ def define_network(bundle: Bundle, out_channels: str) -> dict[str, Any]:
         "out_channels": out_channels,
         **arguments,
     }
+
+
+def remember_cases(**default_folds: str) -> dict[str, Any]:
+    """Return what keeps the cases of a training, for the record beside its weights.
+
+    Args:
+        **default_folds: the bundle's own folds, where it has them.
+    """
+    return ours(
+        "TrainingCases",
+        dataset_dir="@dataset_dir",
+        training="@train#dataset#data",
+        validation="@validate#dataset#data",
+        finetune_ckpt="@finetune_ckpt",
+        **default_folds,
+    )
 
 
 def check_knobs(knobs: Iterable[str]) -> dict[str, Any]:

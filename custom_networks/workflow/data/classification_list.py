@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import csv
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from custom_networks.workflow.data.folds import FOLDS
+from custom_networks.workflow.data.training_cases import compare_cases, find_seen_cases
+
+logger = logging.getLogger(__name__)
 
 COLUMNS = ("image", "label", "split")
 TRAINING = "training"
@@ -107,6 +111,7 @@ def classification_data_list(
     label_names: Sequence[str],
     csv_file: str = "labels.csv",
     fold: int = 0,
+    ckpt_path: str | Path | None = None,
 ) -> list[dict[str, str | int]]:
     """List the patches of one section of a data set with the indices of their classes.
 
@@ -115,7 +120,8 @@ def classification_data_list(
     The training rows are divided into five folds with equal shares of the classes: the case of rank i among the sorted
     paths of its class belongs to fold i modulo 5. The section "held_out" is the given fold, on which a training chooses
     its epoch; "training" is the four others; any other section is the split of that name. Where every row is for
-    training, every other section is the held-out fold.
+    training, every other section is the held-out fold, or with ``ckpt_path`` all of them, if none is among the cases
+    that :func:`custom_networks.workflow.data.training_cases.find_seen_cases` knows of the weights, which is logged.
 
     Args:
         dataset_dir: folder of the CSV file.
@@ -123,14 +129,15 @@ def classification_data_list(
         label_names: names of the classes, in the order of the network's outputs; two or more.
         csv_file: name of the CSV file.
         fold: held-out fold, 0 to 4.
+        ckpt_path: the weights to evaluate; ``None`` in a training.
 
     Returns:
         ``{"image": path, "label": class index, "case": path as in the file}`` per patch, sorted by path.
 
     Raises:
         FileNotFoundError: if the CSV file or an image is missing.
-        ValueError: if columns, classes or splits are wrong, a file occurs twice, there is no such split, or the section
-            lacks a class.
+        ValueError: if columns, classes or splits are wrong, a file occurs twice, there is no such split, the section
+            lacks a class, or the record beside ``ckpt_path`` is broken.
 
     Cost:
         A few looks at the file system per image.
@@ -147,6 +154,17 @@ def classification_data_list(
     splits = sorted({row.split for row in rows})
     folded = section in (TRAINING, HELD_OUT) or splits == [TRAINING]
     split = TRAINING if folded else section
+    if ckpt_path is not None and folded and section not in (TRAINING, HELD_OUT):
+        news = compare_cases([row.image for row in rows], path.parent, find_seen_cases(Path(ckpt_path)))
+        folded = not news.all_new
+        logger.info(
+            "%s: %s of the %d cases of %s (%s)" + "; to evaluate all, give them a split of their own" * folded,
+            section,
+            f"fold {fold}" if folded else "all",
+            len(rows),
+            path,
+            news.why,
+        )
     if split not in splits:
         raise ValueError(
             f"the section {section!r} needs rows of the split {split!r}, but {path} has {', '.join(splits)} only; "

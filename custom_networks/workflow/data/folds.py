@@ -42,12 +42,15 @@ def split_cases(
     fold: int | str = 0,
     folds_file: str | Path | None = None,
     default_folds: str | Path | None = None,
+    all_new: str | None = None,
 ) -> Split:
     """Return which of the cases train and which validate.
 
     With the fold "all", all do both. Otherwise the first that there is decides: ``folds_file``; nnU-Net's
-    ``splits_final.json`` in the data set folder; the list "validation" of ``dataset.json``; ``default_folds``, if it
-    names any of the cases; the rank among the sorted names modulo 5, where all cases of a BIDS subject have one rank.
+    ``splits_final.json`` in the data set folder; the list "validation" of ``dataset.json``; ``all_new``, with which all
+    cases validate; ``default_folds``, if it names any of the cases; the rank among the sorted names modulo 5, where all
+    cases of a BIDS subject have one rank. With ``all_new``, a ``folds_file`` that names none of the cases is that of
+    the training and decides nothing.
 
     Args:
         cases: all cases.
@@ -55,6 +58,7 @@ def split_cases(
         fold: number of the fold that validates, or "all".
         folds_file: a file of folds that must fit.
         default_folds: the bundle's own folds, which need not.
+        all_new: why no case is among those that the weights to evaluate were trained on, in words.
 
     Raises:
         FileNotFoundError: if there is no ``folds_file``.
@@ -66,6 +70,8 @@ def split_cases(
     if isinstance(fold, bool) or not isinstance(fold, int):
         raise ValueError(f"fold must be a number or {ALL!r}, got {fold!r}; correct it")  # noqa: TRY004 - the value is wrong
     listed = [case.name for case in cases if case.section == VALIDATION]
+    if all_new and folds_file is not None and not _named(Path(str(folds_file))) & set(names):
+        folds_file = None
     file = Path(str(folds_file)) if folds_file is not None else root / SPLITS
     if folds_file is not None or file.exists() or file.is_symlink():
         if listed:
@@ -73,10 +79,10 @@ def split_cases(
         return _by_file(names, fold, file)
     if listed:
         return Split([case.name for case in cases if case.section == TRAINING], listed, f"the list of {INDEX}")
-    if default_folds is not None and Path(default_folds).is_file():
-        known = {name for split in read_folds(Path(default_folds)) for name in split[1]}
-        if known & set(names):
-            return _by_file(names, fold, Path(default_folds))
+    if all_new:
+        return Split(names, names, all_new)
+    if default_folds is not None and Path(default_folds).is_file() and _named(Path(default_folds)) & set(names):
+        return _by_file(names, fold, Path(default_folds))
     _check_fold(fold, FOLDS, "")
     subjects = {name: subject_of(name) or name for name in names}
     ranks = {subject: rank for rank, subject in enumerate(sorted(set(subjects.values())))}
@@ -135,9 +141,13 @@ def _names(file: Path, names: Any, number: int) -> list[str]:
     return [case_name(name) for name in names]
 
 
+def _named(file: Path) -> set[str]:
+    return {name for split in read_folds(file) for part in split for name in part}
+
+
 def _by_file(names: Sequence[str], fold: int, file: Path) -> Split:
     splits = read_folds(file)
-    known = {name for split in splits for part in split for name in part}
+    known = _named(file)
     if known.isdisjoint(names):
         raise ValueError(
             f"{file} names no case of the data set: it has {_some(known)}, the data set {_some(names)}; correct the "

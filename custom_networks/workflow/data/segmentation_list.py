@@ -10,6 +10,7 @@ from custom_networks.files import data_folder
 from custom_networks.workflow.data.cases import SECTIONS, TRAINING, VALIDATION, Case, refuse, shared_cases
 from custom_networks.workflow.data.folds import ALL, split_cases
 from custom_networks.workflow.data.layouts.finder import find_cases
+from custom_networks.workflow.data.training_cases import News, compare_cases, find_seen_cases
 
 logger = logging.getLogger(__name__)
 
@@ -23,12 +24,15 @@ def segmentation_data_list(
     default_folds: str | Path | None = None,
     image_glob: str | None = None,
     label_glob: str | None = None,
+    ckpt_path: str | Path | None = None,
 ) -> list[dict[str, Any]]:
     """List images and labels of the training or the validation set.
 
     The cases are those of :func:`custom_networks.workflow.data.layouts.finder.find_cases`, and
     :func:`custom_networks.workflow.data.folds.split_cases` says which of them train and which validate. What is left
-    out of an evaluation is logged, and so is that with the fold "all" a training validates on its own cases.
+    out of an evaluation is logged, and so is that with the fold "all" a training validates on its own cases. An
+    evaluation of ``ckpt_path`` takes every case where none is among those that
+    :func:`custom_networks.workflow.data.training_cases.find_seen_cases` knows of the weights.
 
     Args:
         dataset_dir: folder of the data set.
@@ -38,6 +42,7 @@ def segmentation_data_list(
         default_folds: the bundle's own file of folds, for the data set that it was made for.
         image_glob: pattern under ``dataset_dir`` for images; with ``label_glob`` alone, ``imagesTr/*``.
         label_glob: pattern under ``dataset_dir`` for labels; with ``image_glob`` alone, ``labelsTr/*``.
+        ckpt_path: the weights to evaluate; ``None`` in a training.
 
     Returns:
         ``{"image": path, or list of one path per channel, "label": path, "case": name}`` per case.
@@ -45,14 +50,17 @@ def segmentation_data_list(
     Raises:
         FileNotFoundError: if the folder or ``folds_file`` is missing, or there is no image or no label at all.
         ValueError: if images and labels do not pair up, ``dataset.json`` lists what is absent, a case is in both of its
-            lists, ``folds_file`` does not fit, or a section is empty.
+            lists, ``folds_file`` does not fit, a section is empty, or the record beside ``ckpt_path`` is broken.
     """
     root = data_folder(dataset_dir)
     if section not in SECTIONS:
         raise ValueError(f"section must be one of {', '.join(SECTIONS)}, got {section!r}; correct it")
     cases, problems, layout = find_cases(root, image_glob, label_glob)
     refuse([*problems, *shared_cases(cases, root)])
-    split = split_cases(cases, root, fold, folds_file, default_folds)
+    news = News(False, "")
+    if ckpt_path is not None and fold != ALL:
+        news = compare_cases([case.name for case in cases], root, find_seen_cases(Path(ckpt_path), default_folds))
+    split = split_cases(cases, root, fold, folds_file, default_folds, news.why if news.all_new else None)
     for names, word in ((split.training, "train on"), (split.validation, "validate on")):
         if not names:
             raise ValueError(f"{len(cases)} cases under {root} leave nothing to {word} with fold {fold}; add cases")
@@ -61,7 +69,9 @@ def segmentation_data_list(
     if fold == ALL and section == TRAINING:
         logger.warning("fold %s: every case is trained on, so the validation is no estimate of anything new", ALL)
     if section == VALIDATION and len(chosen) < len(cases):
-        logger.info("the others are taken for those trained on; where none of them was, --fold %s evaluates all", ALL)
+        because = f" ({'although ' if news.all_new else ''}{news.why})" if news.why else ""
+        hint = "the others are taken for those trained on%s; where none of them was, --fold %s evaluates all"
+        logger.info(hint, because, ALL)
     return [_as_entry(case) for case in cases if case.name in chosen]
 
 

@@ -12,6 +12,7 @@ from ignite.engine import Engine, Events
 from torch import Tensor, nn
 
 from custom_networks.failures import on_one_line
+from custom_networks.workflow.data.training_cases import TrainingCases
 from custom_networks.workflow.guard.interrupts import PROGRESS
 from custom_networks.workflow.train.checkpoint_files import read_checkpoint, save_atomically, weights_in
 
@@ -109,16 +110,19 @@ class BestCheckpoint:
     """Write the network's weights whenever the validation metric is the best so far.
 
     Unlike a saver that forgets its score, this one is part of the resumable state, so that a resumed training does not
-    overwrite better weights.
+    overwrite better weights. The record of the cases is written beside the weights, by which an evaluation knows what
+    they have seen.
 
     Args:
         network: the network whose plain float32 state dict is written.
         path: the file to write, ``model.pt``.
+        cases: the cases of the training.
     """
 
-    def __init__(self, network: nn.Module, path: str | Path) -> None:
+    def __init__(self, network: nn.Module, path: str | Path, cases: TrainingCases) -> None:
         self.network = network
         self.path = Path(path)
+        self.cases = cases
         self.best_metric = -float("inf")
         self.best_epoch = 0
 
@@ -143,6 +147,7 @@ class BestCheckpoint:
             if idist.get_rank() == 0:
                 state = bare(self.network).state_dict()
                 save_atomically({key: value.detach().cpu() for key, value in state.items()}, self.path)
+                self.cases.write(self.path)
 
     def state_dict(self) -> dict[str, float | int]:
         """Return the best metric and its epoch."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import shlex
@@ -115,6 +116,8 @@ def test_two_processes_train_and_evaluate(bundle, dataset, tmp_path):
     checkpoint = torch.load(tmp_path / "two" / "last_checkpoint.pt", weights_only=True)
     assert not any(key.startswith("module.") for key in checkpoint["model"])
     assert checkpoint["trainer"]["iteration"] == 3 * iterations(bundle, processes=2)
+    record = json.loads((tmp_path / "two" / "training_cases.json").read_text())
+    assert len(record["training"]) == kind(bundle).training_cases  # of both processes
 
     trained = {**overrides, "ckpt_dir": tmp_path / "two", "fold": 1}
     names = ("train", "evaluate", "multi_gpu_evaluate")

@@ -17,6 +17,7 @@ import torch
 
 from tests.synthetic import CLASSIFICATION
 from tools.ship import pack as module
+from tools.ship.lint import bundle_problems
 from tools.ship.pack import pack
 from tools.ship.verify import MANIFEST, verify
 
@@ -110,6 +111,16 @@ def test_a_version_that_was_packed_is_final(root, tmp_path):
     ):
         pack(str(SOURCE), out=str(tmp_path / "other"))
     assert not (tmp_path / "other").exists()
+
+
+def test_what_a_training_writes_beside_the_weights_is_not_packed(root, dist, tmp_path):
+    """It names a folder of this machine; the bundle's own folds name the cases."""
+    trained = tmp_path / SOURCE.name
+    shutil.copytree(SOURCE, trained)
+    (trained / "models" / "training_cases.json").write_text("{}")
+    assert not bundle_problems(trained)
+    pack(str(trained), out=str(tmp_path / "dist"))
+    assert (tmp_path / "dist" / f"{NAME}.zip").read_bytes() == (dist / f"{NAME}.zip").read_bytes()
 
 
 def test_what_lint_refuses_is_not_packed(root, tmp_path):

@@ -9,11 +9,14 @@ from ignite.engine import Engine, Events
 from torch import nn
 from torch.optim.lr_scheduler import PolynomialLR
 
-from custom_networks.workflow import BestCheckpoint, ResumableCheckpoint, load_weights
+from custom_networks.workflow import BestCheckpoint, ResumableCheckpoint, TrainingCases, load_weights
+from custom_networks.workflow.data.training_cases import find_seen_cases
 from custom_networks.workflow.guard.interrupts import Progress
 from custom_networks.workflow.train import checkpoint as checkpoint_module
 from custom_networks.workflow.train.checkpoint import bare
 from custom_networks.workflow.train.checkpoint_files import read_checkpoint, save_atomically
+
+CASES = TrainingCases("data", [{"case": "a"}], [{"case": "b"}])
 
 
 def network(features: int = 4, auxiliary: bool = False) -> nn.Module:
@@ -161,7 +164,7 @@ def evaluator(metric: float, epoch: int) -> Engine:
 
 def test_best_checkpoint_writes_on_improvement_only(tmp_path):
     net = network()
-    best = BestCheckpoint(net, tmp_path / "models" / "model.pt")
+    best = BestCheckpoint(net, tmp_path / "models" / "model.pt", CASES)
     kept = None
     for epoch, (metric, better) in enumerate(
         [(float("nan"), False), (0.3, True), (0.3, False), (0.2, False), (0.5, True), (float("nan"), False)], start=1
@@ -174,14 +177,15 @@ def test_best_checkpoint_writes_on_improvement_only(tmp_path):
         if kept:
             assert float(read_checkpoint(best.path)["head.bias"][0]) == kept[1]
             assert (best.best_metric, best.best_epoch) == kept
+            assert find_seen_cases(best.path).names == {"a"}
     assert set(read_checkpoint(best.path)) == set(net.state_dict())
 
 
 def test_best_checkpoint_remembers_across_a_resume(tmp_path):
-    first = BestCheckpoint(network(), tmp_path / "model.pt")
+    first = BestCheckpoint(network(), tmp_path / "model.pt", CASES)
     first(evaluator(0.8, 4))
     written = first.path.read_bytes()
-    second = BestCheckpoint(network(), tmp_path / "model.pt")
+    second = BestCheckpoint(network(), tmp_path / "model.pt", CASES)
     second.load_state_dict(read_checkpoint(saved(tmp_path / "s.pt", first.state_dict())))
     second(evaluator(0.7, 5))
     assert second.path.read_bytes() == written
@@ -192,7 +196,7 @@ def test_best_checkpoint_remembers_across_a_resume(tmp_path):
 
 def test_best_checkpoint_listens_to_the_end_of_an_evaluation(tmp_path):
     engine = Engine(lambda *_: None)
-    best = BestCheckpoint(network(), tmp_path / "model.pt")
+    best = BestCheckpoint(network(), tmp_path / "model.pt", CASES)
 
     @engine.on(Events.EPOCH_COMPLETED)
     def _measure(engine):
@@ -206,7 +210,7 @@ def test_best_checkpoint_listens_to_the_end_of_an_evaluation(tmp_path):
 
 def test_only_the_first_process_writes(tmp_path, monkeypatch):
     monkeypatch.setattr("custom_networks.workflow.train.checkpoint.idist.get_rank", lambda: 1)
-    best = BestCheckpoint(network(), tmp_path / "model.pt")
+    best = BestCheckpoint(network(), tmp_path / "model.pt", CASES)
     best(evaluator(0.5, 1))
     assert best.best_metric == pytest.approx(0.5)
     trainer, _, checkpoint = training(tmp_path)

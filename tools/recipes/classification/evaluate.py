@@ -10,6 +10,7 @@ from tools.recipes.shared import ours
 EVALUATE: dict[str, Any] = {
     "ckpt_path": "$@ckpt_dir + '/model.pt'",
     "validate#dataset#data#section": "@evaluation_split",
+    "validate#dataset#data#ckpt_path": "@ckpt_path",
     "validate#handlers": [REPORT],
     "run": [
         ours("check_outputs", output_dir="@output_dir"),

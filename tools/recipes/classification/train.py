@@ -76,6 +76,7 @@ def build_train(bundle: Bundle) -> dict[str, Any]:
             "handlers": shared.TRAIN_HANDLERS,
             "trainer": shared.TRAINER,
         },
+        "training_cases": shared.remember_cases(),
         "best_checkpoint": shared.BEST_CHECKPOINT,
         "validate": {
             "preprocessing": {"_target_": "Compose", "transforms": [*load_and_scale(), PAD_OR_CROP]},

@@ -21,6 +21,7 @@ from tools.recipes.segmentation.components import (
 from tools.recipes.shared import ours
 
 BOTH = ["image", "label"]
+DEFAULT_FOLDS = "$@bundle_root + '/configs/folds.json'"
 
 
 def build_train(bundle: Bundle) -> dict[str, Any]:
@@ -120,6 +121,7 @@ def build_train(bundle: Bundle) -> dict[str, Any]:
             ],
             "trainer": shared.TRAINER,
         },
+        "training_cases": shared.remember_cases(default_folds=DEFAULT_FOLDS),
         "best_checkpoint": shared.BEST_CHECKPOINT,
         "validate": {
             # the label stays on its own grid, where the prediction is brought to
@@ -222,7 +224,7 @@ def list_cases(section: str) -> dict[str, Any]:
         section=section,
         fold="@fold",
         folds_file="@folds_file",
-        default_folds="$@bundle_root + '/configs/folds.json'",
+        default_folds=DEFAULT_FOLDS,
         image_glob="@image_glob",
         label_glob="@label_glob",
     )
