@@ -88,10 +88,11 @@ def write_profile(
     if folds is not None:
         rule = "all images of a patient, as the names tell, in one fold: rank of the patient modulo 5"
         write_text(folds_file, json.dumps({"rule": rule, "folds": folds}, indent=2) + "\n")
+    earlier = ", in place of an earlier profile" * profile_file.exists()
     write_text(profile_file, as_json(profile))
     draft.say("results", str(profile_file.with_name(Path(results).name)), "output_dir and ckpt_dir")
     print(draft.as_table())
-    print(f"written: {profile_file}" + (f", {folds_file.name}" if folds is not None else ""))
+    print(f"written: {profile_file}" + (f", {folds_file.name}" if folds is not None else "") + earlier)
     words = [
         "--config_file",
         str(folder / "configs" / "train.json"),

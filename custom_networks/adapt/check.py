@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from monai.data import MetaTensor
 from tqdm import tqdm
 
 from custom_networks.adapt.choices import patients
-from custom_networks.adapt.labels import named_values
+from custom_networks.adapt.labels import channel_names, named_values
 from custom_networks.workflow.data.cases import VALIDATION, Case, Problem, below, files_of, shared_cases
 from custom_networks.workflow.data.folds import ALL, SPLITS
 from custom_networks.workflow.data.image_checks import image_problems
@@ -24,7 +24,7 @@ from custom_networks.workflow.data.label_checks import (
     negative_problems,
     value_problems,
 )
-from custom_networks.workflow.data.layouts.files import read_index
+from custom_networks.workflow.data.layouts.files import INDEX, read_index
 from custom_networks.workflow.data.layouts.finder import find_cases
 from custom_networks.workflow.data.segmentation_list import segmentation_data_list
 from custom_networks.workflow.data.volumes import NOTES, read_volume
@@ -112,7 +112,9 @@ def _read_all(root: Path, cases: Sequence[Case], knobs: Mapping[str, Any]) -> _C
 
 def _shared_patients(root: Path, cases: Sequence[Case], knobs: Mapping[str, Any]) -> list[Problem]:
     """Name the cases to validate on whose patient is trained on, where the split is given and names tell patients."""
-    split = any(case.section == VALIDATION for case in cases) or (root / SPLITS).exists()
+    split = (
+        any(case.section == VALIDATION for case in cases) or (root / SPLITS).exists() or (root / SPLITS).is_symlink()
+    )
     if (not knobs and not split) or knobs.get("fold") == ALL:
         return []
     given = {key: knobs[key] for key in ("fold", "folds_file", "image_glob", "label_glob") if key in knobs}
@@ -164,7 +166,9 @@ class _Check:
         self.ignore_value: int | None = knobs.get("ignore_value")
         if self.classes is not None:
             check_ignore_value(self.ignore_value, *self.named)
-        self.values_of_index = named_values(read_index(root))
+        index = read_index(root)
+        self.channel_names = channel_names(index)
+        self.values_of_index = named_values(index)
         self.problems: list[Problem] = []
         self.notes: list[Problem] = []
         self.voxels: Counter[int] = Counter()
@@ -185,7 +189,7 @@ class _Check:
             self.problems += [Problem(case.label, what) for what in self._label(volumes[1], volumes[0], case)]
 
     def _image(self, image: MetaTensor, path: Path) -> list[str]:
-        self.in_channels = self.in_channels or image.shape[0]
+        self.in_channels = self.in_channels or len(self.channel_names) or image.shape[0]
         found = image_problems(image, self.in_channels)
         self.notes += [Problem(path, note) for note in image.meta[NOTES]]
         digest = hashlib.sha256(image.as_tensor().contiguous().numpy().data).digest()
@@ -194,13 +198,17 @@ class _Check:
         self.spacings[path] = torch.as_tensor(image.affine)[:3, :3].norm(dim=0)
         return found
 
+    def _of_index(self, values: Collection[int]) -> list[str]:
+        """Return which value no entry of ``dataset.json`` names, or is below zero where none is named."""
+        unnamed = sorted(set(values) - self.values_of_index)
+        if self.values_of_index and unnamed:
+            return [f"holds the label value {unnamed[0]}, which {INDEX} does not name; add it to its labels"]
+        return negative_problems(values, self.values_of_index)
+
     def _label(self, label: MetaTensor, image: MetaTensor, case: Case) -> list[str]:
         values, counts = (tensor.tolist() for tensor in torch.unique(label.as_tensor(), return_counts=True))
         labelled = set(values) - {self.ignore_value}
-        if self.named[0] is None:
-            wrong = negative_problems(labelled, self.values_of_index)
-        else:
-            wrong = value_problems(labelled, *self.named)
+        wrong = self._of_index(labelled) if self.named[0] is None else value_problems(labelled, *self.named)
         if not wrong and is_empty(labelled, self.classes):
             wrong = ["is all background"]
         if len(values) <= MOST_VALUES:

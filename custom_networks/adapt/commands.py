@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from custom_networks.bundle_folder import find_bundle
 from custom_networks.files import data_folder, read_json
 
+OF_DATA_SETS = ("dataset.json", "splits_final.json")
 GIVE_FOLDER = "give the folder that holds the images"
 
 
@@ -40,6 +42,11 @@ def check(
     patterns = {"image_glob": images, "label_glob": labels}
     given = {knob: str(pattern) for knob, pattern in patterns.items() if pattern is not None}
     print_problems(root, {**from_config_value(knobs), **given}, file)
+
+
+def _is_profile(content: Mapping[str, Any]) -> bool:
+    """Tell a profile from a config, which defines a network or an evaluator."""
+    return "patch_size" in content and not {"network_def", "bundle_root", "code_path", "run"} & set(content)
 
 
 def adapt(
@@ -87,8 +94,10 @@ def adapt(
     profile_file = Path(str(out))
     if profile_file.suffix != ".json" or profile_file.is_dir():
         raise ValueError(f"--out must be a JSON file, got {out}; use for example mine.json")
-    if profile_file.exists() and "patch_size" not in read_json(profile_file):
-        raise ValueError(f"{out} exists and is no profile, which has a patch_size; give another --out")
+    if profile_file.exists() and not _is_profile(read_json(profile_file)):
+        raise ValueError(f"{out} exists and is no profile of adapt, a flat file with a patch_size; give another --out")
+    if profile_file.name in OF_DATA_SETS:
+        raise ValueError(f"--out {out} is a name that a data set has; use for example mine.json")
     if plans is not None:
         if dataset_dir is not None or images is not None or labels is not None:
             raise ValueError(f"a profile is made from a data set folder or from --plans {plans}; leave one out")

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from custom_networks.adapt.labels import (
     BACKGROUND,
+    channel_names,
     check_ignore,
     check_labels,
     classes_by_name,
@@ -254,13 +255,7 @@ def _modalities(
     index: Mapping[str, Any], images: Sequence[Header], lowest: Sequence[float]
 ) -> tuple[list[str], list[bool], str]:
     """Return the names of the channels, which of them are CT, and where that is said."""
-    given = index.get("channel_names") or index.get("modality") or []
-    if not isinstance(given, Mapping | list | str):
-        raise ValueError(  # noqa: TRY004 - the file is wrong
-            f'{INDEX} has the modality {given!r}, which names no channels; write for example {{"0": "MRI"}}'
-        )
-    given = [given] if isinstance(given, str) else given
-    names = [str(name) for name in (given.values() if isinstance(given, Mapping) else given)]
+    names = channel_names(index)
     channels = images[0].channels
     if names:
         if len(names) != channels:

@@ -1,4 +1,4 @@
-"""The classes or regions of a data set, as the labels of its ``dataset.json`` and of its files say."""
+"""Channels, classes or regions of a data set, as ``dataset.json`` and of its files say."""
 
 from __future__ import annotations
 
@@ -22,6 +22,31 @@ IGNORE = "ignore"
 MOST_CLASSES = 256
 # share of a class that its largest connected component holds where the rest counts as stray voxels
 IN_ONE_PIECE = 0.95
+
+
+def channel_names(index: Mapping[str, Any]) -> list[str]:
+    """Return the names of the channels in ``dataset.json``, if any.
+
+    Args:
+        index: its content.
+
+    Raises:
+        ValueError: if the entry names no channels.
+
+    Example:
+        >>> channel_names({"channel_names": {"0": "CT"}}), channel_names({"modality": "MRI"}), channel_names({})
+        (['CT'], ['MRI'], [])
+    """
+    given = index.get("channel_names", index.get("modality"))
+    if given is None:
+        return []
+    if not isinstance(given, Mapping | list | str) or not given:
+        raise ValueError(
+            f'{INDEX} has the modality {given!r}, which names no channels; write for example {{"0": "MRI"}}'
+        )
+    if isinstance(given, str):
+        return [given]
+    return [str(name) for name in (given.values() if isinstance(given, Mapping) else given)]
 
 
 def named_labels(index: Mapping[str, Any]) -> dict[int, str]:

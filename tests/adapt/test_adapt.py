@@ -102,11 +102,30 @@ def test_no_file_of_the_user_is_written_over(data, tmp_path, capsys, plans):
     before = mine.read_bytes()
     source = ["--plans", str(mine)] if plans else [str(data), "--bundle", ATTENTION_UNET]
     assert main(["adapt", *source, "--out", str(mine)]) == 1
-    assert "exists and is no profile, which has a patch_size; give another --out" in capsys.readouterr().err
+    assert "exists and is no profile of adapt, a flat file with a patch_size; give" in capsys.readouterr().err
     assert mine.read_bytes() == before
     out = tmp_path / "mine.json"
     assert main(["adapt", str(data), "--bundle", ATTENTION_UNET, "--out", str(out)]) == 0
+    capsys.readouterr()
     assert main(["adapt", str(data), "--bundle", ATTENTION_UNET, "--out", str(out)]) == 0, "a profile may be made again"
+    assert f"written: {out}, in place of an earlier profile\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["train", "inference"])
+def test_no_config_of_a_bundle_is_written_over(data, tmp_path, capsys, name):
+    config = tmp_path / f"{name}.json"
+    shutil.copy(SEGMENTATION[0] / "configs" / config.name, config)
+    before = config.read_bytes()
+    assert main(["adapt", str(data), "--bundle", ATTENTION_UNET, "--out", str(config)]) == 1
+    assert f"{config} exists and is no profile of adapt" in capsys.readouterr().err
+    assert config.read_bytes() == before
+
+
+def test_no_file_is_called_as_one_of_a_data_set(data, tmp_path, capsys):
+    out = tmp_path / "splits_final.json"
+    assert main(["adapt", str(data), "--bundle", ATTENTION_UNET, "--out", str(out)]) == 1
+    assert "splits_final.json is a name that a data set has; use for example mine.json" in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_folds_of_the_user_stay(tmp_path, capsys):

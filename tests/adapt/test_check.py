@@ -103,14 +103,14 @@ BROKEN: dict[str, tuple[str, Callable[[Path], object]]] = {
     "1 NaN or infinite": (IMAGE, lambda root: _save(root / IMAGE, _with(np.nan))),
     "holds the label value 7": (LABEL, lambda root: _save(root / LABEL, _label(7))),
     "holds the label value 0.5, which is no integer": (LABEL, lambda root: _save(root / LABEL, _label(0.5))),
+    "singular affine": (IMAGE, lambda root: _write_singular(root / IMAGE)),
+    "constant image": (IMAGE, lambda root: _save(root / IMAGE, np.ones((6, 7, 8), np.float32))),
+    "holds complex numbers": (IMAGE, lambda root: _save(root / IMAGE, _image(2).astype(np.complex64))),
 }
 # what a run takes: it warns of an empty label, and does not look for the rest
 CHECK_ALONE: dict[str, tuple[str, Callable[[Path], object]]] = {
-    "singular affine": (IMAGE, lambda root: _write_singular(root / IMAGE)),
-    "constant image": (IMAGE, lambda root: _save(root / IMAGE, np.ones((6, 7, 8), np.float32))),
     "is all background": (LABEL, lambda root: _save(root / LABEL, _label(0))),
     "same voxels as imagesTr/case0": (IMAGE, lambda root: _save(root / IMAGE, _image(0))),
-    "holds complex numbers": (IMAGE, lambda root: _save(root / IMAGE, _image(2).astype(np.complex64))),
     "has spacing": (IMAGE, lambda root: _save(root / IMAGE, _image(2), np.diag([1, 1, 9, 1]))),
     "imagesTr/case2_a.nii.gz of the same patient is to train on": ("imagesTr/case2_b.nii.gz", _share_a_patient),
     "but imagesTr/case2.nii.gz of the same name is to train on": (

@@ -65,8 +65,12 @@ def read_rows(path: Path) -> list[Row]:
                         f"line {reader.line_num} of {path} has more than {len(names)} entries; quote an entry that "
                         f"holds a comma"
                     )
+                if "\0" in "".join(row.values()):
+                    raise ValueError(f"line {reader.line_num} of {path} holds a NUL byte; save it as UTF-8")
                 entries = {key: value.strip() for key, value in row.items()}
                 split = entries.get("split") or TRAINING
+                if not entries["image"] or not entries["label"]:
+                    raise ValueError(f"line {reader.line_num} of {path} has no image or no label; complete it")
                 rows.append(Row(reader.line_num, entries["image"], entries["label"], split))
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path} cannot be read ({error}); save it as a CSV file in UTF-8") from error

@@ -68,7 +68,7 @@ def spatial_image(data: np.ndarray, affine: np.ndarray) -> nib.Nifti1Image:
         data: voxels.
         affine: voxels to mm, RAS.
     """
-    image = nib.Nifti1Image(np.ascontiguousarray(data), affine)
+    image = nib.Nifti1Image(np.ascontiguousarray(data), affine, dtype=data.dtype)
     image.set_qform(affine, code=2)
     if not np.allclose(image.get_qform(), affine, rtol=0, atol=TOLERANCE):
         image.set_qform(None, code=0)

@@ -221,6 +221,10 @@ def _in_folder(root: Path, in_channels: int | None) -> list[Image]:
                 f"{root} holds nothing but masks and labels, such as {walk.left_out[0]}; set dataset_dir to the images"
             )
         raise FileNotFoundError(f"no {FORMATS} file and no DICOM series in {root}{found}; {how_to_convert()}")
+    names = {case_name(path) for image in walk.images for path in image.files}
+    masks = [image for image in walk.images if _is_mask(image, names)]
+    walk.images = [image for image in walk.images if image not in masks]
+    walk.left_out += [image.files[0] for image in masks]
     if walk.left_out:
         logger.info(
             "%d masks or labels among the images are left out, such as %s", len(walk.left_out), walk.left_out[0]
@@ -228,6 +232,12 @@ def _in_folder(root: Path, in_channels: int | None) -> list[Image]:
     if walk.others:
         logger.info("%d files of other formats are left out, such as %s", len(walk.others), walk.others[0])
     return sorted(walk.images, key=lambda image: image.case)
+
+
+def _is_mask(image: Image, names: set[str]) -> bool:
+    """Tell a mask, which somebody may have corrected and moved, by the name of its image, wherever that lies."""
+    name = case_name(image.files[0])
+    return name.endswith(RESULT) and name.removesuffix(RESULT) in names
 
 
 def _of_bids(root: Path, files: Sequence[Path]) -> list[Image]:

@@ -9,10 +9,9 @@ import math
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-import numpy as np
 from monai.data import MetaTensor
 
-from custom_networks.workflow.data.formats.grid import Grid
+from custom_networks.workflow.data.formats.grid import Grid, farthest_apart
 from custom_networks.workflow.data.volumes import AFFINE_TOLERANCE
 from custom_networks.workflow.transforms.class_labels import LabelValues, class_values
 from custom_networks.workflow.transforms.regions import Regions
@@ -74,8 +73,8 @@ def affine_problems(label: Grid, image: Grid, image_path: str | Path) -> list[st
         image: that of the image.
         image_path: the image's file.
     """
-    comparable = label.affine.shape == image.affine.shape
-    difference = float(np.abs(label.affine - image.affine).max()) if comparable else math.inf
+    comparable = label.affine.shape == image.affine.shape == (4, 4)
+    difference = farthest_apart(label.affine, image.affine, image.shape) if comparable else math.inf
     if difference <= AFFINE_TOLERANCE:  # not so for NaN
         return []
     return [

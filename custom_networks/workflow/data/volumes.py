@@ -13,10 +13,10 @@ from monai.utils import MetaKeys, SpaceKeys
 
 from custom_networks.workflow.data.cases import SUFFIXES, Files, files_of
 from custom_networks.workflow.data.formats import dicom, metaimage, nifti, nrrd
-from custom_networks.workflow.data.formats.grid import Grid
+from custom_networks.workflow.data.formats.grid import Grid, farthest_apart
 
 AFFINE_TOLERANCE = 1e-2
-"""By how much the affines of files that belong together may differ, in mm."""
+"""By how much files that belong together may place a voxel apart, in mm."""
 
 FORMATS: tuple[ModuleType, ...] = (nifti, nrrd, metaimage)
 # by how much a label may miss an integer, as a scaled one does by rounding
@@ -92,7 +92,7 @@ def _check_same_grid(path: Path, grid: Grid, first_path: Path, first: Grid) -> N
         raise ValueError(
             f"{path} has shape {grid.shape} but {first_path}, another channel of the image, {first.shape}; resample one"
         )
-    apart = float(np.abs(grid.affine - first.affine).max())
+    apart = farthest_apart(grid.affine, first.affine, first.shape)
     if apart > AFFINE_TOLERANCE:
         raise ValueError(
             f"{path} has another affine than {first_path}, another channel of the image, by up to {apart:.3g} mm; "

@@ -187,6 +187,8 @@ class FileLabelsd(MapTransform):
         super().__init__(keys)
         self.unchanged = label_values is None and regions is None
         self.values = [values[0] for values in class_values(label_names, label_values, regions)]
+        # MONAI Label's writer takes 32 bits
+        self.dtype = torch.int32 if all(-(2**31) <= value < 2**31 for value in self.values) else torch.int64
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """Return the case with the data set's label values.
@@ -199,7 +201,7 @@ class FileLabelsd(MapTransform):
             return case
         for key in self.key_iterator(case):
             classes = case[key]
-            values = torch.tensor(self.values, dtype=torch.int32, device=torch.as_tensor(classes).device)
+            values = torch.tensor(self.values, dtype=self.dtype, device=torch.as_tensor(classes).device)
             mapped = values[torch.as_tensor(classes).long()]
             case[key] = MetaTensor(mapped).copy_meta_from(classes) if isinstance(classes, MetaTensor) else mapped
         return case
@@ -214,14 +216,14 @@ def label_dtype(label_names: Sequence[str], label_values: LabelValues = None, re
         regions: see :func:`class_values`.
 
     Raises:
-        ValueError: if ``label_values`` or ``regions`` does not fit the names, or a value has more than 32 bits.
+        ValueError: if ``label_values`` or ``regions`` does not fit the names, or a value has more than 64 bits.
 
     Example:
         >>> label_dtype(["background", "heart"], [0, 500])
         dtype('int16')
     """
     values = [value for entry in class_values(label_names, label_values, regions) for value in entry]
-    for kind in (np.uint8, np.int16, np.int32):
+    for kind in (np.uint8, np.int16, np.int32, np.int64):
         if np.iinfo(kind).min <= min(values) and max(values) <= np.iinfo(kind).max:
             return np.dtype(kind)
-    raise ValueError(f"label values reach from {min(values)} to {max(values)}, more than 32 bits hold; renumber them")
+    raise ValueError(f"label values reach from {min(values)} to {max(values)}, more than 64 bits hold; renumber them")

@@ -195,7 +195,7 @@ BAD = {
         ValueError,
         "line 3 of .* has more than 2 entries; quote",
     ),
-    "short": (["a.nii"], "image,label", ValueError, "line 2 of .* has the class '', which is none of"),
+    "short": (["a.nii"], "image,label", ValueError, "line 2 of .* has no image or no label; complete it"),
     "one-class": (
         [f"{i}.nii,normal" for i in range(9)],
         "image,label",

@@ -170,7 +170,7 @@ def test_geometry_that_differs(tmp_path):
     bad = case(tmp_path, "shifted", affine=np.eye(4), mask_affine=shifted)
     refused([bad["label"], bad["image"], "up to 1.5 mm", "resample"], training=[bad])
     bad = case(tmp_path, "flipped", affine=np.eye(4), mask_affine=np.diag([-1.0, 1, 1, 1]))
-    refused([bad["label"], "up to 2 mm", "resample"], validation=[bad])
+    refused([bad["label"], "up to 10 mm", "resample"], validation=[bad])
     close = np.eye(4)
     close[0, 3] = 0.005
     check_data(1, NAMES, training=[case(tmp_path, "rounded", affine=np.eye(4), mask_affine=close)])

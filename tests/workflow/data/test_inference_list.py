@@ -125,6 +125,13 @@ def test_masks_of_an_earlier_run_are_left_out_and_that_is_said(tmp_path, caplog)
     assert f"3 masks or labels among the images are left out, such as {tmp_path / 'a_seg.nii.gz'}" in caplog.text
 
 
+def test_a_mask_that_was_moved_is_left_out(tmp_path, caplog):
+    touch(tmp_path, "in/a.nii.gz", "done/corrected/a_seg.nii.gz", "in/b_seg.nii.gz")
+    with caplog.at_level(logging.INFO):
+        assert cases(tmp_path) == ["in/a", "in/b_seg"]
+    assert "1 masks or labels among the images are left out, such as" in caplog.text
+
+
 def test_labels_of_known_layouts_are_left_out(tmp_path):
     touch(tmp_path / "kits", "case_0/imaging.nii.gz", "case_0/segmentation.nii.gz", "case_1/imaging.nii.gz")
     assert cases(tmp_path / "kits") == ["case_0/imaging", "case_1/imaging"]

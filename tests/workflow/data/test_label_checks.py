@@ -41,10 +41,11 @@ def moved(distance: float) -> Grid:
         (moved(0.9 * AFFINE_TOLERANCE), []),
         (moved(-1.1 * AFFINE_TOLERANCE), ["another affine than its image ct.nii, by up to 0.011 mm"]),
         (moved(math.nan), ["by up to nan mm"]),
+        (IMAGE._replace(affine=np.diag([1.009, 1, 1, 1])), ["by up to 0.027 mm"]),
         (IMAGE._replace(affine=np.eye(3)), ["by up to inf mm"]),
         (IMAGE._replace(channels=2), ["has 2 channels where one of class indices is expected"]),
         (IMAGE._replace(shape=(4, 5, 7)), ["has shape (4, 5, 7) but its image ct.nii (4, 5, 6); resample"]),
-        (Grid((4, 5), 3, -np.eye(4)), ["has 3 channels", "has shape (4, 5)", "by up to 2 mm"]),
+        (Grid((4, 5), 3, -np.eye(4)), ["has 3 channels", "has shape (4, 5)", "by up to 10 mm"]),
     ],
 )
 def test_a_grid_that_is_not_that_of_the_image(label, words):

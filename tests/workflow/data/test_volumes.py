@@ -84,7 +84,8 @@ def test_several_files_are_channels(tmp_path):
     ("other", "affine", "words"),
     [
         (array()[:3], np.eye(4), r"b.nii has shape \(3, 5, 6\) but .*a.nii, another channel of the image, \(4, 5, 6\)"),
-        (array(), np.diag([1, 1, 1.5, 1]), "b.nii has another affine than .*a.nii, .* by up to 0.5 mm; resample"),
+        (array(), np.diag([1, 1, 1.5, 1]), "b.nii has another affine than .*a.nii, .* by up to 2.5 mm; resample"),
+        (array(), np.diag([1, 1, 1.0025, 1]), "b.nii has another affine than .*a.nii, .* by up to 0.0125 mm; resample"),
     ],
 )
 def test_channels_on_another_grid(tmp_path, other, affine, words):

@@ -113,9 +113,12 @@ def test_a_mask_is_written_again_unless_somebody_has_touched_it(tmp_path):
     assert list(out.iterdir()) == [written]
 
 
-def test_large_label_values_are_kept(tmp_path):
+@pytest.mark.parametrize(("value", "dtype"), [(614454277, np.int32), (3000000001, np.int64)])
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.nrrd"])
+def test_large_label_values_are_kept(tmp_path, value, dtype, name):
     path = image(tmp_path / "a.nii.gz")
-    mask = prediction(path).to(torch.int32)
-    mask[0, 0, 0, 0] = 614454277
-    SaveMasksd("pred", tmp_path / "out", np.int32)({"pred": mask})
-    assert np.asarray(nib.load(tmp_path / "out" / "a_seg.nii.gz").dataobj).max() == 614454277
+    mask = prediction(path).to(torch.int64)
+    mask.meta["filename_or_obj"] = str(tmp_path / name)
+    mask[0, 0, 0, 0] = value
+    SaveMasksd("pred", tmp_path / "out", dtype)({"pred": mask})
+    assert np.asarray(nib.load(tmp_path / "out" / "a_seg.nii.gz").dataobj).max() == value

@@ -40,9 +40,9 @@ def test_without_values_nothing_changes_but_the_type():
     assert torch.equal(classes, torch.tensor([[0.0, 9.0]]))
 
 
-def test_values_that_float32_does_not_hold_stay_apart():
-    values = [0, 614454277, 614454278]
-    label = {"label": torch.tensor([[0, *values[1:]]], dtype=torch.int32)}
+@pytest.mark.parametrize("values", [[0, 614454277, 614454278], [0, 3000000001, 3000000002]])
+def test_values_that_float32_does_not_hold_stay_apart(values):
+    label = {"label": torch.tensor([[0, *values[1:]]])}
     classes = ClassLabelsd("label", NAMES, values)(label)
     assert classes["label"].tolist() == [[0, 1, 2]]
     assert FileLabelsd("label", NAMES, values)(classes)["label"].tolist() == [values]
@@ -82,9 +82,10 @@ def test_the_smallest_type_is_written(values, dtype):
     assert label_dtype(NAMES, values) == dtype
 
 
-def test_more_than_32_bits():
-    with pytest.raises(ValueError, match="more than 32 bits hold"):
-        label_dtype(NAMES, [0, 1, 2**40])
+def test_more_than_64_bits():
+    assert label_dtype(NAMES, [0, 1, 2**40]) == np.int64
+    with pytest.raises(ValueError, match="more than 64 bits hold"):
+        label_dtype(NAMES, [0, 1, 2**64])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.uint8, torch.int16, torch.int64])

@@ -69,6 +69,14 @@ def headers_of(path: Path, series: str | None) -> tuple[list[Header], list[str]]
     chosen = groups[series] if series is not None else next(iter(groups.values()))
     if path.is_file() and frame_count(chosen[0]) == 1 and _has_siblings(chosen[0]):
         raise ValueError(f"{path} is one slice of a series whose others lie beside it; give the folder {path.parent}")
+    for keyword in ("PatientID", "StudyInstanceUID"):
+        # the values are the patient's, and no business of a log
+        files = {plain(value_of(header.file, header.data, keyword) or ""): header.file.name for header in chosen}
+        if len(files) > 1:
+            raise ValueError(
+                f"{path} holds images with {len(files)} values of {keyword} in one series, such as "
+                f"{' and '.join(sorted(files.values())[:2])}; give the images of one"
+            )
     return chosen, notes
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,6 +38,23 @@ class Grid(NamedTuple):
     channels: int
     affine: np.ndarray
     notes: tuple[str, ...] = ()
+
+
+def farthest_apart(affine: np.ndarray, other: np.ndarray, shape: Sequence[int]) -> float:
+    """Return how far apart two affines place a voxel, in their unit: the largest difference at the corners.
+
+    Args:
+        affine: voxels to mm.
+        other: the same.
+        shape: voxels per axis.
+
+    Example:
+        >>> farthest_apart(np.eye(4), np.diag([1.0, 1.0, 1.01, 1.0]), (5, 5, 101))
+        1.0
+    """
+    corners = np.array([[*corner, 1.0] for corner in product(*((0, n - 1) for n in shape[:3]))])
+    with np.errstate(all="ignore"):
+        return round(float(np.abs(corners @ (np.asarray(affine) - np.asarray(other)).T).max()), 9)
 
 
 def is_singular(affine: np.ndarray) -> bool:

@@ -43,6 +43,14 @@ TYPES = {
 }
 
 
+MATRIX, SPACING, ORIGIN = "transformmatrix rotation orientation", "elementspacing elementsize", "offset position origin"
+LEFT_OUT = {
+    MATRIX: "says no directions: its axes are taken as left, posterior, superior",
+    SPACING: "says no voxel size: 1 mm is taken",
+    ORIGIN: "says no origin: its first voxel is taken to lie at 0, 0, 0",
+}
+
+
 class _Header(NamedTuple):
     """What the text says.
 
@@ -54,6 +62,7 @@ class _Header(NamedTuple):
         source: the file that holds them.
         begin: where they begin in it.
         affine: voxels to mm, RAS.
+        notes: what the text leaves out.
     """
 
     sizes: tuple[int, ...]
@@ -63,6 +72,7 @@ class _Header(NamedTuple):
     source: Path
     begin: int
     affine: np.ndarray
+    notes: tuple[str, ...]
 
 
 def read_header(path: Path) -> Grid:
@@ -93,7 +103,7 @@ def read_voxels(path: Path) -> np.ndarray:
         needed = int(np.prod(header.sizes, dtype=object)) * header.components * header.dtype.itemsize
         with header.source.open("rb") as file:
             file.seek(header.begin)
-            data = zlib.decompressobj().decompress(file.read(), needed) if header.compressed else file.read(needed)
+            data = _decompressed(path, file.read(), needed) if header.compressed else file.read(needed)
         if len(data) < needed:
             raise ValueError(
                 f"{path} is truncated: its header promises {needed} bytes of voxels and {len(data)} are there; copy "
@@ -104,6 +114,16 @@ def read_voxels(path: Path) -> np.ndarray:
         last = len(header.sizes)
         order = (last, *range(last - 3), last - 1, last - 2, last - 3)
         return voxels.transpose(order).reshape(grid.channels, *grid.shape)
+
+
+def _decompressed(path: Path, data: bytes, needed: int) -> bytes:
+    """Return the values, and look at the checksum behind them."""
+    stream = zlib.decompressobj()
+    values = stream.decompress(data, needed)
+    stream.decompress(stream.unconsumed_tail, 1)
+    if len(values) == needed and not stream.eof:
+        raise ValueError(f"{path} is truncated: the checksum of its voxels is absent; copy it again")
+    return values
 
 
 def _header(path: Path) -> _Header:
@@ -132,10 +152,11 @@ def _header(path: Path) -> _Header:
     if skipped == -1 and not compressed:
         begin = stored - int(np.prod(sizes, dtype=object)) * components * dtype.itemsize
     else:
-        begin = max(skipped, 0) + (end if source == path else 0)
+        begin = skipped if skipped > 0 else end if source == path else 0  # from the start of the file
     ratio = GZIP_RATIO if compressed else PLAIN_RATIO
     check_size(path, (*sizes, components), dtype.itemsize, stored=stored - max(begin, 0), ratio=ratio)
-    return _Header(sizes, components, dtype, compressed, source, begin, _affine(path, fields, dimensions))
+    notes = tuple(note for names, note in LEFT_OUT.items() if set(names.split()).isdisjoint(fields))
+    return _Header(sizes, components, dtype, compressed, source, begin, _affine(path, fields, dimensions), notes)
 
 
 def _fields(path: Path) -> tuple[dict[str, str], int]:
@@ -168,9 +189,9 @@ def _numbers(path: Path, fields: Mapping[str, str], names: str, default: np.ndar
 
 
 def _affine(path: Path, fields: Mapping[str, str], dimensions: int) -> np.ndarray:
-    rows = _numbers(path, fields, "transformmatrix rotation orientation", np.eye(dimensions).ravel())
-    spacing = _numbers(path, fields, "elementspacing elementsize", np.ones(dimensions))[:3]
-    origin = _numbers(path, fields, "offset position origin", np.zeros(dimensions))[:3]
+    rows = _numbers(path, fields, MATRIX, np.eye(dimensions).ravel())
+    spacing = _numbers(path, fields, SPACING, np.ones(dimensions))[:3]
+    origin = _numbers(path, fields, ORIGIN, np.zeros(dimensions))[:3]
     if not (spacing > 0).all():
         raise ValueError(f"{path} has the spacing {spacing.tolist()} mm; correct the header")
     affine = np.eye(4)
@@ -182,4 +203,4 @@ def _affine(path: Path, fields: Mapping[str, str], dimensions: int) -> np.ndarra
 
 def _grid(path: Path, header: _Header) -> Grid:
     channels = header.components * (header.sizes[3] if len(header.sizes) == 4 else 1)
-    return check_grid(path, Grid(header.sizes[:3], channels, header.affine))
+    return check_grid(path, Grid(header.sizes[:3], channels, header.affine, header.notes))

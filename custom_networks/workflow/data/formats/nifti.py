@@ -7,7 +7,6 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import IOBase
-from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +21,7 @@ from custom_networks.workflow.data.formats.grid import (
     Grid,
     check_grid,
     check_size,
+    farthest_apart,
     in_short,
     is_singular,
     one_sentence,
@@ -226,8 +226,7 @@ def _valid(form: Callable[[], Any]) -> np.ndarray | None:
 
 def _disagreement(header: Header, shape: tuple[int, ...], sform: np.ndarray, qform: np.ndarray | None) -> list[str]:
     if qform is not None:
-        corners = np.array([[*corner, 1.0] for corner in product(*((0, n - 1) for n in shape[:3]))])
-        apart = float(np.abs(corners @ (sform - qform).T).max())
+        apart = farthest_apart(sform, qform, shape)
         if apart <= TOLERANCE:
             return []
         return [f"has sform and qform that place voxels up to {apart:.3g} mm apart; the sform is taken"]

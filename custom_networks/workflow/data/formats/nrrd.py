@@ -34,6 +34,8 @@ SPATIAL = ("domain", "space")
 CHANNELS = ("list", "vector", "point", "time", "scalar", "stub", "none", "???")
 # a bzip2 block of 45 bytes can hold 900 kB
 RATIOS = {"raw": PLAIN_RATIO, "gzip": GZIP_RATIO, "gz": GZIP_RATIO, "bzip2": 20_000, "bz2": 20_000}
+COMPRESSED = ("gzip", "gz", "bzip2", "bz2")
+LONGEST_LINE = 1 << 16
 TEXT = ("ascii", "text", "txt")
 
 
@@ -77,8 +79,8 @@ def read_voxels(path: Path) -> np.ndarray:
         except nrrd.NRRDError as error:
             if "Size of the data" in str(error):
                 raise ValueError(
-                    f"{path} is truncated or holds too much: its header promises {values} values and it has others "
-                    f"({error}); copy it again"
+                    f"{path} holds other than the {values} values that its header promises ({error}); it is truncated, "
+                    "or compressed in several parts: copy it again, or save it in one"
                 ) from error
             raise
         order = [*([] if axes.channels is None else [axes.channels]), *axes.spatial]
@@ -90,7 +92,7 @@ def _checked(path: Path, file: IO[bytes]) -> Mapping[str, Any]:
     """Read the header, leave the file at its voxels, and refuse what the header claims of them."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        header = nrrd.read_header(file)
+        header = nrrd.read_header(_lines(path, file))
     kind = str(header.get("type", ""))
     if kind == "block":
         raise ValueError(f"{path} holds blocks of bytes, not one real number per voxel; convert it")
@@ -112,6 +114,10 @@ def _checked(path: Path, file: IO[bytes]) -> Mapping[str, Any]:
     skips = [int(header.get(key, header.get(key.replace(" ", ""), 0))) for key in ("line skip", "byte skip")]
     if skips[0] < 0 or skips[1] < -1 or max(skips) > stored * RATIOS.get(encoding, PLAIN_RATIO):
         raise ValueError(f"{path} skips more than it holds (line skip, byte skip {skips}); correct the header")
+    if encoding in COMPRESSED and any(skips):
+        raise ValueError(f"{path} skips lines or bytes of compressed voxels, which is not read; save it anew")
+    if "axis mins" in header and "spacings" not in header and "space directions" not in header:
+        raise ValueError(f"{path} says its size by axis mins, which is not read; save it with space directions")
     if encoding in TEXT:  # a digit and a space per value
         check_size(path, sizes, 2, stored=stored + 1, ratio=PLAIN_RATIO)
     else:
@@ -119,6 +125,21 @@ def _checked(path: Path, file: IO[bytes]) -> Mapping[str, Any]:
         taken = max(skips[1], 0) if encoding == "raw" else 0
         check_size(path, sizes, dtype.itemsize, stored=stored - taken, ratio=RATIOS[encoding])
     return header
+
+
+def _lines(path: Path, file: IO[bytes]) -> list[str]:
+    """Return the lines of the header, names of fields in small letters as pynrrd knows them, the file at its voxels."""
+    lines: list[str] = []
+    for raw in iter(lambda: file.readline(LONGEST_LINE), b""):
+        line = raw.decode("ascii", "ignore").rstrip()
+        if lines and not line:
+            break
+        name, colon, value = line.partition(":")
+        is_field = colon and not value.startswith("=") and not line.startswith("#")
+        lines.append(f"{name.lower()}:{value}" if is_field else line)
+    if not lines:
+        raise ValueError(f"{path} is empty; copy it again")
+    return lines
 
 
 def _axes(path: Path, header: Mapping[str, Any]) -> _Axes:

@@ -219,6 +219,11 @@ def file_ending_problem(root: Path, index: Mapping[str, Any]) -> str | None:
         index: the content of its ``dataset.json``.
     """
     ending = str(index.get("file_ending", SUFFIXES[0])).lower()
-    if not is_raw(index) or ending in SUFFIXES:
+    if not is_raw(index):
         return None
+    if ending in SUFFIXES:
+        images = [path for path in scan(root / IMAGES) if has_image_name(path)] if (root / IMAGES).is_dir() else []
+        if "file_ending" not in index or not images or any(path.name.lower().endswith(ending) for path in images):
+            return None
+        return f"{root / INDEX} says {ending} in file_ending, but {images[0]} ends otherwise; correct file_ending"
     return f"{root / INDEX} says {ending} in file_ending; convert the files to one of {', '.join(SUFFIXES)}"

@@ -117,6 +117,14 @@ def test_a_long_list_of_series_is_cut(tmp_path):
     refused(tmp_path, "holds 13 series", "1.109 (1 slices), and 3 more;")
 
 
+@pytest.mark.parametrize("keyword", ["PatientID", "StudyInstanceUID"])
+def test_images_of_two_are_no_series(tmp_path, keyword):
+    """As where somebody took the SeriesInstanceUID out; whose they are is not told."""
+    write(tmp_path, slices(VOLUME, SeriesInstanceUID=None, **{keyword: lambda z: f"1.{z // 3}"}))
+    text = refused(tmp_path, f"holds images with 2 values of {keyword} in one series, such as 002.dcm and 005.dcm")
+    assert "1.0" not in text
+
+
 def test_one_slice_of_a_series_is_no_volume(tmp_path):
     write(tmp_path, slices(VOLUME))
     refused(tmp_path / "002.dcm", "others lie beside it", f"give the folder {tmp_path}")

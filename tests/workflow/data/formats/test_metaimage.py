@@ -47,6 +47,36 @@ def rewritten(tmp_path, change, ending=".mha"):
     return path
 
 
+def test_the_voxels_begin_where_the_header_says(tmp_path):
+    path = rewritten(tmp_path, lambda data: data)
+    text, voxels = path.read_bytes().split(b"LOCAL\n")
+    begin = len(text) + len(b"HeaderSize = 000\nLOCAL\n") + 7
+    header = text.replace(b"ElementType", b"HeaderSize = %03d\nElementType" % begin) + b"LOCAL\n"
+    path.write_bytes(header + b"padding" + voxels)
+    np.testing.assert_array_equal(metaimage.read_voxels(path)[0].T, SimpleITK.GetArrayFromImage(image()))
+    np.testing.assert_array_equal(
+        SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path))), metaimage.read_voxels(path)[0].T
+    )
+
+
+@pytest.mark.parametrize(
+    ("field", "note"),
+    [("TransformMatrix", "says no directions"), ("ElementSpacing", "says no voxel size"), ("Offset", "says no origin")],
+)
+def test_what_a_header_leaves_out_is_said(tmp_path, field, note):
+    path = rewritten(tmp_path, lambda data: re.sub(rb"(?m)^%s.*\n" % field.encode(), b"", data))
+    (said,) = metaimage.read_header(path).notes
+    assert said.startswith(note)
+
+
+def test_a_checksum_that_is_absent(tmp_path):
+    path = tmp_path / "a.mha"
+    SimpleITK.WriteImage(image(), str(path), True)
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(ValueError, match=r"a.mha is truncated: the checksum of its voxels is absent"):
+        metaimage.read_voxels(path)
+
+
 DAMAGED = {
     "half": (lambda data: data[:-100], "is truncated: its header promises 240 bytes"),
     "sizes": (lambda data: data.replace(b"DimSize = 6 5 4", b"DimSize = 32767 32767 32767"), "is truncated"),

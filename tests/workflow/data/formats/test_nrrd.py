@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import re
 
@@ -129,6 +130,28 @@ def test_encodings(tmp_path, encoding):
     np.testing.assert_array_equal(nrrd.read_voxels(path), voxels()[None])
 
 
+def test_names_of_fields_in_capitals(tmp_path):
+    path = write(tmp_path / "a.nrrd", {**LPS, "encoding": "raw"})
+    text, voxels_ = path.read_bytes().split(b"\n\n", 1)
+    lines = [
+        b":".join([line.split(b":")[0].title(), *line.split(b":")[1:]]) if b":" in line else line
+        for line in text.split(b"\n")
+    ]
+    (tmp_path / "b.raw").write_bytes(voxels_)
+    path.write_bytes(b"\n".join([*lines, b"Data File: b.raw", b"note:=Kept As It Is"]) + b"\n\n")
+    np.testing.assert_array_equal(nrrd.read_voxels(path), voxels()[None])
+    np.testing.assert_allclose(nrrd.read_header(path).affine, affine(-1, -1))
+
+
+def test_compressed_in_two_parts_is_not_called_truncated_alone(tmp_path):
+    path = write(tmp_path / "a.nrrd", {**LPS, "encoding": "gzip"})
+    text, data = path.read_bytes().split(b"\n\n", 1)
+    raw = gzip.decompress(data)
+    path.write_bytes(text + b"\n\n" + gzip.compress(raw[:100]) + gzip.compress(raw[100:]))
+    with pytest.raises(ValueError, match=r"a.nrrd holds other than the 120 values .* or compressed in several parts"):
+        nrrd.read_voxels(path)
+
+
 REFUSED = {
     "colours": ({"kinds": ["RGB-color", "domain", "domain", "domain"]}, (3, *SHAPE), "holds a rgb-color per voxel"),
     "tensors": ({"kinds": ["3D-matrix", *["domain"] * 3]}, (9, *SHAPE), "holds a 3d-matrix per voxel"),
@@ -157,7 +180,15 @@ DAMAGED = {
     "sizes": (lambda data: data.replace(b"sizes: 4 5 6", b"sizes: 32767 32767 32767"), "is truncated: its header"),
     "no NRRD": (lambda data: b"<html>" * 100, "cannot be read as NRRD (Invalid NRRD magic line"),
     "a hang": (lambda data: data.replace(b"\n\n", b"\nline skip: 99999999999\n\n", 1), "skips more than it holds"),
-    "empty": (lambda data: b"", "cannot be read as NRRD"),
+    "empty": (lambda data: b"", "is empty"),
+    "skip of compressed": (
+        lambda data: data.replace(b"encoding: raw", b"encoding: gzip\nbyte skip: 4"),
+        "skips lines or bytes of compressed voxels",
+    ),
+    "axis mins": (
+        lambda data: re.sub(rb"(?m)^space.*\n", b"", data).replace(b"\n\n", b"\naxis mins: 0 0 0\n\n", 1),
+        "says its size by axis mins",
+    ),
     "blocks": (lambda data: data.replace(b"type: int16", b"type: block"), "holds blocks of bytes"),
     "detached": (
         lambda data: data.replace(b"\n\n", b"\ndata file: ../b.raw\n\n", 1),
