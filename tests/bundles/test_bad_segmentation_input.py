@@ -104,7 +104,7 @@ TRAINING = {
     "geometry": (
         other_geometry,
         {},
-        rf"labelsTr/{SECOND} has another affine than its image \S+{IMAGES}/{SECOND}, by up to 1 mm",
+        rf"labelsTr/{SECOND} has another affine than its image \S+{IMAGES}/{SECOND}, by up to 21 mm",
     ),
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -63,7 +64,9 @@ def test_a_second_folder_with_names_of_the_training_goes_by_folds(bundle, datase
 @each(ONE_PER_RECIPE)
 def test_the_record_is_beside_the_weights(bundle, dataset, trained):
     found = record(trained)
-    assert found["dataset_dir"] == str(dataset.resolve())
+    # the training is shared by the processes of a run, the folder that it saw is that of one of them
+    assert Path(found["dataset_dir"]).is_absolute()
+    assert Path(found["dataset_dir"]).name == dataset.name
     assert found["validation"] == kind(bundle).held_out
     assert len(found["training"]) == kind(bundle).training_cases
     assert not {*found["training"]} & {*found["validation"]}
