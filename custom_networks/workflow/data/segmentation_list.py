@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from custom_networks.files import data_folder
 from custom_networks.workflow.data.cases import SECTIONS, TRAINING, VALIDATION, Case, refuse, shared_cases
 from custom_networks.workflow.data.folds import ALL, split_cases
 from custom_networks.workflow.data.layouts.finder import find_cases
-from custom_networks.workflow.data.training_cases import News, compare_cases, find_seen_cases
+from custom_networks.workflow.data.training_cases import News, Seen, compare_cases, find_seen_cases
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +33,8 @@ def segmentation_data_list(
     :func:`custom_networks.workflow.data.folds.split_cases` says which of them train and which validate. What is left
     out of an evaluation is logged, and so is that with the fold "all" a training validates on its own cases. An
     evaluation of ``ckpt_path`` takes every case where none is among those that
-    :func:`custom_networks.workflow.data.training_cases.find_seen_cases` knows of the weights.
+    :func:`custom_networks.workflow.data.training_cases.find_seen_cases` knows of the weights, and warns where it takes
+    some that the weights were trained on, in the folder of their training.
 
     Args:
         dataset_dir: folder of the data set.
@@ -57,9 +59,10 @@ def segmentation_data_list(
         raise ValueError(f"section must be one of {', '.join(SECTIONS)}, got {section!r}; correct it")
     cases, problems, layout = find_cases(root, image_glob, label_glob)
     refuse([*problems, *shared_cases(cases, root)])
+    seen = None if ckpt_path is None else find_seen_cases(Path(ckpt_path), default_folds)
     news = News(False, "")
-    if ckpt_path is not None and fold != ALL:
-        news = compare_cases([case.name for case in cases], root, find_seen_cases(Path(ckpt_path), default_folds))
+    if seen is not None and fold != ALL:
+        news = compare_cases([case.name for case in cases], root, seen)
     split = split_cases(cases, root, fold, folds_file, default_folds, news.why if news.all_new else None)
     for names, word in ((split.training, "train on"), (split.validation, "validate on")):
         if not names:
@@ -72,7 +75,21 @@ def segmentation_data_list(
         because = f" ({'although ' if news.all_new else ''}{news.why})" if news.why else ""
         hint = "the others are taken for those trained on%s; where none of them was, --fold %s evaluates all"
         logger.info(hint, because, ALL)
+    if section == VALIDATION and seen is not None and seen.dataset_dir == root.resolve():
+        _warn_of_seen_cases(sorted(chosen & (seen.names or set())), len(chosen), seen)
     return [_as_entry(case) for case in cases if case.name in chosen]
+
+
+def _warn_of_seen_cases(both: Sequence[str], cases: int, seen: Seen) -> None:
+    if both:
+        logger.warning(
+            "%d of the %d cases to evaluate, such as %s, are among %s: their figures say nothing of new cases; set "
+            "fold to that of the training",
+            len(both),
+            cases,
+            both[0],
+            seen.what,
+        )
 
 
 def _as_entry(case: Case) -> dict[str, Any]:

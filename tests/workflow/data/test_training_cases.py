@@ -162,8 +162,18 @@ def test_what_is_said_explicitly_decides(tmp_path, log):
     assert "(although none of them is among the 5 cases" in log.text
     folds = write(tmp_path / "mine.json", {"folds": [OTHERS[:1], OTHERS[1:]]})
     assert evaluated(root, file, folds_file=folds) == OTHERS[:1]
-    write(file.with_name(RECORD), "{")  # is not looked at
     assert evaluated(root, file, fold="all") == OTHERS
+
+
+@pytest.mark.parametrize(("fold", "said"), [(0, None), (1, "2 of the 2"), ("all", "5 of the 7")])
+def test_cases_that_were_trained_on_are_named(tmp_path, log, fold, said):
+    """In the folder of a training whose validation was fold 0, the cases 0 and 5 of seven."""
+    root, held = dataset(tmp_path / "data"), [NAMES[0], NAMES[5]]
+    rest = [name for name in NAMES if name not in held]
+    evaluated(root, trained(tmp_path / "ckpt", root, rest, held), fold=fold)
+    warnings = [record.message for record in log.records if record.levelname == "WARNING"]
+    assert len(warnings) == (said is not None)
+    assert all(f"{said} cases to evaluate, such as case_1, are among the 5 cases that" in words for words in warnings)
 
 
 def test_the_folds_file_of_the_training_says_nothing_of_other_cases(tmp_path):
