@@ -16,7 +16,7 @@ import re
 import sys
 import textwrap
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
@@ -40,8 +40,12 @@ OPTIONAL = {
     "onnxruntime": "onnx onnxruntime onnxscript",
     "jsonschema": "jsonschema",
     "pydicom": "pydicom",
+    "highdicom": "highdicom pydicom",
+    "openvino": "openvino onnx onnxscript",
 }
 """What to install for a package that only some commands need."""
+
+YES_OR_NO = ("true", "false", "yes", "no", "on", "off", "0", "1")
 
 
 def load(target: str) -> Callable[..., Any]:
@@ -186,26 +190,67 @@ def quiet_monai() -> None:
     warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
 
 
-def as_text(argument: str, always: bool = False) -> str:
+def as_text(argument: str) -> str:
     """Return an argument that fire, which reads Python literals, takes for the text that it is.
 
-    In a JSON object ``true``, ``false`` and ``null`` would be words, and what follows a ``#`` in a path a comment; a
-    folder ``2024_01`` would be the number 202401.
+    In a JSON object ``true``, ``false`` and ``null`` would be words, and what follows a ``#`` in a path a comment.
 
     Args:
         argument: as given, a value or ``--name=value``.
-        always: whether every value is a text; else numbers, lists and the like are what they look like.
 
     Example:
         >>> as_text("data#1"), as_text("--out=mine#1.json"), as_text("[1, 2]")
         ("'data#1'", "--out='mine#1.json'", '[1, 2]')
-        >>> as_text("2024_01", always=True), as_text("--out=1e3", always=True), as_text("--json", always=True)
-        ("'2024_01'", "--out='1e3'", '--json')
     """
     if argument.startswith("-") and "=" not in argument:
         return argument
     name, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
-    return f"{name}{equals}{value!r}" if always or "#" in value or value.lstrip().startswith("{") else argument
+    return f"{name}{equals}{value!r}" if "#" in value or value.lstrip().startswith("{") else argument
+
+
+def as_literals(arguments: Sequence[str], function: Callable[..., Any]) -> list[str]:
+    """Return arguments whose values fire takes for the texts that they are: a folder ``2024_01`` is no number.
+
+    A switch takes no value, so that what follows it is another argument. An argument whose default is a tuple may be
+    given several times and arrives as a list.
+
+    Args:
+        arguments: as given after the command.
+        function: what takes them.
+
+    Raises:
+        ValueError: if another argument is given twice.
+
+    Example:
+        >>> def call(*files, out, name=(), json=False): ...
+        >>> as_literals(["--json", "a", "--out", "2024_01", "--name=b", "--name", "c"], call)
+        ["'a'", '--json', "--out='2024_01'", "--name=['b', 'c']"]
+    """
+    defaults = {name: p.default for name, p in inspect.signature(function).parameters.items()}
+    values: list[str] = []
+    given: dict[str, list[str]] = {}
+    rest = list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        if not argument.startswith("--") or argument == "--":
+            values.append(argument if argument.startswith("-") else repr(argument))
+            continue
+        flag, equals, value = argument.partition("=")
+        name = flag[2:].replace("-", "_")
+        if equals:
+            given.setdefault(name, []).append(value)
+        elif isinstance(defaults.get(name), bool) and rest and rest[0].lower() in YES_OR_NO:
+            given.setdefault(name, []).append(rest.pop(0))  # refused as such
+        elif isinstance(defaults.get(name), bool) or not rest or rest[0].startswith("--"):
+            given.setdefault(name, [])
+        else:
+            given.setdefault(name, []).append(rest.pop(0))
+    for name, texts in given.items():
+        several = isinstance(defaults.get(name), tuple)
+        if len(texts) > 1 and not several:
+            raise ValueError(f"--{name} is given twice, as {texts[0]} and as {texts[1]}; leave one out")
+        values.append(f"--{name}" if not texts else f"--{name}={(texts if several else texts[0])!r}")
+    return values
 
 
 def run(program: str, commands: Commands, argv: list[str] | None = None, texts: bool = False) -> int:
@@ -217,7 +262,7 @@ def run(program: str, commands: Commands, argv: list[str] | None = None, texts: 
         program: how it is called, for the usage.
         commands: the commands.
         argv: arguments after the program; those of the process if None.
-        texts: whether every value is a text, see :func:`as_text`.
+        texts: whether every value is a text, see :func:`as_literals`.
     """
     _open_streams()
     try:
@@ -248,12 +293,14 @@ def _run(program: str, commands: Commands, argv: list[str], texts: bool) -> int:
         hint = f"; did you mean {near[0]}?" if near and near[0] != argv[0] else ""
         print(f"error: unknown command '{' '.join(argv[:depth])}'{hint}\n{usage(program, commands)}", file=sys.stderr)
         return 2
-    command, rest = " ".join(argv[:depth]), [as_text(value, texts) for value in argv[depth:]]
+    command, rest = " ".join(argv[:depth]), argv[depth:]
     if any(value in ("-h", "--help") for value in rest):
         print(help_of(f"{program} {command}", target))
     else:
         quiet_monai()
-        fire.Fire(strict(load(target), command), command=rest, name=f"{program} {command}")
+        function = load(target)
+        rest = as_literals(rest, function) if texts else [as_text(value) for value in rest]
+        fire.Fire(strict(function, command), command=rest, name=f"{program} {command}")
     return 0
 
 
