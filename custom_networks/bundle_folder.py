@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
-from custom_networks.files import read_json, replacing
+from custom_networks.files import read_json, replacing, sha256_of
 
 if TYPE_CHECKING:
     from monai.bundle import ConfigParser
@@ -25,6 +25,8 @@ HOME = Path(__file__).resolve().parents[1]
 TIMEOUT = 60
 """Seconds without an answer after which a download is given up."""
 METADATA = "configs/metadata.json"
+SUMS = "SHA256SUMS"
+"""The file of a packed bundle that holds the checksums of the others."""
 TASKS = ("segmentation", "classification")
 
 
@@ -49,11 +51,19 @@ def known_bundles() -> list[Path]:
     return sorted(found)
 
 
+def downloaded_bundles() -> list[Path]:
+    """Return the bundles that ``python -m monai.bundle download`` has put where it does unless told otherwise."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    place = Path(os.environ.get("TORCH_HOME") or Path(cache) / "torch") / "hub" / "bundle"
+    return sorted(folder.resolve() for folder in place.expanduser().glob("*") if is_bundle(folder))
+
+
 def find_bundle(name: str | None = None) -> Path:
     """Return the folder of a bundle.
 
-    A zip is unpacked beside itself, and one that is downloaded into the working directory, unless it is there already;
-    standard error says so.
+    A name is that of a known bundle (:func:`known_bundles`), else of one that MONAI has downloaded. A zip is unpacked
+    beside itself, and one that is downloaded into the working directory, unless it is there already; standard error
+    says so. What is unpacked must be as the checksums in the zip say.
 
     Args:
         name: name of a known bundle, its folder, its zip, or the address of a zip; ``None`` takes the packed bundle
@@ -75,7 +85,7 @@ def find_bundle(name: str | None = None) -> Path:
         return _unpacked(Path(name))
     if is_bundle(Path(name)):
         return Path(name).resolve()
-    known = {folder.name: folder for folder in known_bundles()}
+    known = {folder.name: folder for folder in (*downloaded_bundles(), *known_bundles())}
     if name.rstrip("/") in known:
         return known[name.rstrip("/")]
     raise ValueError(f"there is no bundle {name}; use {_choice(known)}")
@@ -129,6 +139,8 @@ def _unpack(file: Path) -> Path:
             raise ValueError(f"{folder} exists and is no bundle; move it away, {file} is unpacked there")
         with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder.parent) as scratch:
             archive.extractall(scratch)
+            if wrong := changed_files(Path(scratch) / name):
+                raise zipfile.BadZipFile(f"{wrong[0]} is not as its checksum says")
             (Path(scratch) / name).replace(folder)
         print(f"unpacked: {folder}", file=sys.stderr)
     return folder
@@ -143,6 +155,18 @@ def _only_folder(archive: zipfile.ZipFile, file: Path) -> str:
     if name in ("", ".", "..") or not {f"{name}/configs/train.json", f"{name}/{METADATA}"} <= set(members):
         raise ValueError(f"{file} holds no bundle, one folder with configs/train.json; download it again")
     return name
+
+
+def changed_files(folder: Path) -> list[str]:
+    """Return the files of a bundle that are not as ``SHA256SUMS`` says, with which it was packed, or are absent.
+
+    Args:
+        folder: the bundle's folder; without that file nothing is known.
+    """
+    sums = folder / SUMS
+    lines = sums.read_text(encoding="utf-8").splitlines() if sums.is_file() else []
+    pairs = [(name.lstrip(" *"), digest) for digest, _, name in (line.partition(" ") for line in lines)]
+    return [name for name, digest in pairs if sha256_of(folder / name) != digest]
 
 
 def task_of(bundle: Path) -> str:
@@ -169,6 +193,21 @@ def version_of(bundle: Path) -> str:
         bundle: the bundle's folder.
     """
     return str(read_json(bundle / METADATA).get("version", ""))
+
+
+def profile_files(bundle: Path, profiles: str | Sequence[str]) -> list[Path]:
+    """Return the files of profiles.
+
+    Args:
+        bundle: the bundle's folder.
+        profiles: names of the bundle's own or JSON files, with commas between them or as a list.
+
+    Raises:
+        ValueError: if there is no such profile.
+    """
+    given = [profiles] if isinstance(profiles, str) else list(profiles)
+    names = [name for text in given for name in ([text] if Path(text).is_file() else text.split(","))]
+    return [Path(name) if Path(name).is_file() else profile_path(bundle, name) for name in names]
 
 
 def profile_path(bundle: Path, profile: str) -> Path:

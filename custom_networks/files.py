@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tempfile
 from collections.abc import Iterator
@@ -84,6 +85,21 @@ def write_text(file: Path, text: str) -> None:
     """
     with replacing(file) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def sha256_of(file: Path) -> str:
+    """Return the SHA-256 of a file, or an empty text where there is none.
+
+    Args:
+        file: the file.
+    """
+    if not file.is_file():
+        return ""
+    with file.open("rb") as opened:
+        digest = hashlib.sha256()
+        while block := opened.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def check_vacant(target: Path, content: str) -> None:

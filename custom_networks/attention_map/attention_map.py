@@ -16,7 +16,7 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from custom_networks.attention_map.spatial_map import TOLERANCE, Map, attention_maps, attention_modules
-from custom_networks.bundle_folder import find_bundle, profile_path, read_config
+from custom_networks.bundle_folder import find_bundle, profile_files, read_config
 from custom_networks.files import replacing
 from custom_networks.registry import nearest
 from custom_networks.workflow import check_data, inference_data_list, load_weights
@@ -235,10 +235,7 @@ def attention_map(
     if find_spec("matplotlib") is None:
         raise ModuleNotFoundError("No module named 'matplotlib'", name="matplotlib")
     folder = find_bundle(bundle)
-    if isinstance(profile, str):
-        profile = [profile] if Path(profile).is_file() else profile.split(",")
-    files = [Path(name) if Path(name).is_file() else profile_path(folder, name) for name in profile]
-    parser = read_config(folder, "inference", files)
+    parser = read_config(folder, "inference", profile_files(folder, profile))
     if ckpt_path is not None:
         parser["ckpt_path"] = ckpt_path
     case = the_image(image, parser.get_parsed_content("in_channels"))
