@@ -1,0 +1,1 @@
+"""The command ``predict``: images in, masks and measurements out."""
