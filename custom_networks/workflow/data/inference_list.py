@@ -185,6 +185,28 @@ def inference_data_list(
     return [_as_entry(image) for image in images]
 
 
+def channel_data_list(files: Sequence[Path], in_channels: int) -> list[dict[str, Any]]:
+    """List the images that some files of one folder are the channels of, as if the folder held nothing else.
+
+    Args:
+        files: files whose names end in numbers of channels.
+        in_channels: number of channels that the network expects.
+
+    Returns:
+        As :func:`inference_data_list`.
+
+    Raises:
+        FileNotFoundError: if a file does not exist.
+        ValueError: if a channel is absent, or a link leads nowhere.
+    """
+    refuse(broken(files))
+    if absent := [path for path in files if not path.exists()]:
+        raise FileNotFoundError(f"there is no file {absent[0]}; correct the path")
+    walk = Walk(files[0].parent, in_channels)
+    walk.add_files(walk.root, files, {case_name(path) for path in files})
+    return [_as_entry(image) for image in sorted(walk.images, key=lambda image: image.case)]
+
+
 def _one_file(path: Path) -> Image:
     refuse_archive(path)
     if not has_image_name(path) and is_slice(path):  # of several frames; the reader refuses one slice
