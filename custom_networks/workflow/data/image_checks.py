@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
+from torch import Tensor
 
 from custom_networks.workflow.data.cases import Files, files_of
 from custom_networks.workflow.data.label_checks import (
@@ -27,7 +28,7 @@ from custom_networks.workflow.transforms.regions import Regions
 logger = logging.getLogger(__name__)
 
 
-def voxel_problems(image: MetaTensor) -> list[str]:
+def voxel_problems(image: Tensor) -> list[str]:
     """Return whether a voxel is NaN or infinite.
 
     Args:
@@ -37,7 +38,7 @@ def voxel_problems(image: MetaTensor) -> list[str]:
     return [f"holds {bad} NaN or infinite voxels; replace them, for example by the background value"] if bad else []
 
 
-def image_problems(image: MetaTensor, in_channels: int) -> list[str]:
+def image_problems(image: Tensor, in_channels: int) -> list[str]:
     """Return why an image is no finite 3D volume of the expected channels, in sentences without their subject.
 
     Args:
@@ -57,7 +58,7 @@ def image_problems(image: MetaTensor, in_channels: int) -> list[str]:
     return found
 
 
-def check_image(image: MetaTensor, path: Files, in_channels: int) -> None:
+def check_image(image: Tensor, path: Files, in_channels: int) -> None:
     """Refuse an image that is no finite 3D volume of the expected channels.
 
     Args:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -139,6 +140,8 @@ class VolumeReader(ImageReader):
     NIfTI, NRRD, MetaImage and DICOM series with the geometry of
     :mod:`custom_networks.workflow.data.formats`, channels first.
 
+    What is set as ``observe`` gets files, voxels and meta data of every volume before any transform does.
+
     Args:
         labels: whether the files hold labels, which are read as integers end to end; give ``LoadImaged`` no dtype then.
         series: SeriesInstanceUID to take from a DICOM folder of several.
@@ -147,6 +150,7 @@ class VolumeReader(ImageReader):
     def __init__(self, labels: bool = False, series: str | None = None) -> None:
         super().__init__()
         self.labels, self.series = labels, series
+        self.observe: Callable[[list[Path], np.ndarray, dict[str, Any]], None] | None = None
 
     def verify_suffix(self, filename: Any) -> bool:
         """Return that any file is for this reader, which says what is wrong with one.
@@ -175,7 +179,7 @@ class VolumeReader(ImageReader):
         voxels = read_voxels(img, self.series)
         with np.errstate(over="ignore"):  # what float32 does not hold is infinite, and refused as such
             voxels = as_integers(img[0], voxels) if self.labels else np.ascontiguousarray(voxels, dtype=np.float32)
-        return voxels, {
+        meta = {
             NOTES: grid.notes,
             MetaKeys.AFFINE: grid.affine,
             MetaKeys.ORIGINAL_AFFINE: grid.affine.copy(),
@@ -183,6 +187,9 @@ class VolumeReader(ImageReader):
             MetaKeys.ORIGINAL_CHANNEL_DIM: 0,
             MetaKeys.SPACE: SpaceKeys.RAS,
         }
+        if self.observe is not None:
+            self.observe(img, voxels, meta)
+        return voxels, meta
 
 
 def read_volume(files: Files, *, labels: bool = False, series: str | None = None) -> MetaTensor:
