@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tempfile
 from collections.abc import Iterator
@@ -84,6 +85,19 @@ def write_text(file: Path, text: str) -> None:
     """
     with replacing(file) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def checksum(file: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal digits.
+
+    Args:
+        file: the file.
+    """
+    digest = hashlib.sha256()
+    with file.open("rb") as opened:
+        while block := opened.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def check_vacant(target: Path, content: str) -> None:
