@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
-from custom_networks.files import read_json, replacing, sha256_of
+from custom_networks.files import checksum, read_json, replacing
 
 if TYPE_CHECKING:
     from monai.bundle import ConfigParser
@@ -166,7 +166,7 @@ def changed_files(folder: Path) -> list[str]:
     sums = folder / SUMS
     lines = sums.read_text(encoding="utf-8").splitlines() if sums.is_file() else []
     pairs = [(name.lstrip(" *"), digest) for digest, _, name in (line.partition(" ") for line in lines)]
-    return [name for name, digest in pairs if sha256_of(folder / name) != digest]
+    return [name for name, digest in pairs if not (folder / name).is_file() or checksum(folder / name) != digest]
 
 
 def task_of(bundle: Path) -> str:

@@ -87,16 +87,14 @@ def write_text(file: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
-def sha256_of(file: Path) -> str:
-    """Return the SHA-256 of a file, or an empty text where there is none.
+def checksum(file: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal digits.
 
     Args:
         file: the file.
     """
-    if not file.is_file():
-        return ""
+    digest = hashlib.sha256()
     with file.open("rb") as opened:
-        digest = hashlib.sha256()
         while block := opened.read(2**20):
             digest.update(block)
     return digest.hexdigest()

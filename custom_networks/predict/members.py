@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from custom_networks.bundle_folder import METADATA, SUMS, changed_files, read_config, task_of, version_of
-from custom_networks.files import read_json, sha256_of
+from custom_networks.files import checksum, read_json
 from custom_networks.workflow.data.training_cases import RECORD
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Member:
             "version": version_of(self.bundle),
             "profiles": [path.name for path in self.profiles],
             "weights": str(weights),
-            "sha256": sha256_of(weights),
+            "sha256": checksum(weights),
         }
 
 

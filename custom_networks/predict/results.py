@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from custom_networks import __version__
-from custom_networks.files import read_json, sha256_of, write_text
+from custom_networks.files import checksum, read_json, write_text
 from custom_networks.workflow.data.cases import files_of
 from custom_networks.workflow.report.volumes import RECORD_SUFFIX
 
@@ -43,7 +43,7 @@ def inputs_of(case: Mapping[str, Any], method: str) -> str:
     files = []
     for path in files_of(case["image"]):
         # a folder is that of a DICOM series, and its names do not matter
-        files += sorted(sha256_of(file) for file in path.rglob("*")) if path.is_dir() else [sha256_of(path)]
+        files += sorted(checksum(file) for file in path.rglob("*")) if path.is_dir() else [checksum(path)]
     return _digest([method, files, case["mask"]])
 
 

@@ -23,6 +23,7 @@ _MODULES = {
     "memory.memory_report": "report_memory",
     "report.classification_report": "ClassificationReport",
     "report.segmentation_report": "SegmentationReport",
+    "report.training_data": "TrainingData",
     "train.checkpoint": "BestCheckpoint ResumableCheckpoint load_weights",
     "train.deep_supervision": "StackedDeepSupervisionLoss",
     "train.gate_warm_up": "GateWarmUp",

@@ -36,7 +36,7 @@ KNOBS = {
     ),
     "ckpt_dir": Knob(
         "Folder of the weights: `model.pt`, the best of a training, `training_cases.json`, the cases that it has seen, "
-        "and `last_checkpoint.pt`, from which one resumes.",
+        "`training_data.json`, what these are like (segmentation), and `last_checkpoint.pt`, from which one resumes.",
         "$@bundle_root + '/models'",
     ),
     "in_channels": Knob("Number of channels of an image."),

@@ -118,8 +118,6 @@ VALIDATION_EVALUATOR = {
     "val_handlers": "@validate#handlers",
 }
 
-BEST_CHECKPOINT = ours("BestCheckpoint", network="@network", path="$@ckpt_dir + '/model.pt'", cases="@training_cases")
-
 RESUMABLE_CHECKPOINT = ours(
     "ResumableCheckpoint",
     path="$@ckpt_dir + '/last_checkpoint.pt'",
@@ -151,6 +149,15 @@ def define_network(bundle: Bundle, out_channels: str) -> dict[str, Any]:
         "out_channels": out_channels,
         **arguments,
     }
+
+
+def best_checkpoint(*records: str) -> dict[str, Any]:
+    """Return what keeps the best weights.
+
+    Args:
+        *records: references to what is written beside them.
+    """
+    return ours("BestCheckpoint", network="@network", path="$@ckpt_dir + '/model.pt'", records=list(records))
 
 
 def remember_cases(**default_folds: str) -> dict[str, Any]:

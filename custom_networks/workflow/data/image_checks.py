@@ -6,7 +6,7 @@ import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from monai.data import MetaTensor
@@ -26,6 +26,21 @@ from custom_networks.workflow.transforms.class_labels import LabelValues, check_
 from custom_networks.workflow.transforms.regions import Regions
 
 logger = logging.getLogger(__name__)
+
+LARGER = 2.0
+"""How many times larger than in training an axis may be."""
+
+
+class CaseObserver(Protocol):
+    """What looks at the training cases while they are checked, so that none is read twice."""
+
+    def add(self, image: MetaTensor, label: MetaTensor) -> None:
+        """Look at a case.
+
+        Args:
+            image: ``(C, *S)``, as read.
+            label: ``(1, *S)``, label values as in the file.
+        """
 
 
 def voxel_problems(image: Tensor) -> list[str]:
@@ -77,13 +92,14 @@ def check_image(image: Tensor, path: Files, in_channels: int) -> None:
 def _check_label(
     case: Mapping[str, Any],
     image: MetaTensor,
+    label: MetaTensor,
     label_names: Sequence[str],
     label_values: LabelValues,
     regions: Regions,
     ignore_value: int | None,
 ) -> bool:
     """Refuse a label that does not belong to the image or the classes; return whether it has any foreground."""
-    path, label = case["label"], read_volume(case["label"], labels=True)
+    path = case["label"]
     values = [value for value in torch.unique(label.as_tensor()).tolist() if value != ignore_value]
     problems = [
         *grid_problems(grid_of(label), grid_of(image), files_of(case["image"])[0]),
@@ -119,6 +135,7 @@ def check_data(
     regions: Regions = None,
     ignore_value: int | None = None,
     series: str | None = None,
+    observer: CaseObserver | None = None,
 ) -> None:
     """Read every image and label once, refuse the first that cannot be used, and say what their headers leave open.
 
@@ -135,6 +152,8 @@ def check_data(
             background.
         ignore_value: value of voxels without a label.
         series: SeriesInstanceUID to take from DICOM folders of several.
+        observer: gets every training case. Each process of a distributed training has one: were it the first one's
+            alone, the others would wait for it longer than they may.
 
     Raises:
         FileNotFoundError: if a file is missing.
@@ -151,15 +170,37 @@ def check_data(
         check_image(image, case["image"], in_channels)
         if training and validation:
             _check_leak(case, hashlib.blake2b(image.numpy()).digest(), trained, number < len(training))
-        if "label" in case and not _check_label(case, image, label_names or (), label_values, regions, ignore_value):
+        if "label" not in case:
+            continue
+        label = read_volume(case["label"], labels=True)
+        if not _check_label(case, image, label, label_names or (), label_values, regions, ignore_value):
             empty.append(case["label"])
             logger.warning("%s is all background", case["label"])
+        if observer is not None and number < len(training):
+            observer.add(image, label)
     if training and {case["label"] for case in training} <= set(empty):
         raise ValueError(
             f"all {len(training)} training labels are background only, such as {training[0]['label']}; "
             "there is nothing to learn: check the labels"
         )
     logger.info("checked %d images", len(training) + len(validation) + len(inference))
+
+
+def size_problem(shape: Sequence[int], max_shape: Sequence[int], expected: str, factor: float = LARGER) -> str | None:
+    """Return a sentence about an image that is much larger than anything in training, or None.
+
+    Args:
+        shape: voxels along the axes of RAS at the spacing of training.
+        max_shape: the same of the largest in training.
+        expected: what the network expects, in words.
+        factor: how many times larger an axis may be.
+    """
+    if all(size <= factor * largest for size, largest in zip(shape, max_shape, strict=True)):
+        return None
+    return (
+        f"the image has {tuple(shape)} voxels after resampling, more than {factor:g} times the largest in training, "
+        f"{tuple(max_shape)}: this network expects {expected}, and its result elsewhere means nothing"
+    )
 
 
 class WarnLargeInputd(MapTransform):
@@ -172,7 +213,9 @@ class WarnLargeInputd(MapTransform):
         factor: how many times larger an axis may be.
     """
 
-    def __init__(self, keys: Sequence[str] | str, max_shape: Sequence[int], expected: str, factor: float = 2.0) -> None:
+    def __init__(
+        self, keys: Sequence[str] | str, max_shape: Sequence[int], expected: str, factor: float = LARGER
+    ) -> None:
         super().__init__(keys)
         self.max_shape = tuple(max_shape)
         self.expected = expected
@@ -185,14 +228,6 @@ class WarnLargeInputd(MapTransform):
             data: the case.
         """
         for key in self.key_iterator(dict(data)):
-            shape = tuple(data[key].shape[1:])
-            if any(size > self.factor * largest for size, largest in zip(shape, self.max_shape, strict=True)):
-                logger.warning(
-                    "the image has %s voxels after resampling, more than %g times the largest in training, %s: this "
-                    "network expects %s, and its result elsewhere means nothing",
-                    shape,
-                    self.factor,
-                    self.max_shape,
-                    self.expected,
-                )
+            if problem := size_problem(data[key].shape[1:], self.max_shape, self.expected, self.factor):
+                logger.warning("%s", problem)
         return dict(data)

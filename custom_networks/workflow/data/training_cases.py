@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from custom_networks.files import read_json, sha256_of, write_text
+from custom_networks.files import checksum, read_json, write_text
 from custom_networks.workflow.data.cases import case_name, files_of
 from custom_networks.workflow.data.folds import read_folds
 
@@ -78,7 +78,7 @@ class TrainingCases:
         Args:
             weights: their file.
         """
-        record = {"weights": sha256_of(weights), "dataset_dir": str(self.dataset_dir), **self.state_dict()}
+        record = {"weights": checksum(weights), "dataset_dir": str(self.dataset_dir), **self.state_dict()}
         write_text(weights.with_name(RECORD), json.dumps(record, indent=1) + "\n")
 
     def state_dict(self) -> dict[str, list[str] | None]:
@@ -128,7 +128,7 @@ def find_seen_cases(weights: Path, default_folds: str | Path | None = None) -> S
         raise ValueError(
             f"{file} is no record of the cases of a training; delete it, and the fold says what is evaluated"
         )
-    if not weights.is_file() or record["weights"] != sha256_of(weights):
+    if not weights.is_file() or record["weights"] != checksum(weights):
         return Seen(None, f"{file} is of other weights than {weights}")
     if earlier is None:
         return Seen(None, f"{weights} are fine-tuned from weights whose cases nothing names")

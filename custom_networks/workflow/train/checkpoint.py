@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import ignite.distributed as idist
 from ignite.engine import Engine, Events
 from torch import Tensor, nn
 
 from custom_networks.failures import on_one_line
-from custom_networks.workflow.data.training_cases import TrainingCases
 from custom_networks.workflow.guard.interrupts import PROGRESS
 from custom_networks.workflow.train.checkpoint_files import read_checkpoint, save_atomically, weights_in
 
@@ -106,23 +105,34 @@ def load_weights(network: nn.Module, path: str | Path, *, strict: bool = True) -
         logger.warning("%s: %d of %d tensors loaded; %s", path, len(fitting) + len(spread), len(current), told)
 
 
+class WrittenBeside(Protocol):
+    """What is written beside weights whenever they are."""
+
+    def write(self, weights: Path) -> None:
+        """Write it.
+
+        Args:
+            weights: their file.
+        """
+
+
 class BestCheckpoint:
     """Write the network's weights whenever the validation metric is the best so far.
 
     Unlike a saver that forgets its score, this one is part of the resumable state, so that a resumed training does not
-    overwrite better weights. The record of the cases is written beside the weights, by which an evaluation knows what
-    they have seen.
+    overwrite better weights. Beside the weights lies what says of them which cases they have seen, and what these are
+    like, for evaluations and predictions.
 
     Args:
         network: the network whose plain float32 state dict is written.
         path: the file to write, ``model.pt``.
-        cases: the cases of the training.
+        records: what to write beside it.
     """
 
-    def __init__(self, network: nn.Module, path: str | Path, cases: TrainingCases) -> None:
+    def __init__(self, network: nn.Module, path: str | Path, records: Sequence[WrittenBeside]) -> None:
         self.network = network
         self.path = Path(path)
-        self.cases = cases
+        self.records = records
         self.best_metric = -float("inf")
         self.best_epoch = 0
 
@@ -147,7 +157,8 @@ class BestCheckpoint:
             if idist.get_rank() == 0:
                 state = bare(self.network).state_dict()
                 save_atomically({key: value.detach().cpu() for key, value in state.items()}, self.path)
-                self.cases.write(self.path)
+                for record in self.records:
+                    record.write(self.path)
 
     def state_dict(self) -> dict[str, float | int]:
         """Return the best metric and its epoch."""

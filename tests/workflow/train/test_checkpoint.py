@@ -164,7 +164,7 @@ def evaluator(metric: float, epoch: int) -> Engine:
 
 def test_best_checkpoint_writes_on_improvement_only(tmp_path):
     net = network()
-    best = BestCheckpoint(net, tmp_path / "models" / "model.pt", CASES)
+    best = BestCheckpoint(net, tmp_path / "models" / "model.pt", [CASES])
     kept = None
     for epoch, (metric, better) in enumerate(
         [(float("nan"), False), (0.3, True), (0.3, False), (0.2, False), (0.5, True), (float("nan"), False)], start=1
@@ -182,10 +182,10 @@ def test_best_checkpoint_writes_on_improvement_only(tmp_path):
 
 
 def test_best_checkpoint_remembers_across_a_resume(tmp_path):
-    first = BestCheckpoint(network(), tmp_path / "model.pt", CASES)
+    first = BestCheckpoint(network(), tmp_path / "model.pt", [CASES])
     first(evaluator(0.8, 4))
     written = first.path.read_bytes()
-    second = BestCheckpoint(network(), tmp_path / "model.pt", CASES)
+    second = BestCheckpoint(network(), tmp_path / "model.pt", [CASES])
     second.load_state_dict(read_checkpoint(saved(tmp_path / "s.pt", first.state_dict())))
     second(evaluator(0.7, 5))
     assert second.path.read_bytes() == written
@@ -196,7 +196,7 @@ def test_best_checkpoint_remembers_across_a_resume(tmp_path):
 
 def test_best_checkpoint_listens_to_the_end_of_an_evaluation(tmp_path):
     engine = Engine(lambda *_: None)
-    best = BestCheckpoint(network(), tmp_path / "model.pt", CASES)
+    best = BestCheckpoint(network(), tmp_path / "model.pt", [CASES])
 
     @engine.on(Events.EPOCH_COMPLETED)
     def _measure(engine):
@@ -210,7 +210,7 @@ def test_best_checkpoint_listens_to_the_end_of_an_evaluation(tmp_path):
 
 def test_only_the_first_process_writes(tmp_path, monkeypatch):
     monkeypatch.setattr("custom_networks.workflow.train.checkpoint.idist.get_rank", lambda: 1)
-    best = BestCheckpoint(network(), tmp_path / "model.pt", CASES)
+    best = BestCheckpoint(network(), tmp_path / "model.pt", [CASES])
     best(evaluator(0.5, 1))
     assert best.best_metric == pytest.approx(0.5)
     trainer, _, checkpoint = training(tmp_path)

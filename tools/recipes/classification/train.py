@@ -77,7 +77,7 @@ def build_train(bundle: Bundle) -> dict[str, Any]:
             "trainer": shared.TRAINER,
         },
         "training_cases": shared.remember_cases(),
-        "best_checkpoint": shared.BEST_CHECKPOINT,
+        "best_checkpoint": shared.best_checkpoint("@training_cases"),
         "validate": {
             "preprocessing": {"_target_": "Compose", "transforms": [*load_and_scale(), PAD_OR_CROP]},
             "dataset": shared.cache_dataset("validate", list_cases("held_out")),

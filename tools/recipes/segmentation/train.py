@@ -122,7 +122,8 @@ def build_train(bundle: Bundle) -> dict[str, Any]:
             "trainer": shared.TRAINER,
         },
         "training_cases": shared.remember_cases(default_folds=DEFAULT_FOLDS),
-        "best_checkpoint": shared.BEST_CHECKPOINT,
+        "training_data": ours("TrainingData", **CLASSES, **IGNORE),
+        "best_checkpoint": shared.best_checkpoint("@training_cases", "@training_data"),
         "validate": {
             # the label stays on its own grid, where the prediction is brought to
             "preprocessing": {"_target_": "Compose", "transforms": load_and_normalize(BOTH, ["image"])},
@@ -173,6 +174,7 @@ def build_train(bundle: Bundle) -> dict[str, Any]:
                 **IGNORE,
                 training="@train#dataset#data",
                 validation="@validate#dataset#data",
+                observer="@training_data",
             ),
             ours(
                 "report_memory",
