@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from custom_networks.bundle_folder import find_bundle, profile_files
+from custom_networks.predict.quick_import import import_monai
 from custom_networks.predict.shards import Shard, find_shard
 
 ENGINES = ("torch", "openvino", "auto")
@@ -146,6 +147,7 @@ def predict(
     bundles = [find_bundle(name) for name in names] or [find_bundle()]
     profiles = [profile_files(folder, profile) for folder in bundles]
     checkpoints = [folds] if isinstance(folds, str) else list(folds)
+    import_monai()
     from custom_networks.predict.run import run
 
     run(list(inputs), bundles, profiles, checkpoints, options)

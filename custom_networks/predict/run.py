@@ -6,7 +6,6 @@ import datetime
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +27,9 @@ from custom_networks.predict.terminal import Lines
 from custom_networks.workflow.data.cases import files_of
 from custom_networks.workflow.guard.outputs import check_outputs
 from custom_networks.workflow.infer.masks import check_replaceable
+from custom_networks.workflow.report.plausibility import find_warnings
+from custom_networks.workflow.report.training_data import read_training_data
 from custom_networks.workflow.report.volumes import measure, structures_of, write_volumes
-
-logger = logging.getLogger(__name__)
 
 
 class Run:
@@ -48,6 +47,8 @@ class Run:
         names = ("label_names", "label_values", "regions")
         self.labels = {name: self.config.get_parsed_content(name, default=None) for name in names}
         self.structures = structures_of(**self.labels)
+        self.known = read_training_data(members[0].weights())
+        self.max_shape, self.expected = (self.config.get_parsed_content(n) for n in ("max_shape", "expected_input"))
         self.overrides = self._overrides()
         configs = [member.config(self.overrides).get() for member in members]
         asked = {"format": options.output_format, "probabilities": options.probabilities}
@@ -160,7 +161,7 @@ class Run:
     def _record(self, done: Done, inputs: str) -> dict[str, Any]:
         case, read = done.item, done.value["read"]
         archive = case.get("archive")
-        return {
+        record: dict[str, Any] = {
             "format": 1,
             "case": case["case"],
             "image": [os.path.abspath(path) for path in ([archive] if archive else files_of(case["image"]))],  # noqa: PTH100 - links stay
@@ -183,6 +184,8 @@ class Run:
             "structures": done.value["structures"],
             "warnings": [{"kind": "header", "structure": None, "text": note} for note in read.notes],
         }
+        record["warnings"] += find_warnings(record, read.facts, self.known, self.max_shape, self.expected)
+        return record
 
 
 def run(
@@ -205,27 +208,27 @@ def run(
         FileNotFoundError: if the weights, or all inputs, are absent.
         ValueError: if an argument does not fit, or an image could not be segmented.
     """
-    with _only_warnings():
-        work = Run(find_members(bundles, profiles, folds), options)
-        channels = work.config.get_parsed_content("in_channels")
-        with find_images(inputs, series=options.series, in_channels=channels) as (cases, problems):
-            lines = Lines(options.json, options.strict)
-            mine = options.shard.share(cases)
-            if options.shard.number == 1:
-                for given, why in problems:
-                    lines.fail(given, why)
-            try:
-                for number, (case, status, content) in enumerate(work.run(mine), start=1):
-                    if status == "failed":
-                        lines.fail(case["case"], sentence(content), number, len(mine))
-                    else:
-                        lines.show(content, status, options.result, number, len(mine))
-            finally:
-                if lines.shown:
-                    write_volumes(options.result, _header(work))
-        if options.shard.launched:
-            wait_for_others()
-        lines.end(options.result)
+    _only_warnings()
+    work = Run(find_members(bundles, profiles, folds), options)
+    channels = work.config.get_parsed_content("in_channels")
+    with find_images(inputs, series=options.series, in_channels=channels) as (cases, problems):
+        lines = Lines(options.json, options.strict)
+        mine = options.shard.share(cases)
+        if options.shard.number == 1:
+            for given, why in problems:
+                lines.fail(given, why)
+        try:
+            for number, (case, status, content) in enumerate(work.run(mine), start=1):
+                if status == "failed":
+                    lines.fail(case["case"], sentence(content), number, len(mine))
+                else:
+                    lines.show(content, status, options.result, number, len(mine))
+        finally:
+            if lines.shown:
+                write_volumes(options.result, _header(work))
+    if options.shard.launched:
+        wait_for_others()
+    lines.end(options.result)
 
 
 def _header(work: Run) -> dict[str, Any]:
@@ -270,8 +273,7 @@ def _save_probabilities(
     return name
 
 
-@contextmanager
-def _only_warnings() -> Iterator[None]:
-    """Let logged warnings through to standard error, and what else is logged not."""
+def _only_warnings() -> None:
+    """Let logged warnings through to standard error, but for those that are in the record of the image."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    yield
+    logging.getLogger("custom_networks.workflow.data.image_checks").setLevel(logging.ERROR)

@@ -20,6 +20,7 @@ from custom_networks.workflow.data.cases import files_of
 from custom_networks.workflow.data.image_checks import check_image
 from custom_networks.workflow.data.volumes import NOTES
 from custom_networks.workflow.infer.masks import SaveMasksd
+from custom_networks.workflow.report.image_facts import image_facts
 
 if TYPE_CHECKING:
     from monai.bundle import ConfigParser
@@ -131,7 +132,7 @@ class Segmenter:
     def _observe(self, files: list[Path], voxels: np.ndarray, meta: dict[str, Any]) -> None:
         """Refuse an image that cannot be used before a transform stumbles over it, and note what it is like."""
         check_image(torch.from_numpy(voxels), files, self.parser.get_parsed_content("in_channels"))
-        self.seen[tuple(files)] = (voxels.shape[1:], meta, {})
+        self.seen[tuple(files)] = (voxels.shape[1:], meta, image_facts(voxels, meta["affine"]))
 
     def forward(self, read: Read) -> tuple[Any, Any]:
         """Run the network on an image and return the evaluator's batch and output of it.
