@@ -7,7 +7,11 @@ import sys
 from custom_networks.command_line import Commands, run
 
 COMMANDS: Commands = {
-    "bundles": {"render": "tools.recipes.render:render", "train": "tools.study.train:train"},
+    "bundles": {
+        "render": "tools.recipes.render:render",
+        "train": "tools.study.train:train",
+        "describe": "tools.study.describe:describe",
+    },
     "data": {
         "embedded": "tools.data.datasets:embedded",
         "fetch": "tools.data.datasets:fetch",

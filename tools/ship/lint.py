@@ -13,6 +13,7 @@ import torch
 from monai.bundle import ConfigParser
 
 from custom_networks.bundle_folder import TASKS, configured, find_bundle
+from custom_networks.workflow.report.training_data import DESCRIPTION, read_training_data
 from tools.recipes.exports import RECORD as EXPORTS
 from tools.ship.lint_configs import (
     RUNS,
@@ -97,7 +98,7 @@ def bundle_problems(folder: Path) -> list[Problem]:
         wrong = _patch(runs["train"], folder, {}, "configs/train.json")
         # A profile's network is not looked at where the network that it changes is already wrong.
         problems += wrong + _profiles(folder, None if wrong else runs["train"])
-        problems += _exports(folder)
+        problems += _exports(folder) + _training_data(folder, runs["train"])
         if METADATA not in missing:
             problems += _metadata(folder, runs["train"])
     return sorted(set(problems))
@@ -246,6 +247,20 @@ def _exports(folder: Path) -> list[Problem]:
     if read(record).get("weights_sha256") == hashlib.sha256(weights.read_bytes()).hexdigest():
         return []
     return [Problem(EXPORTS, "weights_sha256", f"is of other weights; run python -m tools export {folder.name}")]
+
+
+def _training_data(folder: Path, train: Mapping[str, Any]) -> list[Problem]:
+    """Check that the training data are described, where a training does so, and that it is those of the weights."""
+    file, weights = f"models/{DESCRIPTION}", folder / "models" / "model.pt"
+    if "training_data" not in train or not weights.is_file():
+        return []
+    try:
+        if read_training_data(weights) is not None:
+            return []
+        text = "is of other weights" if (folder / file).is_file() else "is missing"
+    except ValueError as error:
+        text = f"is none ({error})"
+    return [Problem(file, "", f"{text}; run python -m tools bundles describe {folder.name}")]
 
 
 def _metadata(folder: Path, train: Mapping[str, Any]) -> list[Problem]:

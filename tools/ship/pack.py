@@ -22,17 +22,18 @@ from tools.ship.lint import bundle_problems
 from tools.ship.lint_configs import Problem
 
 MODEL_INFO = Path("bundles", "model_info.json")
-PACKED = ("LICENSE", "configs/**/*", "docs/**/*", "models/model.pt")
+PACKED = ("LICENSE", "configs/**/*", "docs/**/*", "models/model.pt", "models/training_data.json")
 MOMENT = (1980, 1, 1, 0, 0, 0)  # the first that a zip can name: the same bytes at any time
 
 
 def pack(bundle: str | None = None, out: str = "dist", base_url: str = "", all: bool = False) -> list[Path]:  # noqa: A002
     """Write ``<name>_vX.Y.Z.zip`` of a bundle, or of all, with everything that is needed to host them.
 
-    A zip holds one folder: the bundle's configs, pages and weights, the whole ``custom_networks``, ``requirements.txt``
-    and ``SHA256SUMS``; packing the same tree twice gives the same bytes. Beside the zips ``out`` holds ``SHA256SUMS``,
-    ``model_info.json`` and the stand-alone ``verify.py``. The entries go into ``bundles/model_info.json`` as well. A
-    version whose zip is listed there is final: other contents need another version.
+    A zip holds one folder: the bundle's configs, pages and weights with what is known of their data, the whole
+    ``custom_networks``, ``requirements.txt`` and ``SHA256SUMS``; packing the same tree twice gives the same bytes.
+    Beside the zips ``out`` holds ``SHA256SUMS``, ``model_info.json`` and the stand-alone ``verify.py``. The entries go
+    into ``bundles/model_info.json`` as well. A version whose zip is listed there is final: other contents need another
+    version.
 
     Args:
         bundle: name or folder of the bundle.

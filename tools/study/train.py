@@ -7,9 +7,10 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from custom_networks.bundle_folder import find_bundle
+from custom_networks.bundle_folder import TASKS, find_bundle, task_of
 from custom_networks.files import write_text
 from tools.recipes.render import render
+from tools.study.describe import describe
 from tools.study.runs import train_and_evaluate
 
 
@@ -18,8 +19,9 @@ def train(
 ) -> None:
     """Train and evaluate a bundle, and keep the weights with their run file in it.
 
-    Writes ``models/model.pt`` and ``docs/runs/training.json`` (seed 0), ``docs/runs/training_seed<n>.json`` of the
-    other seeds, and the README. An interrupted training goes on from its last checkpoint.
+    Writes ``models/model.pt``, with what its training data are like, and ``docs/runs/training.json`` (seed 0),
+    ``docs/runs/training_seed<n>.json`` of the other seeds, and the README. An interrupted training goes on
+    from its last checkpoint.
 
     Args:
         bundle: name or folder of the bundle.
@@ -44,6 +46,8 @@ def train(
         if seed == 0:
             (folder / "models").mkdir(exist_ok=True)
             shutil.copyfile(work / "model.pt", folder / "models" / "model.pt")
+            if task_of(folder) == TASKS[0]:
+                describe(str(folder), dataset_dir)
 
     with ThreadPoolExecutor(jobs) as pool:
         list(pool.map(run, range(seeds)))

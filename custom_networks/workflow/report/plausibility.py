@@ -5,7 +5,6 @@ The limits are those of docs/decisions/warnings.md, which says from which data t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,14 +12,14 @@ from custom_networks.workflow.data.headers import at_spacing
 from custom_networks.workflow.data.image_checks import LARGER, size_problem
 from custom_networks.workflow.report.volumes import volume_in_words
 
-AXES = ("left-right", "posterior-anterior", "inferior-superior")
+AXES = "(left to right, back to front, bottom to top)"
 SMALLER = 0.5
 """Share of the least extent in training below which an image is small."""
 COARSER = 2.0
 """How many times coarser than in training a voxel may be."""
-MORE_OF_ONE_VALUE, TIMES = 0.25, 2.0
+MORE_OF_ONE_VALUE, TIMES = 0.15, 2.0
 """By how much, and how many times, the share of the commonest value may lie outside that of training."""
-FEW_VALUES, OF_TRAINING = 64, 0.25
+FEW_VALUES, OF_TRAINING = 8, 0.25
 """Up to how many values, and up to which share of the fewest in training, are a mask's."""
 MIDDLE = 0.15
 """By how much at least the median may lie outside the range of training, as a share of the range of intensities."""
@@ -90,23 +89,27 @@ def _size(
             yield "size", problem
     if training_data is None:
         return
-    for axis, mm, least in zip(AXES, facts["extent_mm"], training_data["extent_mm"]["least"], strict=True):
-        if mm < SMALLER * least:
-            yield (
-                "size",
-                f"the image is {mm:.3g} mm long from {axis.replace('-', ' to ')}, in training {least:.3g} mm at least; "
-                "what lies outside is missing in the volumes: take an image of more of the surroundings",
-            )
+    extent, least = facts["extent_mm"], training_data["extent_mm"]["least"]
+    if any(mm < SMALLER * usual for mm, usual in zip(extent, least, strict=True)):
+        yield (
+            "size",
+            f"the image is {_lengths(extent)} mm {AXES}, in training {_lengths(least)} mm at least; what lies "
+            "outside is missing in the volumes: take an image of more of the surroundings",
+        )
 
 
 def _spacing(facts: Mapping[str, Any], training_data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    for axis, mm, most in zip(AXES, facts["spacing"], training_data["spacing"]["most"], strict=True):
-        if mm > COARSER * most:
-            yield (
-                "spacing",
-                f"a voxel is {mm:.3g} mm long from {axis.replace('-', ' to ')}, in training {most:.3g} mm at most; "
-                "expect a worse mask, or take a finer image",
-            )
+    spacing, most = facts["spacing"], training_data["spacing"]["most"]
+    if any(mm > COARSER * usual for mm, usual in zip(spacing, most, strict=True)):
+        yield (
+            "spacing",
+            f"the voxels are {_lengths(spacing)} mm {AXES}, in training {_lengths(most)} mm at most; expect a worse "
+            "mask, or take a finer image",
+        )
+
+
+def _lengths(mm: Sequence[float]) -> str:
+    return " x ".join(f"{length:.3g}" for length in mm)
 
 
 def _intensity(facts: Mapping[str, Any], training_data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -117,49 +120,48 @@ def _intensity(facts: Mapping[str, Any], training_data: Mapping[str, Any]) -> It
         return
     for number, (channel, usual) in enumerate(zip(channels, trained, strict=True), start=1):
         subject = "the image" if len(channels) == 1 else f"channel {number}"
-        for text in _channel(channel, usual):
+        if text := _channel(channel, usual):
             yield "intensity", f"{subject} {text}"
 
 
-def _channel(channel: Mapping[str, Any], usual: Mapping[str, Any]) -> Iterator[str]:
-    """Return sentences without their subject, the first that holds of those that say the same."""
-    p1, p50, p99 = channel["p1"], channel["p50"], channel["p99"]
+def _channel(channel: Mapping[str, Any], usual: Mapping[str, Any]) -> str | None:
+    """Return a sentence without its subject: of what is odd, what says the most."""
+    p1, p50, p99 = (f"{channel[key]:.3g}" for key in ("p1", "p50", "p99"))
     if channel["hounsfield"] and not usual["hounsfield"]:
-        yield (
-            f"looks like CT, with intensities from {p1:.3g} to {p99:.3g}, but no image in training did; take one of the "
+        return (
+            f"looks like CT, with intensities from {p1} to {p99}, but no image in training did; take one of the "
             "modality that the network was trained on"
         )
-    elif usual["hounsfield"] == 1 and not channel["hounsfield"]:
-        yield (
-            f"does not look like CT in Hounsfield units, with intensities from {p1:.3g} to {p99:.3g}, as all images in "
-            "training did; take CT, and check slope and intercept"
+    if usual["hounsfield"] == 1 and not channel["hounsfield"]:
+        return (
+            f"does not look like CT in Hounsfield units, with intensities from {p1} to {p99}, as all images in "
+            "training did; take CT, and check its slope and intercept"
         )
-    fewest = usual["distinct"][0]
-    if channel["distinct"] <= min(FEW_VALUES, OF_TRAINING * fewest):
-        yield (
-            f"has {channel['distinct']} different values, in training {fewest} at least; check that it is no mask, and "
-            "no picture of few colours"
+    values, fewest = channel["distinct"], usual["distinct"][0]
+    if values <= min(FEW_VALUES, OF_TRAINING * fewest):
+        return (
+            f"has {values} different values, in training {fewest} at least; check that it is no mask, and no picture "
+            "of few colours"
         )
-        return
     share, (least, most) = channel["share"], usual["share"]
     if share - most > MORE_OF_ONE_VALUE and share > TIMES * most:
-        yield (
+        return (
             f"has the value {channel['commonest']:.4g} in {_percent(share)} of its voxels, in training one value had "
-            f"{_percent(most)} at most; check that it shows what the network expects, with its surroundings, and no frame"
+            f"{_percent(most)} at most; check that nothing was cut away around what it shows, and that it has no frame"
         )
-    elif least - share > MORE_OF_ONE_VALUE and share < least / TIMES:
-        yield (
-            f"has no value in more than {_percent(share)} of its voxels, in training one value had {_percent(least)} at "
-            "least; remove the surroundings as in training, such as the skull around a brain"
+    if least - share > MORE_OF_ONE_VALUE and share < least / TIMES:
+        return (
+            f"has no value in more than {_percent(share)} of its voxels, in training one value had {_percent(least)} "
+            "at least; remove the surroundings as in training, such as the skull around a brain"
         )
-    else:
-        low, high = usual["middle"]
-        margin = max(MIDDLE, high - low)
-        if not low - margin <= channel["middle"] <= high + margin:
-            yield (
-                f"has its median, {p50:.3g}, at {_percent(channel['middle'])} between dark and bright, {p1:.3g} and "
-                f"{p99:.3g}, in training at {_percent(low)} to {_percent(high)}; check modality, contrast and part of the body"
-            )
+    low, high = usual["middle"]
+    margin = max(MIDDLE, high - low)
+    if not low - margin <= channel["middle"] <= high + margin:
+        return (
+            f"has its median, {p50}, at {_percent(channel['middle'])} between dark and bright, {p1} and {p99}, in "
+            f"training at {_percent(low)} to {_percent(high)}; check modality, contrast and what it shows"
+        )
+    return None
 
 
 def _percent(share: float) -> str:
@@ -196,16 +198,9 @@ def _volume(structure: Mapping[str, Any], volumes: Sequence[float]) -> Iterator[
         return
     least, most, volume = volumes[0], volumes[-1], structure["volume_ml"]
     margin = max(BEYOND, (most / least) ** WIDTHS)
-    if least / margin <= volume <= most * margin:
-        return
-    factor = least / volume if volume < least else volume / most
-    side = ("smallest", least) if volume < least else ("largest", most)
-    yield (
-        "volume",
-        f"{structure['name']} has {volume_in_words(volume)}, {_times(factor)} times {'less' if volume < least else 'more'} "
-        f"than the {side[0]} of {len(volumes)} training cases, {volume_in_words(side[1])}; look at the mask before you use it",
-    )
-
-
-def _times(factor: float) -> str:
-    return f"{factor:.0f}" if factor >= 10 or math.isinf(factor) else f"{factor:.2g}"
+    if not least / margin <= volume <= most * margin:
+        yield (
+            "volume",
+            f"{structure['name']} has {volume_in_words(volume)}, in {len(volumes)} training cases {least:.3g} to "
+            f"{volume_in_words(most)}; look at the mask before you use its volume",
+        )

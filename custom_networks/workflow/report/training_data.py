@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 DESCRIPTION = "training_data.json"
 """The file beside the weights."""
 OWN_TRAINING = "the training cases of a user"
-_LIST = re.compile(r"\[[^\[\]{}]*\]")
+_NUMBERS = re.compile(r"\[[\s\d.,e+-]*\]")
 
 
 class TrainingData:
@@ -167,7 +167,7 @@ def write_description(weights: Path, description: Mapping[str, Any]) -> Path:
     file = weights.with_name(DESCRIPTION)
     text = json.dumps({**description, "weights": checksum(weights)}, indent=1)
     # the numbers of one list stay on one line
-    write_text(file, _LIST.sub(lambda found: " ".join(found[0].split()), text) + "\n")
+    write_text(file, _NUMBERS.sub(lambda found: json.dumps(json.loads(found[0])), text) + "\n")
     return file
 
 
