@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -65,9 +66,12 @@ def write_nrrd_mask(target: Path, voxels: np.ndarray, affine: np.ndarray, struct
             **place,
             **_tags(structure),
         }
-        header |= {f"Segment{number - 1}_{key}": str(value) for key, value in entries.items()}
+        header |= {f"Segment{number - 1}_{key}": _escaped(str(value)) for key, value in entries.items()}
+    buffer = io.BytesIO()
+    nrrd.write(buffer, data, header)
+    head, end, body = buffer.getvalue().partition(b"\n\n")
     with replacing(target) as partial:
-        nrrd.write(str(partial), data, header)
+        partial.write_bytes(head.decode("unicode_escape").encode() + end + body)
 
 
 def check_nrrd_replaceable(target: Path) -> None:
@@ -81,6 +85,11 @@ def check_nrrd_replaceable(target: Path) -> None:
     """
     if target.exists():
         check_unedited(target, noted_checksum(target), lambda: _found(target))
+
+
+def _escaped(text: str) -> str:
+    """Return a text in ASCII, as pynrrd has headers, while 3D Slicer has them in UTF-8."""
+    return text.encode("unicode_escape").decode()
 
 
 def _found(target: Path) -> str:
