@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 from custom_networks.files import refuse_archive
 from custom_networks.workflow.data.cases import FORMATS, SUFFIXES, case_name, refuse
-from custom_networks.workflow.data.formats import nifti
+from custom_networks.workflow.data.formats import nifti, nrrd
 from custom_networks.workflow.data.formats.dicom import series_of
 from custom_networks.workflow.data.formats.dicom_file import SUFFIXES as DICOM_SUFFIXES
+from custom_networks.workflow.data.formats.dicom_file import is_segmentation
 from custom_networks.workflow.data.layouts.bids import anatomies, is_bids
 from custom_networks.workflow.data.layouts.case_folders import IMAGE as KITS_IMAGE
 from custom_networks.workflow.data.layouts.case_folders import LABEL as KITS_LABEL
@@ -32,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 RESULT = "_seg"
 RESULT_SUFFIX = ".nii.gz"
+SEGMENTATION = f"{RESULT}.dcm"
 TESTING, TRAINING_IMAGES = "imagesTs", "imagesTr"
 
 
@@ -91,6 +93,10 @@ class Walk:
             folders = [path for path in folders if path.name != MASKS]
         images = [path for path in files if has_image_name(path)]
         others = [path for path in files if not has_image_name(path)]
+        named = [path for path in others if path.name.endswith(SEGMENTATION)]
+        segmentations = [path for path in named if is_slice(path) and is_segmentation(path)]
+        self.left_out += segmentations
+        others = [path for path in others if path not in segmentations]
         dicom = any(is_slice(path) for path in others)
         if images and dicom:
             raise ValueError(
@@ -124,6 +130,7 @@ class Walk:
             if (kits and path.name == KITS_LABEL)
             or case_name(path).removesuffix(RESULT) in names - {case_name(path)}
             or nifti.description(path).startswith(nifti.MASK)
+            or (path.name.lower().endswith(nrrd.SUFFIXES) and nrrd.noted_checksum(path))
         ]
         files = [path for path in files if path not in masks]
         # nnU-Net calls a mask as the case, without a number

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,7 @@ def write_mask(target: Path, voxels: np.ndarray, affine: np.ndarray, image: Path
         written = kind(voxels, None, header)
     else:
         written = spatial_image(voxels, affine)
-    written.header["descrip"] = f"{nifti.MASK} {_checksum(voxels)}".encode()
+    written.header["descrip"] = f"{nifti.MASK} {checksum(voxels)}".encode()
     with replacing(target) as partial:
         nib.save(written, partial)
 
@@ -109,18 +109,41 @@ def check_replaceable(target: Path) -> None:
     if not target.exists():
         return
     description = nifti.description(target)
-    if not description.startswith(nifti.MASK):
+    noted = description.rpartition(" ")[2] if description.startswith(nifti.MASK) else ""
+    check_unedited(target, noted, lambda: checksum(nifti.read_voxels(target)[0]))
+
+
+def check_unedited(target: Path, noted: str, found: Callable[[], str]) -> None:
+    """Refuse to write over a file that this program has not written, or that somebody has edited since.
+
+    Args:
+        target: the file, which exists.
+        noted: the checksum that this program has noted in it, nothing where it has not.
+        found: returns the checksum of what it holds now.
+
+    Raises:
+        ValueError: if there is none, or it is another.
+    """
+    if not noted:
         raise ValueError(
             f"{target} exists and was not written by this program, or another one has saved it since; move it, or set "
             "another output_dir"
         )
-    voxels = nifti.read_voxels(target)[0]
-    if description.rpartition(" ")[2] != _checksum(voxels):
+    if noted != found():
         raise ValueError(
             f"{target} has been edited since it was written; move it, or set another output_dir, so that nobody's "
             "corrections are lost"
         )
 
 
-def _checksum(voxels: np.ndarray) -> str:
+def checksum(voxels: np.ndarray) -> str:
+    """Return what tells two masks apart, whatever the type of their voxels.
+
+    Args:
+        voxels: whole numbers.
+
+    Example:
+        >>> checksum(np.array([0, 1, 2], dtype=np.uint8))
+        '4f8c5ccc'
+    """
     return f"{zlib.crc32(np.ascontiguousarray(voxels, dtype=np.int64).data):08x}"

@@ -17,7 +17,7 @@ from custom_networks.workflow.data.formats.dicom_planes import Plane, planes_of
 from custom_networks.workflow.data.formats.dicom_series import Series, headers_of, series_of
 from custom_networks.workflow.data.formats.grid import Grid
 
-__all__ = ["Series", "is_dicom", "read_header", "read_voxels", "series_of"]
+__all__ = ["Series", "is_dicom", "read_header", "read_planes", "read_voxels", "series_of"]
 
 INTEGERS = (np.uint8, np.int8, np.uint16, np.int16, np.uint32, np.int32, np.int64)
 """Smallest first."""
@@ -36,6 +36,20 @@ def read_header(path: Path, series: str | None = None) -> Grid:
         ValueError: if the files make no volume of grey values on a regular grid.
     """
     return _read(path, series)[1]
+
+
+def read_planes(path: Path, series: str | None = None) -> list[Plane]:
+    """Return the planes of a series in the order of the slices of its voxels.
+
+    Args:
+        path: the folder whose files are the series, or a file.
+        series: SeriesInstanceUID, needed where the folder holds several.
+
+    Raises:
+        FileNotFoundError: if there is no such file or folder.
+        ValueError: if the files make no volume of grey values on a regular grid.
+    """
+    return list(_read(path, series)[0])
 
 
 def read_voxels(path: Path, series: str | None = None) -> np.ndarray:

@@ -29,6 +29,8 @@ PIXEL_ELEMENTS = {0x0008: "FloatPixelData", 0x0009: "DoubleFloatPixelData", 0x00
 LONG_VR = (b"OB", b"OW", b"OF", b"OD", b"OV", b"UN")
 NO_IMAGES = ("DOC", "FID", "KO", "PLAN", "PR", "REG", "RTPLAN", "RTRECORD", "RTSTRUCT", "RWV", "SR")
 """Modalities of objects without pixels."""
+SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
+"""Classes of objects that hold masks."""
 TRUNCATED = "is truncated within its header, or a length there is broken; copy it again"
 BEYOND = 1e9
 """No length in mm and no factor of values is larger."""
@@ -173,6 +175,20 @@ def is_dicom(path: Path) -> bool:
             return str(data.get("SOPClassUID") or "").startswith("1.")
         except Exception:
             return False
+
+
+def is_segmentation(file: Path) -> bool:
+    """Tell a DICOM segmentation from images.
+
+    Args:
+        file: which; it is one by :func:`is_dicom`.
+    """
+    pydicom = pydicom_for(file)
+    try:
+        data = pydicom.dcmread(file, specific_tags=["SOPClassUID"], stop_before_pixels=True, force=True)
+        return str(data.get("SOPClassUID")) in SEGMENTATIONS
+    except Exception:  # what is wrong with it is said where it is read
+        return False
 
 
 def read_file(file: Path) -> Header | None:

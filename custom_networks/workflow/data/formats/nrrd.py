@@ -36,6 +36,8 @@ CHANNELS = ("list", "vector", "point", "time", "scalar", "stub", "none", "???")
 RATIOS = {"raw": PLAIN_RATIO, "gzip": GZIP_RATIO, "gz": GZIP_RATIO, "bzip2": 20_000, "bz2": 20_000}
 COMPRESSED = ("gzip", "gz", "bzip2", "bz2")
 LONGEST_LINE = 1 << 16
+# the key of a mask, whose value is the checksum of its voxels
+MASK = "custom_networks_mask"
 TEXT = ("ascii", "text", "txt")
 
 
@@ -86,6 +88,20 @@ def read_voxels(path: Path) -> np.ndarray:
         order = [*([] if axes.channels is None else [axes.channels]), *axes.spatial]
         rest = [axis for axis in range(voxels.ndim) if axis not in order]  # of one value each
         return voxels.transpose(*order, *rest).reshape(grid.channels, *grid.shape)
+
+
+def noted_checksum(path: Path) -> str:
+    """Return the checksum that a mask notes of its voxels, nothing where a file is none or cannot be read.
+
+    Args:
+        path: the file, of which only the header is read.
+    """
+    try:
+        with path.open("rb") as file:
+            lines = _lines(path, file)
+    except (OSError, ValueError):  # what is wrong with it is said where it is read
+        return ""
+    return next((line.partition(":=")[2] for line in lines if line.startswith(f"{MASK}:=")), "")
 
 
 def _checked(path: Path, file: IO[bytes]) -> Mapping[str, Any]:
