@@ -54,7 +54,7 @@ def element(name: str, *content: str, **attributes: object) -> Markup:
         f' {key.rstrip("_").replace("_", "-")}="{escape(_short(value) if isinstance(value, float) else value)}"'
         for key, value in attributes.items()
     )
-    return Markup(f"<{name}{said}>{''.join(escape(part) for part in content)}</{name}>")  # noqa: S704 - escaped above
+    return Markup(f"<{name}{said}>{''.join(escape(part) for part in content)}</{name}>")
 
 
 def nice_ticks(low: float, high: float, count: int = 4) -> list[float]:
@@ -147,7 +147,12 @@ def distribution(value: float, others: Sequence[float], colour: str, title: str)
 
 
 def agreement_plot(
-    reference: Sequence[float], prediction: Sequence[float], cases: Sequence[str], found: Agreement, colour: str, name: str
+    reference: Sequence[float],
+    prediction: Sequence[float],
+    cases: Sequence[str],
+    found: Agreement,
+    colour: str,
+    name: str,
 ) -> Markup:
     """Draw the differences of two measurements over their means, with bias and limits of agreement.
 
@@ -161,9 +166,7 @@ def agreement_plot(
     """
     first, second = np.asarray(reference, dtype=float), np.asarray(prediction, dtype=float)
     means, differences = (first + second) / 2, second - first
-    lines = [(found.bias, "bias")] + [
-        (limit, "limit") for limit in (found.low, found.high) if not math.isnan(limit)
-    ]
+    lines = [(found.bias, "bias")] + [(limit, "limit") for limit in (found.low, found.high) if not math.isnan(limit)]
     across = nice_ticks(float(means.min()), float(means.max()))
     up = nice_ticks(min(0.0, *differences, *(v for v, _ in lines)), max(0.0, *differences, *(v for v, _ in lines)))
     left, bottom, top = 46, 190, 10
@@ -174,7 +177,7 @@ def agreement_plot(
     def y(value: float) -> float:
         return bottom - (value - up[0]) / (up[-1] - up[0]) * (bottom - top)
 
-    parts = [_scale(across, x, bottom, f"mean of reference and prediction, mL", top=top)]
+    parts = [_scale(across, x, bottom, "mean of reference and prediction, mL", top=top)]
     for tick in up:
         parts.append(element("line", x1=left, x2=WIDTH - MARGIN, y1=y(tick), y2=y(tick), class_="grid"))
         parts.append(element("text", f"{tick:g}", x=left - 6, y=y(tick) + 4, text_anchor="end"))

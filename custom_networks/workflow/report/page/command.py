@@ -14,7 +14,7 @@ def report(folder: str, *, show_names: bool = False, reference: str | None = Non
 
     Args:
         folder: the folder of results, in which report.html is written.
-        show_names: show what DICOM files and folders are called, and where the images are; else such cases are numbered.
+        show_names: show what DICOM files and folders are called, and where images are; else such cases have numbers.
         reference: the training_data.json whose volumes are drawn beside those found; that beside the weights if None.
 
     Returns:
@@ -26,8 +26,6 @@ def report(folder: str, *, show_names: bool = False, reference: str | None = Non
     """
     from custom_networks.workflow.report.page.write import write_report
 
-    page = write_report(
-        Path(folder), show_names=show_names, reference=None if reference is None else Path(reference)
-    )
+    page = write_report(Path(folder), show_names=show_names, reference=None if reference is None else Path(reference))
     print(f"written: {page} ({page.stat().st_size / 1e6:.1f} MB)")
     return page

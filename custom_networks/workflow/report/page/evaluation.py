@@ -125,13 +125,18 @@ def read_evaluation(folder: Path, summary: Mapping[str, Any], album: Album, show
     try:
         with table.open(newline="", encoding="utf-8") as file:
             rows = [_numbers(row) for row in csv.DictReader(file)]
-        return _evaluation(folder, summary, rows, album, show_names)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"{table} and metrics.json are not what an evaluation writes ({error!r}); evaluate again") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{table} and metrics.json are not what an evaluation writes ({error!r}); evaluate again"
+        ) from error
+    if not {row["class"] for row in rows} <= set(summary["classes"]):
+        raise ValueError(f"{table} has other classes than the metrics.json beside it; evaluate again")
+    return _evaluation(folder, summary, rows, album, show_names)
 
 
 def _numbers(row: Mapping[str, str]) -> dict[str, Any]:
-    return {key: value if key in ("case", "class") else float(value) for key, value in row.items()}
+    numbers = {column: float(row[column]) for column in (*METRICS, "reference_volume", "prediction_volume")}
+    return {"case": row["case"], "class": row["class"], **numbers}
 
 
 def _evaluation(
@@ -143,12 +148,12 @@ def _evaluation(
     files = summary.get("files", {})
     cases = list(dict.fromkeys(str(row["case"]) for row in rows))
     called = {
-        case: naming(case, [files[case]["image"]] if case in files else [], number, show_names=show_names)
+        case: naming(case, list(files.get(case, {}).values()), number, folder, show_names=show_names)
         for number, case in enumerate(cases, start=1)
     }
     by_class = {name: [row for row in rows if row["class"] == name] for name in names}
-    cards = [card for metric in METRICS if (card := _metric(metric, by_class, colours, called))]
-    volumes = [card for name in names if (card := _volumes(name, by_class[name], colours[name], called))]
+    metrics = [_metric(metric, by_class, colours, called) for metric in METRICS]
+    volumes = [_volumes(name, by_class[name], colours[name], called) for name in names]
     chosen = []
     for title, case in worst_median_best(cases, rows):
         scores = [(row["class"], colours[row["class"]], row["dice"]) for row in rows if row["case"] == case]
@@ -158,9 +163,18 @@ def _evaluation(
     for case in cases:
         own = {row["class"]: row for row in rows if row["case"] == case}
         table.append((called[case].label, [own[name][m] for m in ("dice", "hd95") for name in names if name in own]))
-    hides_names = any(naming.hidden for naming in called.values())
+    hides_names = any(name.numbered for name in called.values())
     policy = summary.get("policy", {})
-    return Evaluation(len(cases), structures, cards, volumes, chosen, table, policy, hides_names)
+    return Evaluation(
+        len(cases),
+        structures,
+        [card for card in metrics if card is not None],
+        [card for card in volumes if card is not None],
+        chosen,
+        table,
+        policy,
+        hides_names,
+    )
 
 
 def _metric(

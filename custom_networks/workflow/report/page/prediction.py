@@ -19,6 +19,22 @@ from custom_networks.workflow.report.page.statistics import rank
 from custom_networks.workflow.report.page.training import TrainingVolumes, training_volumes
 
 VOLUMES = "volumes.json"
+DOCUMENT = ("images", "bundles", "intended_use")
+RECORD = (
+    "structures",
+    "case",
+    "image",
+    "series",
+    "mask",
+    "grid",
+    "engine",
+    "precision",
+    "device",
+    "created",
+    "warnings",
+)
+STRUCTURE = ("name", "values", "volume_ml", "pieces", "largest_piece_share", "touches_border")
+BUNDLE = ("name", "title", "version", "sha256")
 
 
 @dataclass(frozen=True)
@@ -96,22 +112,14 @@ def read_prediction(folder: Path, album: Album, show_names: bool = False, refere
     """
     file = folder / VOLUMES
     document = read_json(file)
-    try:
-        return _prediction(document, folder, album, show_names, reference)
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
-        raise ValueError(f"{file} is not what predict writes ({error!r}); run predict again") from error
-
-
-def _prediction(
-    document: Mapping[str, Any], folder: Path, album: Album, show_names: bool, reference: Path | None
-) -> Prediction:
+    _check(document, file)
     records = document["images"]
     values = {entry["name"]: tuple(entry["values"]) for record in records for entry in record["structures"]}
     colours = colours_of(list(values))
     structures = [Structure(name, values[name], colours[name]) for name in values]
     training = training_volumes(document["bundles"], reference)
     names = [
-        naming(record["case"], record["image"], number, series=record["series"], show_names=show_names)
+        naming(record["case"], record["image"], number, folder, series=record["series"], show_names=show_names)
         for number, record in enumerate(records, start=1)
     ]
     drawn: dict[int, Pictures] = {}
@@ -123,7 +131,7 @@ def _prediction(
     cases = [
         _case(record, names[index], drawn[index], colours, training, show_names) for index, record in enumerate(records)
     ]
-    hides_names = any(called.hidden for called in names)
+    hides_names = any(called.numbered for called in names)
     return Prediction(
         document["bundles"],
         document["intended_use"],
@@ -133,6 +141,22 @@ def _prediction(
         _facts(records),
         hides_names,
     )
+
+
+def _check(document: Mapping[str, Any], file: Path) -> None:
+    """Refuse what predict does not write."""
+    for record in _checked(document, "images", DOCUMENT, file):
+        for entry in _checked(record, "structures", RECORD, file):
+            _checked(entry, "name", STRUCTURE, file)
+    for bundle in document["bundles"]:
+        _checked(bundle, "name", BUNDLE, file)
+
+
+def _checked(part: Any, chosen: str, keys: Sequence[str], file: Path) -> Any:
+    missing = [key for key in keys if not isinstance(part, Mapping) or key not in part]
+    if missing:
+        raise ValueError(f"{file} is not what predict writes, it lacks {', '.join(missing)}; run predict again")
+    return part[chosen]
 
 
 def _case(

@@ -15,41 +15,62 @@ class Naming:
 
     Args:
         label: on the page.
-        hidden: what must not stand there, the longest first.
+        hidden: what must not stand there, and what stands there instead.
+        numbered: whether the label is a number in place of its name.
     """
 
     label: str
-    hidden: tuple[str, ...] = ()
+    hidden: tuple[tuple[str, str], ...] = ()
+    numbered: bool = False
 
     def clean(self, text: str) -> str:
-        """Return a sentence with the label in place of what must not stand there.
+        """Return a sentence without what must not stand on the page.
 
         Args:
             text: the sentence.
 
         Example:
-            >>> Naming("case 1", ("DOE_JOHN",)).clean("DOE_JOHN has 3 pieces")
+            >>> Naming("case 1", (("DOE_JOHN", "case 1"),)).clean("DOE_JOHN has 3 pieces")
             'case 1 has 3 pieces'
         """
-        for name in self.hidden:
-            text = text.replace(name, self.label)
+        for name, instead in self.hidden:
+            text = text.replace(name, instead)
         return text
 
 
-def naming(case: str, files: Sequence[str], number: int, *, series: str | None = None, show_names: bool = False) -> Naming:
-    """Return how a case is called.
+def naming(
+    case: str,
+    files: Sequence[str],
+    number: int,
+    folder: Path,
+    *,
+    series: str | None = None,
+    show_names: bool = False,
+) -> Naming:
+    """Return how a case is called: a DICOM series by a number, all others by their name without the folders of files.
 
     Args:
         case: its name.
         files: those of its image.
         number: which of all cases it is, from 1.
+        folder: the folder of results.
         series: SeriesInstanceUID, for a DICOM series.
-        show_names: whether the names of DICOM files and folders may be shown.
+        show_names: whether all names may be shown.
+
+    Example:
+        >>> naming("scan", ["/data/scan.nii.gz"], 1, Path("out")).clean("there is no file /data/scan.nii.gz")
+        'there is no file scan.nii.gz'
     """
-    dicom = series is not None or (bool(files) and is_dicom(files))
-    if show_names or not dicom:
+    if show_names:
         return Naming(case)
+    places = {f"{place}/": "" for place in (folder, *(Path(file).parent for file in files))}
+    if series is None and not (files and is_dicom(files)):
+        return Naming(case, _longest_first(places))
+    label = f"case {number}"
     names = {case, *Path(case).parts, *files, *(part for file in files for part in Path(file).parts[-2:])}
-    if series:
-        names.add(series)
-    return Naming(f"case {number}", tuple(sorted((n for n in names if len(n) > 2), key=len, reverse=True)))
+    places |= {name: label for name in {*names, series or ""} if len(name) > 2}
+    return Naming(label, _longest_first(places), numbered=True)
+
+
+def _longest_first(replaced: dict[str, str]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted(replaced.items(), key=lambda item: -len(item[0])))

@@ -53,7 +53,9 @@ class Agreement:
     high: float
 
 
-def bootstrap_interval(values: Sequence[float], resamples: int = RESAMPLES, seed: int = 0) -> tuple[float, float] | None:
+def bootstrap_interval(
+    values: Sequence[float], resamples: int = RESAMPLES, seed: int = 0
+) -> tuple[float, float] | None:
     r"""Return the 95 % percentile bootstrap interval of a mean.
 
     From n values, n are drawn with replacement, ``resamples`` times; the interval goes from the 2.5th to the 97.5th

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
-import re
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from markupsafe import Markup
 
 from custom_networks.files import read_json, write_text
 from custom_networks.workflow.report.page.classification import PREDICTIONS, read_classification
-from custom_networks.workflow.report.page.evaluation import FIRST, METRICS, read_evaluation
+from custom_networks.workflow.report.page.evaluation import FIRST, read_evaluation
 from custom_networks.workflow.report.page.pictures import Album
 from custom_networks.workflow.report.page.prediction import VOLUMES, read_prediction
 from custom_networks.workflow.report.page.training import CURVE, training_curve
@@ -46,15 +45,19 @@ def write_report(folder: Path, *, show_names: bool = False, reference: Path | No
     """
     results = _results(folder, show_names, reference)
     environment = Environment(
-        loader=FileSystemLoader(ASSETS), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(ASSETS),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters["number"] = number
     script = (ASSETS / "page.js").read_text(encoding="utf-8")
     has_viewer = any(pictures.viewer for pictures in _pictures(results))
     text = environment.get_template("page.html.j2").render(
         **results,
-        style=Markup((ASSETS / "page.css").read_text(encoding="utf-8")),  # noqa: S704 - files of this package
-        script=Markup(script),  # noqa: S704
+        style=Markup((ASSETS / "page.css").read_text(encoding="utf-8")),
+        script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         niivue=_packed(ASSETS / NIIVUE) if has_viewer else "",
         licenses=(ASSETS / LICENSES).read_text(encoding="utf-8") if has_viewer else "",
@@ -65,7 +68,7 @@ def write_report(folder: Path, *, show_names: bool = False, reference: Path | No
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """Return a number for a table, a dash where there is none.
+    """Return a number for a table, the word none where there is none.
 
     Args:
         value: the number.
@@ -73,9 +76,9 @@ def number(value: float | None, digits: int = 3) -> str:
 
     Example:
         >>> number(0.12345), number(float("nan"))
-        ('0.123', '–')
+        ('0.123', 'none')
     """
-    return "–" if value is None or value != value else f"{value:.{digits}f}"
+    return "none" if value is None or value != value else f"{value:.{digits}f}"
 
 
 def _results(folder: Path, show_names: bool, reference: Path | None) -> dict[str, Any]:

@@ -78,8 +78,9 @@ async function open(box) {
   box.append(stage, controls);
   const viewer = new Niivue({
     backColor: [0, 0, 0, 1],
-    crosshairColor: [1, 1, 1, 0.6],
-    crosshairWidth: 0.6,
+    crosshairColor: [1, 1, 1, 0.5],
+    crosshairWidth: 0.3,
+    crosshairWidthUnit: "percent",
     dragAndDropEnabled: false,
     isRadiologicalConvention: true,
     sagittalNoseLeft: true,
@@ -130,6 +131,7 @@ async function open(box) {
   solid.addEventListener("click", () => {
     const on = solid.getAttribute("aria-pressed") === "false";
     solid.setAttribute("aria-pressed", String(on));
+    viewer.setOpacity(0, on ? 0.08 : 1); // or it hides what lies inside
     viewer.setSliceType(on ? viewer.sliceTypeRender : viewer.sliceTypeMultiplanar);
   });
   const shut = document.createElement("button");
