@@ -6,6 +6,7 @@ import json
 import logging
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any
 
@@ -16,6 +17,8 @@ from torch import Tensor
 
 from custom_networks.files import write_text
 from custom_networks.workflow.report.case_report import CaseReport
+from custom_networks.workflow.transforms.class_labels import LabelValues, class_values
+from custom_networks.workflow.transforms.regions import Regions, region_values
 
 logger = logging.getLogger(__name__)
 
@@ -106,12 +109,27 @@ def summarise(rows: Sequence[dict[str, Any]], label_names: Sequence[str]) -> dic
 class SegmentationReport(CaseReport):
     """Write ``metrics.csv`` (one row per case and class) and ``metrics.json`` (the summary) of an evaluation.
 
-    The evaluator's postprocessed "pred" and "label" must be one-hot on the original grid.
+    The evaluator's postprocessed "pred" and "label" must be one-hot on the original grid. For whoever draws them, the
+    summary names the image and the label of every case, under "files", and the values of every class in label files
+    and masks, under "values".
 
     Args:
         output_dir: folder to write to.
         label_names: names of the classes, background first.
+        label_values: see :func:`custom_networks.workflow.transforms.class_labels.class_values`.
+        regions: see the same.
     """
+
+    def __init__(
+        self,
+        output_dir: str | Path,
+        label_names: Sequence[str],
+        label_values: LabelValues = None,
+        regions: Regions = None,
+    ) -> None:
+        super().__init__(output_dir, label_names)
+        values = class_values(label_names, label_values, regions)[1:]
+        self.values = values if regions is None else region_values(label_names, regions)
 
     def add(self, engine: Engine) -> None:
         """Measure the cases of one iteration.
@@ -124,9 +142,10 @@ class SegmentationReport(CaseReport):
             label = output["label"]
             spacing = [float(s) for s in label.affine[:3, :3].norm(dim=0)]
             prediction, reference = (torch.as_tensor(output[key]).bool().cpu() for key in ("pred", "label"))
+            files = {key: _file(entry.get(key)) for key in ("image", "label")}
             for index, name in enumerate(self.label_names[1:], start=1):
                 metrics = segmentation_metrics(prediction[index], reference[index], spacing)
-                self.rows.append({"case": entry["case"], "class": name, **metrics})
+                self.rows.append({"case": entry["case"], "class": name, "files": files, **metrics})
 
     def write(self, rows: list[dict[str, Any]]) -> None:
         """Write the two files.
@@ -139,6 +158,8 @@ class SegmentationReport(CaseReport):
         columns = ["case", "class", *METRICS, "reference_volume", "prediction_volume"]
         cells = [[row[c] if isinstance(row[c], str) else f"{row[c]:.6g}" for c in columns] for row in rows]
         summary = summarise(rows, self.label_names)
+        summary["values"] = dict(zip(self.label_names[1:], self.values, strict=True))
+        summary["files"] = {row["case"]: row["files"] for row in rows if all(row["files"].values())}
         path = self.write_table("metrics.csv", [columns, *cells])
         write_text(self.output_dir / "metrics.json", json.dumps(summary, indent=2) + "\n")
         for name, metrics in summary["classes"].items():
@@ -147,3 +168,9 @@ class SegmentationReport(CaseReport):
             )
             logger.info("%s: %s", name, values or "no case")
         logger.info("wrote %s and metrics.json, %d cases", path, summary["cases"])
+
+
+def _file(volume: Any) -> str | None:
+    """Return where an image or a label was read from, the first file of several, if it says so."""
+    name = getattr(volume, "meta", {}).get("filename_or_obj")
+    return None if name is None else str(Path(name).absolute())

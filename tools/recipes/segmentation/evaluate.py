@@ -10,7 +10,7 @@ from tools.recipes.shared import ours
 EVALUATE: dict[str, Any] = {
     "ckpt_path": "$@ckpt_dir + '/model.pt'",
     "validate#dataset#data#ckpt_path": "@ckpt_path",
-    "validate#handlers": [ours("SegmentationReport", output_dir="@output_dir", label_names="@label_names")],
+    "validate#handlers": [ours("SegmentationReport", output_dir="@output_dir", **CLASSES)],
     "run": [
         ours("check_outputs", output_dir="@output_dir"),
         ours("load_weights", network="@network", path="@ckpt_path"),

@@ -1,0 +1,1 @@
+"""What a folder of results looks like: one HTML file that opens without a network."""
