@@ -6,6 +6,7 @@ import datetime
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,16 @@ from custom_networks.predict.shards import wait_for_others
 from custom_networks.predict.terminal import Lines
 from custom_networks.workflow.data.cases import files_of
 from custom_networks.workflow.guard.outputs import check_outputs
+from custom_networks.workflow.infer.dicom_seg import MadeBy
+from custom_networks.workflow.infer.mask_formats import FORMATS, Mask, check_mask_as, save_mask_as
 from custom_networks.workflow.infer.masks import check_replaceable
+from custom_networks.workflow.infer.structures import with_codes
 from custom_networks.workflow.report.plausibility import find_warnings
 from custom_networks.workflow.report.training_data import read_training_data
 from custom_networks.workflow.report.volumes import measure, structures_of, write_volumes
+
+NIFTI = "nifti"
+"""The format that inference.json itself writes."""
 
 
 class Run:
@@ -47,6 +54,11 @@ class Run:
         names = ("label_names", "label_values", "regions")
         self.labels = {name: self.config.get_parsed_content(name, default=None) for name in names}
         self.structures = structures_of(**self.labels)
+        metadata = read_json(members[0].bundle / METADATA)
+        self.coded = with_codes([structure._asdict() for structure in self.structures], metadata)
+        self.made_by = MadeBy(
+            *(" + ".join(one[key] for one in self.described) for key in ("name", "version", "sha256"))
+        )
         self.known = read_training_data(members[0].weights())
         self.max_shape, self.expected = (self.config.get_parsed_content(n) for n in ("max_shape", "expected_input"))
         self.overrides = self._overrides()
@@ -140,8 +152,14 @@ class Run:
     def _read(self, case: Mapping[str, Any]) -> tuple[Segmenter, Read]:
         assert self.plan is not None
         check_replaceable(self.options.result / case["mask"])
+        if self.options.output_format != NIFTI:
+            check_mask_as(self.options.output_format, self._stem(case), files_of(case["image"])[0])
         segmenter = self.segmenter(self.plan.is_low(case))
         return segmenter, segmenter.read(case)
+
+    def _stem(self, case: Mapping[str, Any]) -> Path:
+        """Return the file of a mask without its suffix."""
+        return self.options.result / str(case["mask"]).removesuffix(FORMATS[NIFTI].suffix)
 
     def _forward(self, case: Mapping[str, Any], content: tuple[Segmenter, Read]) -> tuple[Segmenter, Read, Any]:
         segmenter, read = content
@@ -156,6 +174,10 @@ class Run:
         if probabilities is not None:
             names = self.labels["label_names"]
             files.append(_save_probabilities(self.options.result, case, probabilities, read, names))
+        if self.options.output_format != NIFTI:
+            mask = Mask(voxels, read.affine, files_of(case["image"])[0], self.options.series, self.coded, self.made_by)
+            written = save_mask_as(self.options.output_format, self._stem(case), mask)
+            files.append(written.relative_to(self.options.result).as_posix())
         return {"read": read, "structures": measure(voxels, read.affine, self.structures), "files": files}
 
     def _record(self, done: Done, inputs: str) -> dict[str, Any]:
@@ -209,6 +231,8 @@ def run(
         ValueError: if an argument does not fit, or an image could not be segmented.
     """
     _only_warnings()
+    if options.report and find_spec("jinja2") is None:
+        raise ModuleNotFoundError("No module named 'jinja2'", name="jinja2")
     work = Run(find_members(bundles, profiles, folds), options)
     channels = work.config.get_parsed_content("in_channels")
     with find_images(inputs, series=options.series, in_channels=channels) as (cases, problems):
@@ -226,8 +250,12 @@ def run(
         finally:
             if lines.shown:
                 write_volumes(options.result, _header(work))
-    if options.shard.launched:
-        wait_for_others()
+        if options.shard.launched:
+            wait_for_others()
+        if options.report and lines.shown and options.shard.number == 1:
+            from custom_networks.workflow.report.page.write import write_report
+
+            lines.say_page(write_report(options.result, show_names=options.show_names))
     lines.end(options.result)
 
 

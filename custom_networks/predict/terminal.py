@@ -70,6 +70,17 @@ class Lines:
         elif of > 1:
             self._text(f"[{number}/{of}] {name}: failed: {why}")
 
+    def say_page(self, page: Path) -> None:
+        """Say where the page is.
+
+        Args:
+            page: its file.
+        """
+        if self.as_json:
+            self._object(event="report", file=str(page))
+        else:
+            self._text(f"a page to look at: {page}")
+
     def end(self, result: Path) -> None:
         """Say how many images have a result, and which have none.
 
