@@ -128,6 +128,20 @@ def test_a_downloaded_bundle_adapts_itself(bundle, downloaded, dataset, python, 
     run("adapt", str(dataset), "--out", str(profile))
     assert profile.is_file()
     trained_and_used(functools.partial(python, cwd=tmp_path), downloaded, profile, dataset, tmp_path)
+    if task(bundle) == "segmentation":
+        predicted = tmp_path / "predicted"
+        run("predict", str(dataset / IMAGES), "--profile", str(profile), "--out", str(predicted))
+        check_predicted(predicted, tmp_path / "results")
+
+
+def check_predicted(predicted, results) -> None:
+    """Compare the masks of predict with those of inference.json."""
+    masks = sorted(path.name for path in results.iterdir())
+    assert sorted(path.name for path in predicted.glob("*_seg.nii.gz")) == masks
+    for name in masks:
+        assert (predicted / name).read_bytes() == (results / name).read_bytes()
+    document = json.loads((predicted / "volumes.json").read_text())
+    assert len(document["images"]) == len(masks)
 
 
 def trained_and_used(python, folder, profile, dataset, tmp_path) -> None:
@@ -155,6 +169,9 @@ def test_the_wheel_alone_has_the_commands_of_users(installed, dataset_of_segment
     trained_and_used(
         functools.partial(installed, "python", cwd=tmp_path), folder, profile, dataset_of_segmentation, tmp_path
     )
+    predict = ["predict", str(dataset_of_segmentation / IMAGES), "--profile", str(profile), "--bundle", str(folder)]
+    installed("custom_networks", *predict, "--out", str(tmp_path / "predicted"), cwd=tmp_path)
+    check_predicted(tmp_path / "predicted", tmp_path / "results")
     (packed_file,) = dist.glob(f"{bundle.name}_v*.zip")
     shutil.copy(packed_file, tmp_path / "empty")
     installed("custom_networks", *adapt, "--bundle", packed_file.name, cwd=tmp_path / "empty")
