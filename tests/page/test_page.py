@@ -12,7 +12,7 @@ from PIL import Image
 
 from custom_networks.workflow.report.page.colours import OKABE_ITO, rgb
 from custom_networks.workflow.report.page.write import write_report
-from tests.pages import record, write_curve, write_evaluation, write_prediction
+from tests.page.folders import record, write_curve, write_evaluation, write_prediction
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 # WebGL 2 without a graphics card, and no browser business of its own

@@ -12,7 +12,7 @@ import pytest
 
 from custom_networks import __main__ as users
 from custom_networks.workflow.report.page.write import ASSETS, NIIVUE, write_report
-from tests.pages import record, write_classification, write_curve, write_evaluation, write_prediction
+from tests.page.folders import record, write_classification, write_curve, write_evaluation, write_prediction
 from tests.processes import environment
 from tests.synthetic import ROOT
 

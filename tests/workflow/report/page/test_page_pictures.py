@@ -18,7 +18,7 @@ from custom_networks.workflow.report.page.pictures import Album
 from custom_networks.workflow.report.page.planes import outline_path, planes_of
 from custom_networks.workflow.report.page.privacy import naming
 from custom_networks.workflow.report.page.scans import Scan, Structure, grey_levels, is_dicom, read_scan
-from tests.pages import NAMES, SPACING, image, label, save
+from tests.page.folders import NAMES, SPACING, image, label, save
 
 STRUCTURES = [
     Structure(name, values, colour)
