@@ -24,12 +24,13 @@ QUICK := tests/test_docstrings.py tests/attention/test_cbam.py tests/blocks/test
 	tests/workflow/data/test_cases.py tests/workflow/transforms tests/adapt/test_choices.py tests/tools/recipes/test_knobs.py
 CHANGED = { git diff --name-only --diff-filter=d HEAD; git ls-files --others --exclude-standard; } | grep '\.py$$'
 
-.PHONY: help demo test quick test-label fuzz venv-label lint docs bench clean
+.PHONY: help demo test quick test-page test-label fuzz venv-label lint docs bench clean
 
 help:
 	@echo "make demo    train, evaluate and look at a segmentation of real MR: a few minutes on a CPU"
 	@echo "make test    every test, with the coverage of custom_networks"
 	@echo "make quick   in about a minute: style of the changed files, examples of the docstrings, tests of one module of each kind"
+	@echo "make test-page     the tests of the report page in a real browser, chromium"
 	@echo "make test-label    the tests of the live MONAI Label server, in an environment of its own, .venv-label"
 	@echo "make fuzz    ten thousand damaged files of each image format, each of which must end in a mask or in one sentence: half an hour"
 	@echo "make lint    style, types, import contracts, spelling, rendered configs and pages"
@@ -49,7 +50,7 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	OMP_NUM_THREADS=1 TORCH_FAKE_TENSOR_DISPATCH_CACHE=0 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder \
-		-m "not slow" --ignore=tests/label --cov=custom_networks --cov-report=term --cov-fail-under=95
+		-m "not slow" --ignore=tests/label --ignore=tests/page --cov=custom_networks --cov-report=term --cov-fail-under=95
 
 quick: $(INSTALLED)
 	@if files=$$($(CHANGED)); then $(BIN)/ruff check $$files && $(BIN)/ruff format --check $$files; fi
@@ -66,6 +67,9 @@ venv-label: $(LABEL_INSTALLED)
 test-label: $(LABEL_INSTALLED)
 	$(LABEL_BIN)/python -m pip install --disable-pip-version-check --quiet $(shell grep -E '^pytest(-timeout)?==' constraints.txt)
 	OMP_NUM_THREADS=$(JOBS) $(LABEL_BIN)/python -m pytest -p no:cacheprovider tests/label
+
+test-page: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -p no:cacheprovider tests/page
 
 fuzz: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -s -n $(JOBS) tests/fuzz/fuzz_files.py

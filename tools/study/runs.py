@@ -75,6 +75,8 @@ def train_and_evaluate(
     _bundle_run(files, bundle, profiles, knobs, threads, work_dir / "evaluate.log")
     with (work_dir / "training_curve.csv").open() as file:
         curve = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+    metrics = json.loads((work_dir / "metrics.json").read_text())
+    metrics.pop("files", None)  # where they lie on this machine
     record = {
         "bundle": bundle.name,
         "profiles": [path.stem for path in profiles],
@@ -82,7 +84,7 @@ def train_and_evaluate(
         "epochs": len(curve),
         "train_seconds": round(sum(point["seconds"] for point in curve), 1),
         **network_cost(bundle, profiles),
-        "metrics": json.loads((work_dir / "metrics.json").read_text()),
+        "metrics": metrics,
         "curve": curve,
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         "machine": {"device": device_name(), "threads": threads or torch.get_num_threads()},

@@ -37,7 +37,9 @@ class Processes:
             stdout.write("first\nerror: the disk is full\n\n")
             return subprocess.CompletedProcess(command, 1)
         (self.work / "training_curve.csv").write_text(CURVE)
-        (self.work / "metrics.json").write_text(json.dumps({"mean": {"dice": 0.25}}))
+        (self.work / "metrics.json").write_text(
+            json.dumps({"mean": {"dice": 0.25}, "files": {"a": {"image": "/mine/a.nii.gz"}}})
+        )
         if self.weights:
             given = value(command, "args_file") if "--args_file" in command else "[]"
             files = [*self.dropped, *(ast.literal_eval(given) if given.startswith("[") else [given])]

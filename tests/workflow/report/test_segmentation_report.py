@@ -191,6 +191,16 @@ def output(name: str, prediction: torch.Tensor, reference: torch.Tensor, affine=
     return {"case": name, "pred": torch.stack([background, prediction, empty]).float(), "label": label}
 
 
+def located(folder: Path, case: dict) -> dict:
+    """Return a case whose image and label say where they were read from."""
+    for key in ("image", "label"):
+        volume = MetaTensor(case["label"].as_tensor(), affine=case["label"].affine)
+        case[key] = volume
+    for key in ("image", "label"):
+        case[key].meta["filename_or_obj"] = str(folder / f"{key}.nii.gz")
+    return case
+
+
 def evaluate(report: SegmentationReport, *outputs: dict) -> None:
     """Run an Ignite engine that gives the outputs one by one."""
     engine = Engine(lambda _, batch: batch)  # the case is in the batch as in the output
@@ -225,6 +235,18 @@ def test_report_writes_one_row_per_case_and_class(tmp_path):
     assert sorted(p.name for p in folder.iterdir()) == ["metrics.csv", "metrics.json"]
 
 
+def test_the_summary_says_where_the_images_are_and_what_the_labels_hold(tmp_path):
+    prediction, reference = masks(2)
+    names = ["background", "A", "B"]
+    report = SegmentationReport(tmp_path, names, label_values=[0, [500, 600], 7])
+    evaluate(report, located(tmp_path, output("a", prediction, reference)), output("b", prediction, reference))
+    summary = read(tmp_path)[1]
+    assert summary["values"] == {"A": [500, 600], "B": [7]}
+    assert summary["files"] == {"a": {key: str(tmp_path / f"{key}.nii.gz") for key in ("image", "label")}}
+    evaluate(SegmentationReport(tmp_path, names, regions=[[1, 2], 2]), output("a", prediction, reference))
+    assert read(tmp_path)[1]["values"] == {"A": [1, 2], "B": [2]}
+
+
 def test_spacing_comes_from_the_columns_of_the_affine(tmp_path):
     prediction, reference = masks(3)
     turned = torch.eye(4)
@@ -239,7 +261,8 @@ def test_spacing_comes_from_the_columns_of_the_affine(tmp_path):
 @pytest.mark.parametrize("rank", [0, 1])
 def test_the_first_process_writes_the_rows_of_all(tmp_path, monkeypatch, rank):
     prediction, reference = masks(0)
-    elsewhere = [{**row("a", name, 0.25)} for name in ("A", "B")]
+    nowhere = {"image": None, "label": None}
+    elsewhere = [{**row("a", name, 0.25), "files": nowhere} for name in ("A", "B")]
 
     def all_gather_object(parts, mine):
         parts[:] = [mine, elsewhere] if rank == 0 else [elsewhere, mine]

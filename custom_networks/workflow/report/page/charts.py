@@ -200,7 +200,8 @@ def curve(xs: Sequence[float], ys: Sequence[float], name: str, kind: str) -> Mar
         name: what they are.
         kind: class of the line in the style sheet.
     """
-    across = nice_ticks(min(xs), max(xs))
+    span = max(1, round(max(xs) - min(xs)))
+    across = nice_ticks(min(xs), min(xs) + span, min(4, span))
     up = nice_ticks(min(ys), max(ys))
     left, bottom, top = 46, 150, 10
 

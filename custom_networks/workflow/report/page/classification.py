@@ -107,6 +107,6 @@ def _chart(names: Sequence[str], cases: Sequence[Classified]) -> Markup:
         values = [case.probabilities[column] for case in own]
         if values:
             mean = sum(values) / len(values)
-            rows.append(Row(f"{name}, {len(own)} cases", colours[name], values, [c.case for c in own], mean, None))
+            rows.append(Row(f"{name}, n = {len(own)}", colours[name], values, [c.case for c in own], mean, None))
     unit = f"probability of {names[1]}" if len(names) == 2 else "probability of the true class"
     return strip_plot(rows, unit, f"{unit}, by true class")

@@ -64,7 +64,9 @@ class Album:
         try:
             scan = read_scan(files, masks, series=series)
         except (OSError, ValueError, ModuleNotFoundError) as error:
-            return Pictures(note=f"No pictures: {naming.clean(str(error))}.")
+            # what is said of a DICOM file may hold anything that stands in it
+            why = "its files are gone or cannot be read" if naming.numbered else naming.clean(str(error))
+            return Pictures(note=f"No pictures: {why}.")
         planes = planes_of(scan, structures)
         content = embedded(scan, structures)
         size = size_of(content)

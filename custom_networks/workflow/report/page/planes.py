@@ -93,7 +93,7 @@ def outline_path(mask: np.ndarray, across: float, down: float) -> str:
 
     Example:
         >>> outline_path(np.array([[True]]), 1, 1)
-        'M1 .5L.5 0L0 .5L.5 1Z'
+        'M.5 1L0 .5L.5 0L1 .5Z'
     """
     from skimage.measure import find_contours
 

@@ -62,6 +62,9 @@ function slider(controls, text, value, change) {
 
 async function open(box) {
   close();
+  if (!document.createElement("canvas").getContext("webgl2")) {
+    throw new Error("the browser has no WebGL 2");
+  }
   const content = JSON.parse(box.querySelector("script").textContent);
   const button = box.querySelector(".open");
   button.disabled = true;
