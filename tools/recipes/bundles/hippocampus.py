@@ -19,6 +19,27 @@ KNOBS: dict[str, Any] = {
     "cache_rate": 1.0,
 }
 
+CATEGORY = {"scheme": "SCT", "value": "91723000", "meaning": "Anatomical Structure"}
+HIPPOCAMPUS = {"scheme": "SCT", "value": "5366008", "meaning": "Hippocampus"}
+# DICOM's lists of SNOMED CT codes have the hippocampus as a whole, and anterior and posterior as modifiers; no side is
+# given, since right hippocampi are mirrored
+CODES = {
+    "Anterior": {
+        "label": "Anterior hippocampus",
+        "category": CATEGORY,
+        "type": HIPPOCAMPUS,
+        "modifier": {"scheme": "SCT", "value": "255549009", "meaning": "Anterior"},
+        "cielab": [70.5, -32.5, -19.6],
+    },
+    "Posterior": {
+        "label": "Posterior hippocampus",
+        "category": CATEGORY,
+        "type": HIPPOCAMPUS,
+        "modifier": {"scheme": "SCT", "value": "255551008", "meaning": "Posterior"},
+        "cielab": [66.9, 43.4, 71.9],
+    },
+}
+
 METADATA: dict[str, Any] = {
     "task": "Segmentation of the anterior and posterior hippocampus in T1 MR crops",
     "authors": "The custom_networks authors",
@@ -28,6 +49,7 @@ METADATA: dict[str, Any] = {
     "image_classes": "single channel T1-weighted MR, a crop around one left hippocampus, 1 mm",
     "label_classes": "single channel: 0 background, 1 Anterior, 2 Posterior",
     "pred_classes": "3 channels, one-hot: background, Anterior, Posterior",
+    "codes": CODES,
     "intended_use": (
         "Research only, not for diagnosis. The input is a crop around one left hippocampus, about 35 x 50 x 35 mm; a "
         "right hippocampus must be mirrored first. Whole brains are out of scope."
