@@ -255,7 +255,10 @@ def run(
         if options.report and lines.shown and options.shard.number == 1:
             from custom_networks.workflow.report.page.write import write_report
 
-            lines.say_page(write_report(options.result, show_names=options.show_names))
+            unpacked = {
+                case["case"]: [str(path) for path in files_of(case["image"])] for case in cases if "archive" in case
+            }
+            lines.say_page(write_report(options.result, show_names=options.show_names, unpacked=unpacked))
     lines.end(options.result)
 
 

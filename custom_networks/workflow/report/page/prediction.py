@@ -98,7 +98,13 @@ class Prediction:
     hides_names: bool
 
 
-def read_prediction(folder: Path, album: Album, show_names: bool = False, reference: Path | None = None) -> Prediction:
+def read_prediction(
+    folder: Path,
+    album: Album,
+    show_names: bool = False,
+    reference: Path | None = None,
+    unpacked: Mapping[str, Sequence[str]] | None = None,
+) -> Prediction:
     """Return what a folder of predictions holds.
 
     Args:
@@ -106,6 +112,7 @@ def read_prediction(folder: Path, album: Album, show_names: bool = False, refere
         album: draws the pictures.
         show_names: whether the names of DICOM files and folders may be shown.
         reference: see :func:`custom_networks.workflow.report.page.training.training_volumes`.
+        unpacked: the files of images that come from archives, by their case.
 
     Raises:
         ValueError: if ``volumes.json`` is not what predict writes.
@@ -127,7 +134,8 @@ def read_prediction(folder: Path, album: Album, show_names: bool = False, refere
     for index in sorted(range(len(records)), key=lambda index: (not records[index]["warnings"], index)):
         record = records[index]
         masks = {"prediction": folder / record["mask"]}
-        drawn[index] = album.pictures(record["image"], masks, structures, names[index], record["series"])
+        files = (unpacked or {}).get(record["case"], record["image"])
+        drawn[index] = album.pictures(files, masks, structures, names[index], record["series"])
     cases = [
         _case(record, names[index], drawn[index], colours, training, show_names) for index, record in enumerate(records)
     ]

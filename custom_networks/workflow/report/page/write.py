@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,13 @@ METRICS_FILE = "metrics.json"
 PAGE = "report.html"
 
 
-def write_report(folder: Path, *, show_names: bool = False, reference: Path | None = None) -> Path:
+def write_report(
+    folder: Path,
+    *,
+    show_names: bool = False,
+    reference: Path | None = None,
+    unpacked: Mapping[str, Sequence[str]] | None = None,
+) -> Path:
     """Write ``report.html`` into a folder of results and return it.
 
     It shows what the folder holds of these: ``volumes.json`` and masks of a prediction, ``metrics.json`` of an
@@ -38,12 +45,13 @@ def write_report(folder: Path, *, show_names: bool = False, reference: Path | No
         folder: the folder.
         show_names: whether to show what DICOM files and folders are called, and where the images are.
         reference: the ``training_data.json`` to compare volumes with; that beside the weights if None.
+        unpacked: the files of images of a prediction that come from archives, by their case.
 
     Raises:
         FileNotFoundError: if one of two files that belong together is missing, or ``reference``.
         ValueError: if the folder holds none of them, or they cannot be read.
     """
-    results = _results(folder, show_names, reference)
+    results = _results(folder, show_names, reference, unpacked or {})
     environment = Environment(
         loader=FileSystemLoader(ASSETS),
         autoescape=True,
@@ -81,7 +89,9 @@ def number(value: float | None, digits: int = 3) -> str:
     return "none" if value is None or value != value else f"{value:.{digits}f}"
 
 
-def _results(folder: Path, show_names: bool, reference: Path | None) -> dict[str, Any]:
+def _results(
+    folder: Path, show_names: bool, reference: Path | None, unpacked: Mapping[str, Sequence[str]]
+) -> dict[str, Any]:
     if not folder.is_dir():
         raise ValueError(f"there is no folder {folder}; give that of a prediction, an evaluation or a training")
     album = Album()
@@ -92,7 +102,7 @@ def _results(folder: Path, show_names: bool, reference: Path | None) -> dict[str
         classification = read_classification(folder, summary)
     prediction = None
     if (folder / VOLUMES).is_file():
-        prediction = read_prediction(folder, album, show_names, reference)
+        prediction = read_prediction(folder, album, show_names, reference, unpacked)
     curve = training_curve(folder / CURVE)
     if summary and evaluation is None and classification is None:
         raise ValueError(f"{folder / METRICS_FILE} is not what an evaluation writes; evaluate again")
