@@ -38,7 +38,7 @@ def test_every_command_explains_every_argument(target):
     for name, parameter in inspect.signature(function).parameters.items():
         word = f"--{name}" if parameter.kind is not parameter.VAR_POSITIONAL else name.upper()
         assert word in call or name.upper() in call
-        optional = re.search(rf"\[--{name}[] ]|\[{name.upper()}[] ]", call) is not None
+        optional = re.search(rf"\[--{name}[]\s]|\[{name.upper()}[]\s]", call) is not None
         assert optional is (parameter.default is not parameter.empty or parameter.kind is parameter.VAR_POSITIONAL)
         assert re.search(rf"^ +{name}: ", text, re.MULTILINE), f"{target} does not explain {name}"
 
