@@ -22,6 +22,7 @@ COMMANDS: Commands = {
         "": "tools.bench.bench:bench",
         "attention": "tools.reference.bench_attention:bench_attention",
         "axial": "tools.bench.bench_axial:bench_axial",
+        "predict": "tools.bench.bench_predict:bench_predict",
     },
     "reference": "tools.reference.attention_reference:reference",
     "ablate": {"": "tools.study.ablate:ablate", "cost": "tools.study.ablate_cost:ablate_cost"},
