@@ -153,6 +153,17 @@ def define_network(bundle: Bundle, out_channels: str) -> dict[str, Any]:
     }
 
 
+ENGINE_NETWORK = ours(
+    "build_network",
+    network="$@network_def.to(@device)",
+    engine="@engine",
+    device="@device",
+    amp="@amp",
+    ckpt_path="@ckpt_path",
+)
+"""The network of an inference, PyTorch's or one that OpenVINO runs."""
+
+
 def remember_cases(**default_folds: str) -> dict[str, Any]:
     """Return what keeps the cases of a training, for the record beside its weights.
 
