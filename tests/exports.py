@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import io
+import tempfile
 import warnings
 from functools import cache, lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
+import pytest
 import torch
 from torch import nn
 from torch.export import Dim, ExportedProgram
 
+from custom_networks.workflow.infer.engines.openvino_runner import OpenVinoRunner
 from tests.case import Case, close
 
 if TYPE_CHECKING:
@@ -90,28 +94,50 @@ def _one_table() -> Any:
     return mock.patch.object(ONNXRegistry, "from_torchlib", staticmethod(cache(ONNXRegistry.from_torchlib)))
 
 
-def onnx_session(model: nn.Module | ExportedProgram, *arguments: Any, **options: Any) -> InferenceSession:
-    """Export to ONNX as ``torch.onnx.export(model, *arguments, **options)`` does and load the graph on one thread."""
-    import onnxruntime
-
+def onnx_graph(model: nn.Module | ExportedProgram, *arguments: Any, **options: Any) -> bytes:
+    """Export to ONNX as ``torch.onnx.export(model, *arguments, **options)`` does."""
     buffer = io.BytesIO()
     with warnings.catch_warnings(), _one_table():
         warnings.simplefilter("ignore")
         torch.onnx.export(model, *arguments, dynamo=True, verbose=False, **options).save(buffer)
+    return buffer.getvalue()
+
+
+def onnx_session(graph: bytes) -> InferenceSession:
+    """Load an ONNX graph on one thread."""
+    import onnxruntime
+
     threads = onnxruntime.SessionOptions()
     threads.intra_op_num_threads = threads.inter_op_num_threads = 1
-    return onnxruntime.InferenceSession(buffer.getvalue(), threads, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(graph, threads, providers=["CPUExecutionProvider"])
+
+
+def run_by_openvino(case: Case, graph: bytes) -> None:
+    """Compare the logits of OpenVINO, and its classes wherever two logits are not all but equal."""
+    pytest.importorskip("openvino")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        path.write_bytes(graph)
+        runner = OpenVinoRunner(path, "float32", None)
+        for grow, batch in ((0, 2), (1, 1)):
+            (x,) = case.resized(grow).inputs(batch)
+            got, want = runner(x), case.module()(x)
+            close(got, want, "OpenVINO differs")
+            first, second = want.topk(2, dim=1)[0].unbind(1)
+            clear = first - second > 1e-3
+            assert torch.equal(got.argmax(1)[clear], want.argmax(1)[clear])
 
 
 def check_onnx(case: Case) -> None:
     module = case.module()
     program, another = _exported(case)
-    if another:
-        session = onnx_session(module, tuple(case.inputs()), dynamic_shapes=_any_size(case))
-    else:
-        session = onnx_session(program)
+    again = (module, tuple(case.inputs())), {"dynamic_shapes": _any_size(case)}
+    graph = onnx_graph(*again[0], **again[1]) if another else onnx_graph(program)
+    session = onnx_session(graph)
     names = [node.name for node in session.get_inputs()]
     for grow, batch in ((0, 2), (1, 1)):
         inputs = case.resized(grow).inputs(batch)
         got = session.run(None, {name: x.numpy() for name, x in zip(names, inputs, strict=True)})[0]
         close(torch.from_numpy(got), module(*inputs), "ONNX differs")
+    if case.is_net:
+        run_by_openvino(case, graph)

@@ -16,7 +16,7 @@ from custom_networks import plug
 from custom_networks.nets import AttentionUnet
 from custom_networks.plugging import _Plugged
 from custom_networks.workflow import load_weights
-from tests.exports import onnx_session
+from tests.exports import onnx_graph, onnx_session
 from tests.modules import randomised
 
 NETS = {
@@ -111,7 +111,7 @@ def test_scripts(name, attention):
 @pytest.mark.parametrize(("name", "attention"), ONCE)
 def test_exports_to_onnx(name, attention):
     plugged = opened(build(name, attention)[1])
-    session = onnx_session(plugged, (image(),))
+    session = onnx_session(onnx_graph(plugged, (image(),)))
     (got,) = session.run(None, {session.get_inputs()[0].name: image().numpy()})
     torch.testing.assert_close(torch.from_numpy(got), plugged(image()), rtol=1e-3, atol=1e-3)
 

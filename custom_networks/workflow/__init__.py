@@ -18,6 +18,7 @@ _MODULES = {
     "guard.outputs": "check_outputs",
     "guard.overrides": "check_overrides",
     "guard.version": "require_version",
+    "infer.engines.engine_network": "build_network",
     "infer.inferers": "AutocastInferer MirrorInferer MirrorSlidingWindowInferer",
     "infer.masks": "SaveMasksd check_masks",
     "memory.memory_report": "report_memory",

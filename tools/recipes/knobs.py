@@ -112,6 +112,11 @@ KNOBS = {
     ),
     "series": Knob("SeriesInstanceUID of the DICOM series to take from `dataset_dir`; with `null` all folders.", None),
     "device": Knob("Where the network runs.", "$torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')"),
+    "engine": Knob(
+        'What runs the network on a CPU: `"torch"`; `"openvino"`, faster on most, which needs `pip install openvino '
+        'onnx onnxscript`; or `"auto"`, the faster of the two, measured once on each machine.',
+        "torch",
+    ),
     "resume_ckpt": Knob("A `last_checkpoint.pt` to resume from; with `null` the training starts anew.", None),
     "finetune_ckpt": Knob(
         "Weights to start from, as far as they fit by name and shape; with `null` random ones.", None

@@ -151,6 +151,17 @@ def define_network(bundle: Bundle, out_channels: str) -> dict[str, Any]:
     }
 
 
+ENGINE_NETWORK = ours(
+    "build_network",
+    network="$@network_def.to(@device)",
+    engine="@engine",
+    device="@device",
+    amp="@amp",
+    ckpt_path="@ckpt_path",
+)
+"""The network of an inference, PyTorch's or one that OpenVINO runs."""
+
+
 def best_checkpoint(*records: str) -> dict[str, Any]:
     """Return what keeps the best weights.
 

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import tempfile
-import warnings
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -18,10 +17,11 @@ os.environ.setdefault("TORCH_FAKE_TENSOR_DISPATCH_CACHE", "0")
 import monai.bundle
 import torch
 from torch import Tensor, nn
-from torch.export import Dim, ExportedProgram
+from torch.export import ExportedProgram
 
 from custom_networks.bundle_folder import find_bundle, read_config
 from custom_networks.workflow import load_weights
+from custom_networks.workflow.infer.engines.onnx_export import example, open_sizes, write_onnx
 from tools.recipes.exports import FORMATS, RECORD
 from tools.recipes.render import all_bundles, render
 
@@ -121,29 +121,6 @@ def larger(patch: list[int], divisor: tuple[int, ...] | None) -> list[int]:
     return [size + step for size, step in zip(patch, divisor or (GROWTH,) * len(patch), strict=True)]
 
 
-def example(channels: int, size: list[int], batch: int = 2) -> Tensor:
-    """Return an input drawn at random with a fixed seed; a batch of two leaves the batch open in an export.
-
-    Args:
-        channels: channels.
-        size: voxels per axis.
-        batch: samples.
-    """
-    return torch.randn(batch, channels, *size, generator=torch.Generator().manual_seed(0))
-
-
-def open_sizes(network: nn.Module) -> dict[int, Any]:
-    """Return the axes whose size an exported graph leaves open: batch and space.
-
-    Args:
-        network: the network; axes that must be divisible by something are declared as its multiples.
-    """
-    steps = getattr(network, "size_divisor", None)
-    if steps is None:
-        return {0: Dim.DYNAMIC, **dict.fromkeys((2, 3, 4), Dim.DYNAMIC)}
-    return {0: Dim("batch")} | {i: step * Dim(f"axis{i}") for i, step in enumerate(steps, start=2)}
-
-
 def write_torchscript(folder: Path, path: Path) -> None:
     """Write TorchScript with the bundle's metadata, as ``monai.bundle ckpt_export`` does.
 
@@ -171,30 +148,6 @@ def write_program(network: nn.Module, x: Tensor, path: Path) -> None:
     """
     program = torch.export.export(network, (x,), dynamic_shapes=(open_sizes(network),))
     torch.export.save(program, path)
-
-
-def write_onnx(network: nn.Module, x: Tensor, path: Path) -> None:
-    """Write ONNX.
-
-    Args:
-        network: the network in eval mode.
-        x: an example.
-        path: the file to write.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's own deprecations, which differ from version to version
-        program = torch.onnx.export(
-            network,
-            (x,),
-            dynamo=True,
-            verbose=False,
-            dynamic_shapes=(open_sizes(network),),
-            input_names=["image"],
-            output_names=["pred"],
-        )
-    if program is None:
-        raise ValueError("torch.onnx.export made no program; use the torch that constraints.txt names")
-    program.save(str(path))
 
 
 def _read_onnx(path: Path) -> Runner:

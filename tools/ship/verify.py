@@ -26,7 +26,7 @@ from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
 
-MANIFEST = "SHA256SUMS"
+MANIFEST, CONVERTED = "SHA256SUMS", "models/engines/"  # the latter is made of the weights where the bundle is used
 REQUIREMENTS = "requirements.txt"
 REQUIRED = (
     "LICENSE",
@@ -254,7 +254,8 @@ def _files(folder: Path) -> str:
     if not manifest.is_file():
         raise Problems(f"{folder.name} has no {MANIFEST}; only packed bundles can be verified")
     sums = _sums(manifest.read_text())
-    there = {str(path.relative_to(folder).as_posix()) for path in folder.rglob("*") if not path.is_dir()} - {MANIFEST}
+    files = {str(path.relative_to(folder).as_posix()) for path in folder.rglob("*") if not path.is_dir()}
+    there = {name for name in files - {MANIFEST} if not name.startswith(CONVERTED)}
     problems = [f"{name} is missing" for name in sorted(set(sums) - there)]
     problems += [f"{name} was added since packing; delete it" for name in sorted(there - set(sums))]
     problems += [f"{name} was changed" for name in sorted(there & set(sums)) if _digest(folder / name) != sums[name]]

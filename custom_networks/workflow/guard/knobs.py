@@ -15,6 +15,7 @@ import torch
 Test = Callable[[Any], bool]
 SEEDS = 2**32
 SPATIAL_DIMS = 3
+ENGINES = ("torch", "openvino", "auto")
 
 
 @dataclass(frozen=True)
@@ -189,6 +190,9 @@ RULES = {
     ),
     "series": Rule("null or the text of a UID", "put it in quotation marks", _or_null(_is_text), is_text=True),
     "device": Rule("cpu, or another device that this machine has", "set device to cpu", _is_device),
+    "engine": Rule(
+        "torch, openvino or auto", "write torch for PyTorch itself", lambda value: _is_text(value) and value in ENGINES
+    ),
     "resume_ckpt": _file("the last_checkpoint.pt of a training"),
     "finetune_ckpt": _file("the weights to start from"),
     "gate_warm_up_epochs": COUNT,

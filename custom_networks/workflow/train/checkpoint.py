@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from custom_networks.failures import on_one_line
 from custom_networks.workflow.guard.interrupts import PROGRESS
+from custom_networks.workflow.infer.engines.engine_network import EngineNetwork
 from custom_networks.workflow.train.checkpoint_files import read_checkpoint, save_atomically, weights_in
 
 logger = logging.getLogger(__name__)
@@ -20,12 +21,12 @@ TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 def bare(network: nn.Module) -> nn.Module:
-    """Return the network without the wrapper of distributed training.
+    """Return the network without the wrapper of distributed training or of an engine.
 
     Args:
-        network: a network or a ``DistributedDataParallel`` around it.
+        network: a network, or a ``DistributedDataParallel`` or an ``EngineNetwork`` around it.
     """
-    return network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
+    return network.module if isinstance(network, nn.parallel.DistributedDataParallel | EngineNetwork) else network
 
 
 def _with_channels(network: nn.Module, state: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -70,8 +70,8 @@ MISTAKES = {
         ("learning_rate", "is used by no entry of any config"),
     ),
     "dangling reference in an expression": (
-        (INFERENCE, "network", "$@network_definition.to(@device)"),
-        ("network", "refers to @network_definition, which does not exist; did you mean network_def?"),
+        (INFERENCE, "network/network", "$@network_definition.to(@device)"),
+        ("network#network", "refers to @network_definition, which does not exist; did you mean network_def?"),
     ),
     "unused knob": ((TRAIN, "augment", True), ("augment", "is used by no entry of any config")),
     "overlay without a place": (
@@ -79,8 +79,8 @@ MISTAKES = {
         ("validation#handlers", "lies under validation, which does not exist; did you mean validate?"),
     ),
     "no python": (
-        (INFERENCE, "network", "$@network_def.to(@device"),
-        ("network", "is no Python expression ('(' was never closed)"),
+        (INFERENCE, "network/network", "$@network_def.to(@device"),
+        ("network#network", "is no Python expression ('(' was never closed)"),
     ),
     "absolute path": (
         (TRAIN, "dataset_dir", "/data/Task04_Hippocampus"),
@@ -149,8 +149,8 @@ MISTAKES = {
         ("mirror_axes", "is used by no entry of any config"),
     ),
     "attribute of the device": (
-        (INFERENCE, "network", "$@network_def.to(@device.type)"),
-        ("network", "takes an attribute of @device, which MONAI Label makes a string"),
+        (INFERENCE, "network/network", "$@network_def.to(@device.type)"),
+        ("network#network", "takes an attribute of @device, which MONAI Label makes a string"),
     ),
     "orientation": (
         (INFERENCE, "postprocessing/transforms/1", {"_target_": "Identityd", "keys": "pred"}),

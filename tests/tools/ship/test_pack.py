@@ -118,6 +118,8 @@ def test_what_a_training_writes_beside_the_weights_is_not_packed(root, dist, tmp
     trained = tmp_path / SOURCE.name
     shutil.copytree(SOURCE, trained)
     (trained / "models" / "training_cases.json").write_text("{}")
+    (trained / "models" / "engines").mkdir()
+    (trained / "models" / "engines" / "0.onnx").touch()
     assert not bundle_problems(trained)
     pack(str(trained), out=str(tmp_path / "dist"))
     assert (tmp_path / "dist" / f"{NAME}.zip").read_bytes() == (dist / f"{NAME}.zip").read_bytes()
@@ -194,6 +196,8 @@ def test_a_flipped_byte_of_the_zip_is_found(dist, tmp_path):
 
 
 def test_added_and_removed_files_are_found(folder):
+    (folder / "models" / "engines").mkdir()
+    (folder / "models" / "engines" / "0.onnx").touch()  # what using a bundle leaves there is no change of it
     (folder / "custom_networks" / "extra.py").write_text("print('hello')\n")
     (folder / "configs" / "logging.conf").unlink()
     found = "configs/logging.conf is missing; custom_networks/extra.py was added since packing; delete it$"

@@ -54,6 +54,7 @@ WRONG = {
     "folds_file": [5, True],
     "series": [1.2, ["1.2.3"]],
     "device": ["gpu", "cuda:99", 0, None],
+    "engine": ["onnx", "OpenVINO", None, True, ["torch"]],
     "resume_ckpt": ["absent.pt", 3, "."],
     "finetune_ckpt": ["absent.pt", False],
     "gate_warm_up_epochs": [-1, 0.5],

@@ -30,7 +30,8 @@ def build_inference(bundle: Bundle) -> dict[str, Any]:
         **select_knobs(
             bundle,
             "dataset_dir output_dir ckpt_dir in_channels label_names spacing intensity_range patch_size amp seed "
-            "num_workers mirror_axes max_shape expected_input series device",
+            "num_workers mirror_axes max_shape expected_input series device "
+            "engine",
         ),
         "ckpt_path": "$@ckpt_dir + '/model.pt'",
         "load_pretrain": True,
@@ -41,7 +42,7 @@ def build_inference(bundle: Bundle) -> dict[str, Any]:
         **knobs,
         "code_path": shared.CODE_PATH,
         "network_def": shared.define_network(bundle, OUT_CHANNELS),
-        "network": "$@network_def.to(@device)",
+        "network": shared.ENGINE_NETWORK,
         "preprocessing": {
             "_target_": "Compose",
             "transforms": [
