@@ -29,14 +29,22 @@ COLUMNS = (
 )
 # what a spreadsheet takes for the beginning of a formula
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+_NUMBER, _ABSENT = (int, float), type(None)
 # what the tables and the terminal need of a record, by its place
-NEEDED: tuple[tuple[tuple[str, ...], type | tuple[type, ...]], ...] = (
-    *(((key,), str) for key in ("case", "mask", "engine", "precision", "device", "created")),
-    *(((key,), list) for key in ("bundles", "structures", "warnings")),
-    (("grid", "spacing"), list),
-    *((("seconds", key), (int, float)) for key in ("read", "network", "write")),
-)
-NEEDED_OF_STRUCTURE = {"name": str, "voxels": int, "volume_ml": (int, float), "pieces": int, "touches_border": bool}
+NEEDED: Mapping[tuple[str, ...], Any] = {
+    **{(key,): str for key in ("case", "mask", "engine", "precision", "device", "created")},
+    **{(key,): list for key in ("bundles", "structures", "warnings")},
+    ("grid", "spacing"): list,
+    **{("seconds", key): _NUMBER for key in ("read", "network", "write")},
+}
+NEEDED_OF_ENTRIES: Mapping[str, Mapping[str, Any]] = {
+    "bundles": {"name": str, "version": str, "sha256": str},
+    "structures": {
+        **{"name": str, "voxels": int, "volume_ml": _NUMBER, "centre_mm": (list, _ABSENT), "pieces": int},
+        **{"largest_piece_share": (*_NUMBER, _ABSENT), "touches_border": bool},
+    },
+    "warnings": {"structure": (str, _ABSENT), "text": str},
+}
 
 
 class Structure(NamedTuple):
@@ -196,21 +204,23 @@ def read_records(result: Path) -> list[dict[str, Any]]:
 
 def _read_record(file: Path) -> dict[str, Any]:
     record = read_json(file)
-    places: list[tuple[Any, Sequence[str], Any]] = [(record, keys, kind) for keys, kind in NEEDED]
-    for structure in record["structures"] if isinstance(record.get("structures"), list) else []:
-        places += [(structure, (key,), kind) for key, kind in NEEDED_OF_STRUCTURE.items()]
-    for bundle in record["bundles"] if isinstance(record.get("bundles"), list) else []:
-        places += [(bundle, (key,), str) for key in ("name", "version", "sha256")]
-    for place, keys, kind in places:
-        value: Any = place
-        for key in keys:
-            value = value.get(key) if isinstance(value, Mapping) else None
-        if not isinstance(value, kind):
-            raise ValueError(  # noqa: TRY004 - the file is wrong
-                f"{file} is no record of a segmented image, its entry {'.'.join(keys)} is wrong or absent; delete the "
-                "file, and segment its image again"
-            )
+    wrong = [".".join(keys) for keys, kind in NEEDED.items() if not isinstance(_at(record, keys), kind)]
+    for name, needed in NEEDED_OF_ENTRIES.items():
+        entries = [] if wrong else record[name]
+        wrong += [key for entry in entries for key, kind in needed.items() if not isinstance(_at(entry, (key,)), kind)]
+    if wrong:
+        raise ValueError(
+            f"{file} is no record of a segmented image, its entry {wrong[0]} is wrong or absent; delete the file, and "
+            "segment its image again"
+        )
     return record
+
+
+def _at(place: Any, keys: Sequence[str]) -> Any:
+    """Return the value at a place of a JSON document, of which nothing is known; of a missing one what has no kind."""
+    for key in keys:
+        place = place.get(key, ...) if isinstance(place, Mapping) else ...
+    return place
 
 
 def write_volumes(result: Path, header: Mapping[str, Any]) -> list[dict[str, Any]]:
