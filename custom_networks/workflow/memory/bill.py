@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from custom_networks.workflow.infer.slab_windows import slab_axis
+from custom_networks.workflow.infer.windows import slab_axis
 from custom_networks.workflow.memory.fake_run import peak_bytes
 
 FLOAT = 4
