@@ -232,7 +232,8 @@ class MirrorSlidingWindowInferer(Inferer):
         low_memory: whether to hold the logits of one slab at a time and return a map of class indices instead of
             logits (:func:`custom_networks.workflow.infer.windows.blend`).
         regions: the knob of that name: with it and ``low_memory``, the class is the innermost region.
-        sw_batch_size: windows per forward pass. A network that says ``is_local`` gets one window as large as them.
+        sw_batch_size: windows per forward pass. A network whose ``is_local()`` is true gets one window as large as
+                them.
         overlap: share of a window that the next one covers, 0 to less than 1.
         mode: "constant" or "gaussian" weights within a window.
         skip_air: whether windows lie over the box of what is not air, and those of air alone are not run
@@ -298,11 +299,11 @@ class MirrorSlidingWindowInferer(Inferer):
         """Return the window in voxels and the number of windows per forward pass for an image.
 
         Args:
-            network: the network; one with ``is_local`` and ``size_divisor`` may get a larger window.
+            network: the network; one whose ``is_local()`` is true has a ``size_divisor`` and may get a larger window.
             size: voxels of the image per axis.
         """
         bare: Any = network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
-        if self.sw_batch_size == 1 or not getattr(bare, "is_local", False):
+        if self.sw_batch_size == 1 or not getattr(bare, "is_local", bool)():
             return self.roi_size, self.sw_batch_size
         return grow_window(self.roi_size, size, bare.size_divisor, self.sw_batch_size), 1
 

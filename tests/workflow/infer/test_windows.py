@@ -322,11 +322,14 @@ class Local(nn.Module):
 
     size_divisor = (2, 2, 2)
 
-    def __init__(self, is_local: bool) -> None:
+    def __init__(self, local: bool) -> None:
         super().__init__()
-        self.is_local = is_local
+        self.local = local
         self.conv = nn.Conv3d(1, 2, 3, padding=1)
         self.sizes: list[tuple[int, ...]] = []
+
+    def is_local(self):
+        return self.local
 
     def forward(self, x):
         self.sizes.append(tuple(x.shape))
