@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from custom_networks.workflow.infer.finite import refuse_non_finite
 from custom_networks.workflow.infer.windows import (
     blend,
-    grow_window,
     pad_to_window,
+    window_and_batch,
     windows_of,
 )
 from custom_networks.workflow.transforms.regions import Regions, innermost
@@ -295,18 +295,6 @@ class MirrorSlidingWindowInferer(Inferer):
             self._weights = (kind, made)
         return self._weights[1]
 
-    def window_and_batch(self, network: Callable[..., Any], size: Sequence[int]) -> tuple[tuple[int, ...], int]:
-        """Return the window in voxels and the number of windows per forward pass for an image.
-
-        Args:
-            network: the network; one whose ``is_local()`` is true has a ``size_divisor`` and may get a larger window.
-            size: voxels of the image per axis.
-        """
-        bare: Any = network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
-        if self.sw_batch_size == 1 or not getattr(bare, "is_local", bool)():
-            return self.roi_size, self.sw_batch_size
-        return grow_window(self.roi_size, size, bare.size_divisor, self.sw_batch_size), 1
-
     def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
         """Return the logits ``(B, K, *spatial)`` in float32, with ``low_memory`` the classes ``(B, 1, *spatial)``.
 
@@ -323,7 +311,7 @@ class MirrorSlidingWindowInferer(Inferer):
                 logits = logits + autocast_forward(network, window.flip(flip), self.amp, *args, **kwargs).flip(flip)
             return refuse_non_finite(logits / len(self.flips), inputs, self.amp)
 
-        roi_size, batch = self.window_and_batch(network, inputs.shape[2:])
+        roi_size, batch = window_and_batch(network, self.roi_size, inputs.shape[2:], self.sw_batch_size)
         padded, inside = pad_to_window(inputs.as_subclass(Tensor), roi_size)
         results = []
         for image in padded:

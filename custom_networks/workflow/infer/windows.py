@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
+from typing import Any
 
 import torch
 from monai.data.utils import dense_patch_slices
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from custom_networks.workflow.infer.air import box_of, content_of, find_air
@@ -59,6 +60,29 @@ def grow_window(
             return tuple(size)
         axis = min(fitting, key=lambda a: size[a] / image_size[a])
         size[axis] = larger[axis]
+
+
+def window_and_batch(
+    network: Callable[..., Any], roi_size: Sequence[int], image_size: Sequence[int], sw_batch_size: int
+) -> tuple[tuple[int, ...], int]:
+    """Return the window in voxels and the number of windows per forward pass for an image.
+
+    Args:
+        network: the network, or what distributed training wrapped around it. One whose ``is_local()`` is true, which
+            has a ``size_divisor``, too, gets one larger window in place of several.
+        roi_size: window in voxels.
+        image_size: voxels per axis.
+        sw_batch_size: how many windows the network may get at once.
+
+    Example:
+        >>> window_and_batch(nn.Identity(), (32, 32, 32), (200, 200, 200), 4)
+        ((32, 32, 32), 4)
+    """
+    bare: Any = network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
+    is_local: Callable[[], bool] | None = getattr(bare, "is_local", None)
+    if sw_batch_size == 1 or is_local is None or not is_local():
+        return tuple(roi_size), sw_batch_size
+    return grow_window(roi_size, image_size, bare.size_divisor, sw_batch_size), 1
 
 
 def pad_to_window(inputs: Tensor, roi_size: Sequence[int]) -> tuple[Tensor, Window]:
