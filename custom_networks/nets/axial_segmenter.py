@@ -29,6 +29,14 @@ class AxialSegmenter(Segmenter):
         first, *others = super().steps_of(arguments, spatial_dims)
         return [first, per_axis(cls._argument(arguments, "stem_pool"), spatial_dims, "stem_pool"), *others]
 
+    def is_local(self) -> bool:
+        """Return that the logits do not depend on what is near only.
+
+        Axial attention takes in whole lines, and without it the branch's coarsest step resizes from a grid that need
+        not divide the window.
+        """
+        return False
+
     @classmethod
     def step_arguments(
         cls, strides: Sequence[Sequence[int]], kernel_size: Sequence[Sequence[int]]

@@ -12,8 +12,21 @@ from monai.networks.blocks import Convolution
 from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
 
+from custom_networks.attention.non_local import NonLocal
+from custom_networks.blocks.mbtfe import Mbtfe
 from custom_networks.blocks.resize import resize
+from custom_networks.blocks.vision_transformer import VisionTransformer
 from custom_networks.checks import per_level
+
+# what takes in the whole input: attention over all voxels, global pooling, and norms by sample
+GLOBAL = (
+    NonLocal,
+    Mbtfe,
+    VisionTransformer,
+    nn.modules.instancenorm._InstanceNorm,
+    nn.GroupNorm,
+    nn.LayerNorm,
+)
 
 
 class Segmenter(nn.Module):
@@ -84,6 +97,22 @@ class Segmenter(nn.Module):
             (10, 14, 2)
         """
         return tuple(n // part for n, part in zip(size, self.size_divisor, strict=True))
+
+    def is_local(self) -> bool:
+        """Return whether, in eval mode, the logits of a voxel depend on what is near it only, wherever it lies.
+
+        A larger window then changes the logits near the borders of windows alone. Instance and group norms, whose
+        statistics are those of the window, already make a network another one.
+
+        Example:
+            >>> from custom_networks.nets import AttentionUnet
+            >>> AttentionUnet(3, attention=("gate",), norm="batch").is_local(), AttentionUnet(3).is_local()
+            (True, False)
+        """
+        return not any(
+            isinstance(module, GLOBAL) or getattr(module, "track_running_stats", True) is False
+            for module in self.modules()
+        )
 
     def add_heads(self, spatial_dims: int, features: Sequence[int], out_channels: int, kernel_size: int = 1) -> None:
         """Build the heads, the auxiliary ones only with deep supervision, and draw the weights of MONAI convolutions.

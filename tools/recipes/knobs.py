@@ -89,6 +89,20 @@ KNOBS = {
         "flips; none where left and right differ.",
         [],
     ),
+    "overlap": Knob(
+        "Share of a window that the next one covers along each axis, 0 to less than 1; 0.25 runs less than half of the "
+        "windows of 0.5.",
+        0.5,
+    ),
+    "sw_batch_size": Knob(
+        "Windows that the network gets at once, with `null` as many as half of the free memory holds; a network that "
+        "sees only what is near gets one larger window in their place.",
+        1,
+    ),
+    "skip_air": Knob(
+        "Lay windows over the box of what is not air, and do not run those of air alone, which become background.",
+        False,
+    ),
     "largest_component": Knob("Keep only the largest connected component of each predicted class or region.", False),
     "low_memory": Knob(
         "Hold classes of the whole image instead of probabilities, and resample in float32: less memory, rougher "

@@ -177,6 +177,9 @@ RULES = {
     "mirror_axes": Rule(
         "a list of different spatial axes, 0 to 2", "write for example [0, 1], or [] for none", _are_axes
     ),
+    "overlap": Rule("a number from 0 to less than 1", "write for example 0.5", _number(lambda share: 0 <= share < 1)),
+    "sw_batch_size": Rule("null or a positive integer", "write for example 4", _or_null(_integer(1))),
+    "skip_air": SWITCH,
     "largest_component": SWITCH,
     "low_memory": SWITCH,
     "max_shape": SIZES,

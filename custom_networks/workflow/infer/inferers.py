@@ -10,11 +10,18 @@ from typing import Any
 
 import torch
 from monai.data import MetaTensor
-from monai.inferers import Inferer, SlidingWindowInferer
+from monai.data.utils import compute_importance_map
+from monai.inferers import Inferer
+from monai.utils import BlendMode
 from torch import Tensor, nn
 
 from custom_networks.workflow.infer.finite import refuse_non_finite
-from custom_networks.workflow.infer.slab_windows import label_map, largest
+from custom_networks.workflow.infer.windows import (
+    blend,
+    pad_to_window,
+    window_and_batch,
+    windows_of,
+)
 from custom_networks.workflow.transforms.regions import Regions, innermost
 
 logger = logging.getLogger(__name__)
@@ -204,24 +211,41 @@ class MirrorInferer(AutocastInferer):
         return refuse_non_finite(torch.stack(logits).mean(0), inputs, self.amp)
 
 
-class MirrorSlidingWindowInferer(SlidingWindowInferer):
+def largest(logits: Tensor) -> Tensor:
+    """Return the class of the largest logit.
+
+    Args:
+        logits: ``(K, *S)``.
+    """
+    return logits.softmax(0).argmax(0)
+
+
+class MirrorSlidingWindowInferer(Inferer):
     """Sliding window whose logits are the mean over all flips of the given axes, in mixed precision.
+
+    Windows, their weights and the padding are those of :func:`monai.inferers.sliding_window_inference`.
 
     Args:
         roi_size: window in voxels, one entry per spatial axis.
         mirror_axes: spatial axes to flip; the mean runs over all 2^n combinations. Leave empty where chirality matters.
         amp: whether to use bfloat16 where the device has it.
-        low_memory: whether to hold the logits of one slab at a time
-            (:mod:`custom_networks.workflow.infer.slab_windows`) and return a map of class indices instead of logits.
+        low_memory: whether to hold the logits of one slab at a time and return a map of class indices instead of
+            logits (:func:`custom_networks.workflow.infer.windows.blend`).
         regions: the knob of that name: with it and ``low_memory``, the class is the innermost region.
-        **kwargs: passed to :class:`monai.inferers.SlidingWindowInferer`; with ``low_memory``, those after
-            ``sw_batch_size``, ``overlap`` and ``mode`` keep their defaults.
+        sw_batch_size: windows per forward pass. A network whose ``is_local()`` is true gets one window as large as
+                them.
+        overlap: share of a window that the next one covers, 0 to less than 1.
+        mode: "constant" or "gaussian" weights within a window.
+        skip_air: whether windows lie over the box of what is not air, and those of air alone are not run
+            (:mod:`custom_networks.workflow.infer.air`). Their voxels are the mean over the windows that were run, or
+            background where there is none.
 
     Raises:
-        ValueError: if an axis does not exist or occurs twice, or, when called, if the network's output is not finite.
+        ValueError: if an axis does not exist or occurs twice or the overlap is none, or, when called, if the network's
+            output is not finite.
 
     Cost:
-        2^n forward passes per window for n mirrored axes.
+        2^n forward passes per window for n mirrored axes. With overlap o, about 1 / (1 - o)^3 windows cover a voxel.
 
     Example:
         >>> inferer = MirrorSlidingWindowInferer((4, 4, 4), mirror_axes=(0, 2), amp=False)
@@ -237,39 +261,73 @@ class MirrorSlidingWindowInferer(SlidingWindowInferer):
         amp: bool = True,
         low_memory: bool = False,
         regions: Regions = None,
-        **kwargs: Any,
+        sw_batch_size: int = 1,
+        overlap: float = 0.25,
+        mode: str = "constant",
+        skip_air: bool = False,
     ) -> None:
-        super().__init__(roi_size, **kwargs)
+        super().__init__()
+        if not 0 <= overlap < 1:
+            raise ValueError(f"overlap must be a number from 0 to less than 1, got {overlap}; use for example 0.5")
+        self.roi_size = tuple(roi_size)
         self.amp = amp
         self.low_memory = low_memory
-        self.to_classes = largest if regions is None else lambda logits: innermost(logits.sigmoid())
+        self.regions = regions
+        self.sw_batch_size = sw_batch_size
+        self.overlap = overlap
+        self.mode = BlendMode(mode)
+        self.skip_air = skip_air
         self.flips = flips(mirror_axes, len(roi_size))
+        self._weights: tuple[Any, Tensor] = (None, torch.empty(0))
 
-    def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def weights(self, roi_size: Sequence[int], inputs: Tensor) -> Tensor:
+        """Return the weights within a window; those of the last kind of window are kept.
+
+        Args:
+            roi_size: window in voxels.
+            inputs: has the device and the type.
+        """
+        kind = (tuple(roi_size), inputs.device, inputs.dtype)
+        if self._weights[0] != kind:
+            made = compute_importance_map(
+                tuple(roi_size), mode=self.mode, sigma_scale=0.125, device=inputs.device, dtype=inputs.dtype
+            )
+            self._weights = (kind, made)
+        return self._weights[1]
+
+    def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
         """Return the logits ``(B, K, *spatial)`` in float32, with ``low_memory`` the classes ``(B, 1, *spatial)``.
 
         Args:
             inputs: ``(B, C, *spatial)``, any size; smaller axes are padded to the window and cropped again.
-            network: the network.
+            network: the network, any callable.
             *args: passed to the network.
             **kwargs: passed to the network.
         """
 
-        def predict(window: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        def predict(window: Tensor) -> Tensor:
             logits = autocast_forward(network, window, self.amp, *args, **kwargs)
             for flip in self.flips[1:]:
                 logits = logits + autocast_forward(network, window.flip(flip), self.amp, *args, **kwargs).flip(flip)
             return refuse_non_finite(logits / len(self.flips), inputs, self.amp)
 
-        if not self.low_memory:
-            return super().__call__(inputs, predict, *args, **kwargs)
-        labels = label_map(
-            inputs,
-            lambda windows: predict(windows, *args, **kwargs),
-            roi_size=self.roi_size,
-            sw_batch_size=self.sw_batch_size,
-            overlap=self.overlap,
-            mode=self.mode,
-            to_classes=self.to_classes,
-        )
-        return MetaTensor(labels).copy_meta_from(inputs, copy_attr=False) if isinstance(inputs, MetaTensor) else labels
+        roi_size, batch = window_and_batch(network, self.roi_size, inputs.shape[2:], self.sw_batch_size)
+        padded, inside = pad_to_window(inputs.as_subclass(Tensor), roi_size)
+        results = []
+        for image in padded:
+            one = blend(
+                image,
+                predict,
+                windows_of(image, inside, roi_size, self.overlap, self.skip_air),
+                self.weights(roi_size, padded),
+                sw_batch_size=batch,
+                regions=self.regions is not None,
+                to_classes=self._to_classes if self.low_memory else None,
+            )
+            results.append(one[None] if self.low_memory else one)
+        result = torch.stack(results) if len(results) > 1 else results[0][None]
+        result = result[(slice(None), slice(None), *inside)]
+        return MetaTensor(result).copy_meta_from(inputs, copy_attr=False) if isinstance(inputs, MetaTensor) else result
+
+    def _to_classes(self, logits: Tensor) -> Tensor:
+        return largest(logits) if self.regions is None else innermost(logits.sigmoid())

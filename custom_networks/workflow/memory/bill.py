@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from custom_networks.workflow.infer.slab_windows import slab_axis
+from custom_networks.workflow.infer.windows import slab_axis, window_and_batch
 from custom_networks.workflow.memory.fake_run import peak_bytes
 
 FLOAT = 4
@@ -208,6 +208,7 @@ def inference_bill(
     original_shape: Sequence[int] | None = None,
     one_hot: bool = False,
     low_memory: bool = False,
+    sw_batch_size: int = 1,
     amp: bool = True,
     device: torch.device | None = None,
 ) -> Bill:
@@ -224,6 +225,7 @@ def inference_bill(
         original_shape: voxels per axis of the file if it has to be resampled, or ``None`` if not.
         one_hot: whether result and label are compared afterwards (validation, evaluation).
         low_memory: the knob of that name.
+        sw_batch_size: windows per forward pass.
         amp: the knob of that name.
         device: the device to run on, or ``None`` for the CPU.
 
@@ -238,11 +240,12 @@ def inference_bill(
         >>> format_bytes(sum(normal.values())), format_bytes(sum(low.values()))
         ('30 GB', '1.9 GB')
     """
-    window = tuple(patch_size)
-    inputs = (1, in_channels, *window)
+    window, batch = window_and_batch(network, patch_size, shape, sw_batch_size)
+    inputs = (batch, in_channels, *window)
     forward = peak_bytes(network, inputs, training=False, amp=amp, device=device or torch.device("cpu"))
-    # one window more: its sum over flips, or its product with the weights
-    at_window = {"network on one window": forward + out_channels * math.prod(window) * FLOAT}
+    # their logits once more: the sum over flips, or the product with the weights
+    name = "network on one window" if batch == 1 else f"network on {batch} windows"
+    at_window = {name: forward + batch * out_channels * math.prod(window) * FLOAT}
     padded = [max(size, least) for size, least in zip(shape, window, strict=True)]
     voxels, file_voxels = math.prod(shape), math.prod(original_shape or shape)
     resampled = original_shape is not None

@@ -83,6 +83,7 @@ def report_memory(
     patch_size: Sequence[int],
     amp: bool,
     low_memory: bool,
+    sw_batch_size: int = 1,
     batch_size: int | None = None,
     cache_rate: float = 0.0,
     training: Sequence[Mapping[str, Any]] = (),
@@ -104,6 +105,7 @@ def report_memory(
         patch_size: patch and window in voxels.
         amp: the knob of that name.
         low_memory: the knob of that name.
+        sw_batch_size: windows per forward pass.
         batch_size: patches per step of a training, or ``None`` where nothing is trained.
         cache_rate: share of the training and validation cases that is cached.
         training: cases to train on.
@@ -146,6 +148,7 @@ def report_memory(
                 original_shape=None if stored == resampled else stored,
                 one_hot=bool(sizes[1]),
                 low_memory=low_memory,
+                sw_batch_size=sw_batch_size,
                 amp=amp,
                 device=device,
             )

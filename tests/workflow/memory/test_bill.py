@@ -5,7 +5,10 @@ import torch
 from torch import nn
 
 from custom_networks.nets import AttentionUnet
+from custom_networks.workflow import windows_that_fit
+from custom_networks.workflow.infer.windows import grow_window
 from custom_networks.workflow.memory import bill as memory
+from custom_networks.workflow.memory import fitting
 from custom_networks.workflow.memory.bill import (
     available_bytes,
     cached_bytes,
@@ -115,6 +118,44 @@ def test_many_classes_cost_what_low_memory_saves():
     assert sum(normal.values()) > 25e9
     assert sum(low.values()) < 4e9
     assert sum(low.values()) < sum(resampled.values()) < 6e9
+
+
+def test_several_windows_cost_their_network_and_logits():
+    net = nn.Conv3d(1, 8, 1)
+    sizes = {"in_channels": 1, "out_channels": 8, "patch_size": (32, 32, 32), "low_memory": True}
+    one, four = (inference_bill(net, (128,) * 3, sw_batch_size=n, **sizes) for n in (1, 4))
+    assert "network on one window" in one
+    assert one["logits of a slab"] == four["logits of a slab"]
+    assert four["network on 4 windows"] == pytest.approx(4 * one["network on one window"], rel=0.01)
+
+
+def test_a_local_network_is_billed_with_its_larger_window():
+    sizes = {"in_channels": 1, "out_channels": 8, "patch_size": (32, 32, 32), "low_memory": True}
+    net = AttentionUnet(3, 1, 8, features=(4, 8), attention=(), norm="batch")
+    one, eight = (inference_bill(net, (128,) * 3, sw_batch_size=n, **sizes) for n in (1, 8))
+    grown = grow_window((32,) * 3, (128,) * 3, net.size_divisor, 8)
+    # the slab is as thick as the window
+    assert eight["logits of a slab"] == max(grown) // 32 * one["logits of a slab"]
+    assert eight["network on one window"] > 6 * one["network on one window"]
+
+
+@pytest.mark.parametrize(("free", "windows"), [(0, 1), (41 * 2**20, 5), (2**40, 64)])
+def test_as_many_windows_as_half_of_the_memory_holds(monkeypatch, free, windows):
+    monkeypatch.setattr(fitting, "available_bytes", lambda device: free)
+    sizes = {"device": "cpu", "in_channels": 1, "patch_size": (64, 64, 64), "amp": False}
+    # an input and an output, each once more for the convolution: 4 MiB per window
+    net = nn.Conv3d(1, 1, 1)
+    assert windows_that_fit(sw_batch_size=None, network=net, **sizes) == windows
+    assert windows_that_fit(sw_batch_size=3, network=net, **sizes) == 3
+
+
+def test_a_network_that_reads_values_gets_one_window():
+    class Reads(nn.Module):
+        def forward(self, x):
+            return x * float(x.max())
+
+    sizes = {"device": "cpu", "in_channels": 1, "patch_size": (64, 64, 64), "amp": False}
+    assert windows_that_fit(sw_batch_size=None, network=Reads(), **sizes) == 1
 
 
 def test_comparing_costs_more_than_writing():

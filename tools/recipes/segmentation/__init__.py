@@ -29,6 +29,7 @@ def build_configs(bundle: Bundle) -> dict[str, dict[str, Any]]:
         "multi_gpu_evaluate.json": MULTI_GPU_EVALUATE,
         "metadata.json": build_metadata(bundle),
         "profiles/low_memory.json": {"low_memory": True},
+        "profiles/large_volume.json": {"overlap": 0.25, "skip_air": True},
         "profiles/finetune.json": {
             "finetune_ckpt": "$@bundle_root + '/models/model.pt'",
             # a folder of its own, so that the shipped weights stay what they are

@@ -27,8 +27,20 @@ MEMORY = {
     "patch_size": "@patch_size",
     "amp": "@amp",
     "low_memory": "@low_memory",
+    "sw_batch_size": "@windows_at_once",
 }
 """What ``report_memory`` takes to reckon the expected peak, beside the cases."""
+
+WINDOWS_AT_ONCE = ours(
+    "windows_that_fit",
+    sw_batch_size="@sw_batch_size",
+    network="@network",
+    device="@device",
+    in_channels="@in_channels",
+    patch_size="@patch_size",
+    amp="@amp",
+)
+"""The number of windows per forward pass, which only ``null`` makes depend on the memory."""
 
 SLIDING_WINDOW = ours(
     "MirrorSlidingWindowInferer",
@@ -37,9 +49,10 @@ SLIDING_WINDOW = ours(
     amp="@amp",
     low_memory="@low_memory",
     regions="@regions",
-    sw_batch_size=1,
-    overlap=0.5,
+    sw_batch_size="@windows_at_once",
+    overlap="@overlap",
     mode="gaussian",
+    skip_air="@skip_air",
 )
 
 LOAD_LABEL = {"_target_": "LoadImaged", "keys": "label", "reader": ours("VolumeReader", labels=True), "dtype": None}

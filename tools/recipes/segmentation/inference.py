@@ -13,6 +13,7 @@ from tools.recipes.segmentation.components import (
     MEMORY,
     OUT_CHANNELS,
     SLIDING_WINDOW,
+    WINDOWS_AT_ONCE,
     bring_to_original_grid,
     load_and_normalize,
 )
@@ -30,8 +31,8 @@ def build_inference(bundle: Bundle) -> dict[str, Any]:
         **select_knobs(
             bundle,
             "dataset_dir output_dir ckpt_dir in_channels label_names label_values regions spacing intensity patch_size "
-            "amp seed num_workers mirror_axes largest_component low_memory max_shape expected_input series device "
-            "engine",
+            "amp seed num_workers mirror_axes overlap sw_batch_size skip_air largest_component low_memory max_shape "
+            "expected_input series device engine",
         ),
         "ckpt_path": "$@ckpt_dir + '/model.pt'",
         "load_pretrain": True,
@@ -43,6 +44,7 @@ def build_inference(bundle: Bundle) -> dict[str, Any]:
         "code_path": shared.CODE_PATH,
         "network_def": {**shared.define_network(bundle, OUT_CHANNELS), "deep_supervision": False},
         "network": shared.ENGINE_NETWORK,
+        "windows_at_once": WINDOWS_AT_ONCE,
         "preprocessing": {
             "_target_": "Compose",
             "transforms": [

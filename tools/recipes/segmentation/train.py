@@ -15,6 +15,7 @@ from tools.recipes.segmentation.components import (
     OUT_CHANNELS,
     REGIONS,
     SLIDING_WINDOW,
+    WINDOWS_AT_ONCE,
     bring_to_original_grid,
     load_and_normalize,
 )
@@ -37,8 +38,8 @@ def build_train(bundle: Bundle) -> dict[str, Any]:
             bundle,
             "dataset_dir output_dir ckpt_dir in_channels label_names label_values regions ignore_value spacing "
             "intensity patch_size foreground_ratio epochs val_interval batch_size learning_rate amp seed num_workers "
-            "cache_rate fold mirror_axes largest_component low_memory image_glob label_glob folds_file "
-            "device resume_ckpt finetune_ckpt",
+            "cache_rate fold mirror_axes overlap sw_batch_size skip_air largest_component low_memory image_glob "
+            "label_glob folds_file device resume_ckpt finetune_ckpt",
         ),
         **(select_knobs(bundle, "gate_warm_up_epochs") if warms_up else {}),
     }
@@ -50,6 +51,7 @@ def build_train(bundle: Bundle) -> dict[str, Any]:
         "is_not_rank0": "$@rank > 0",
         "network_def": shared.define_network(bundle, OUT_CHANNELS),
         "network": "$@network_def.to(@device)",
+        "windows_at_once": WINDOWS_AT_ONCE,
         "loss": build_loss("DiceCELoss"),
         "optimizer": {"_target_": "torch.optim.AdamW", "params": "$@network.parameters()", "lr": "@learning_rate"},
         "lr_scheduler": shared.POLYNOMIAL_DECAY,
