@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from custom_networks.workflow.memory.bill import available_bytes, format_bytes, inference_bill, parse_bytes
+from custom_networks.workflow.memory.bill import (
+    available_bytes,
+    format_bytes,
+    inference_bill,
+    parse_bytes,
+    volume_bill,
+)
 from custom_networks.workflow.memory.memory_report import check_fits
 
 if TYPE_CHECKING:
@@ -18,8 +24,15 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+SMALL = 1 / 8
+"""Share of the limit below which the volumes of an image are not what fills the memory."""
+
+
 class MemoryPlan:
     """Decide by the memory bill of each image how it is segmented.
+
+    The volumes of an image, its logits among them, come first: where they take less than an eighth of the limit, the
+    path of ``low_memory``, which saves volumes only, is of no help, and nobody asks what the network takes.
 
     Args:
         segmenter: what segments where memory is plenty.
@@ -27,29 +40,24 @@ class MemoryPlan:
     """
 
     def __init__(self, segmenter: Segmenter, memory: str | None) -> None:
-        names = ("device", "in_channels", "spacing", "patch_size", "amp", "low_memory", "series")
-        self.knobs = {name: segmenter.parser.get_parsed_content(name) for name in names}
-        self.classes = len(
-            segmenter.parser.get_parsed_content("regions") or segmenter.parser.get_parsed_content("label_names")
-        )
+        get = segmenter.parser.get_parsed_content
+        self.device = torch.device(get("device"))
+        self.low_memory, self.spacing, self.series = get("low_memory"), get("spacing"), get("series")
+        self.window, self.amp, self.at_once = get("patch_size"), get("amp"), get("windows_at_once", default=1)
+        self.channels = {"in_channels": get("in_channels"), "out_channels": len(get("regions") or get("label_names"))}
         self.network = segmenter.network
-        device = torch.device(self.knobs["device"])
-        self.limit = available_bytes(device) if memory is None else parse_bytes(memory)
+        self.limit = available_bytes(self.device) if memory is None else parse_bytes(memory)
         self.total = lru_cache(maxsize=None)(self._total)
 
     def _total(self, stored: tuple[int, ...], resampled: tuple[int, ...]) -> int | None:
         """Return the bytes that an image takes, None where the network cannot be run without values."""
+        sizes: dict[str, Any] = {**self.channels, "original_shape": None if stored == resampled else stored}
+        volumes = sum(volume_bill(resampled, window=self.window, at_window={}, **sizes).values())
+        if volumes < SMALL * self.limit:
+            return volumes
+        options: dict[str, Any] = {"amp": self.amp, "sw_batch_size": self.at_once, "device": self.device}
         try:
-            bill = inference_bill(
-                self.network,
-                resampled,
-                in_channels=self.knobs["in_channels"],
-                out_channels=self.classes,
-                patch_size=self.knobs["patch_size"],
-                original_shape=None if stored == resampled else stored,
-                amp=self.knobs["amp"],
-                device=torch.device(self.knobs["device"]),
-            )
+            bill = inference_bill(self.network, resampled, patch_size=self.window, **options, **sizes)
         except Exception:  # networks of users may do anything in their forward pass
             return None
         return sum(bill.values())
@@ -63,9 +71,7 @@ class MemoryPlan:
         Raises:
             ValueError: if the image itself, resampled, would not fit.
         """
-        return self.total(
-            *check_fits(case["image"], self.knobs["spacing"], self.knobs["in_channels"], self.knobs["series"])
-        )
+        return self.total(*check_fits(case["image"], self.spacing, self.channels["in_channels"], self.series))
 
     def is_low(self, case: Mapping[str, Any]) -> bool:
         """Return whether an image is segmented on the path of ``low_memory``, which is said.
@@ -73,7 +79,7 @@ class MemoryPlan:
         Args:
             case: the image.
         """
-        if self.knobs["low_memory"]:
+        if self.low_memory:
             return False
         need = self.bytes_of(case)
         if need is None or need <= self.limit:

@@ -178,7 +178,8 @@ class Run:
             mask = Mask(voxels, read.affine, files_of(case["image"])[0], self.options.series, self.coded, self.made_by)
             written = save_mask_as(self.options.output_format, self._stem(case), mask)
             files.append(written.relative_to(self.options.result).as_posix())
-        return {"read": read, "structures": measure(voxels, read.affine, self.structures), "files": files}
+        structures = measure(voxels, read.affine, self.structures)
+        return {"read": read, "structures": structures, "files": files, "computed": segmenter.computed()}
 
     def _record(self, done: Done, inputs: str) -> dict[str, Any]:
         case, read = done.item, done.value["read"]
@@ -196,9 +197,7 @@ class Run:
                 "affine": read.affine.tolist(),
             },
             "working_spacing": list(self.config.get_parsed_content("spacing")),
-            "engine": "torch",
-            "precision": "float32",
-            "device": str(self.segmenter(False).parser.get_parsed_content("device")),
+            **done.value["computed"],
             "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             "bundles": self.described,
             "seconds": {stage: round(seconds, 3) for stage, seconds in done.seconds.items()},

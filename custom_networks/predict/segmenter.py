@@ -19,6 +19,7 @@ from custom_networks.predict.members import Member
 from custom_networks.workflow.data.cases import files_of
 from custom_networks.workflow.data.image_checks import check_image
 from custom_networks.workflow.data.volumes import NOTES
+from custom_networks.workflow.infer.inferers import network_dtype
 from custom_networks.workflow.infer.masks import SaveMasksd
 from custom_networks.workflow.report.image_facts import image_facts
 
@@ -90,6 +91,17 @@ class Segmenter:
     def network(self) -> nn.Module:
         """The network of the first member."""
         return self.parser.get_parsed_content("network")
+
+    def computed(self) -> dict[str, str]:
+        """Return by which engine, in which precision and where the first member's network has been computed."""
+        get = self.parser.get_parsed_content
+        network, device = get("network"), torch.device(get("device"))
+        dtype = network_dtype(device, get("amp"), network, get("patch_size"))
+        return {
+            "engine": getattr(network, "engine", None) or "torch",
+            "precision": getattr(network, "precision", None) or str(dtype).removeprefix("torch."),
+            "device": str(device),
+        }
 
     def _build(self, member: Member) -> ConfigParser:
         """Return the config of a member whose weights are loaded."""

@@ -246,6 +246,41 @@ def inference_bill(
     # their logits once more: the sum over flips, or the product with the weights
     name = "network on one window" if batch == 1 else f"network on {batch} windows"
     at_window = {name: forward + batch * out_channels * math.prod(window) * FLOAT}
+    return volume_bill(
+        shape,
+        in_channels=in_channels,
+        out_channels=out_channels,
+        window=window,
+        at_window=at_window,
+        original_shape=original_shape,
+        one_hot=one_hot,
+        low_memory=low_memory,
+    )
+
+
+def volume_bill(
+    shape: Sequence[int],
+    *,
+    in_channels: int,
+    out_channels: int,
+    window: Sequence[int],
+    at_window: Bill,
+    original_shape: Sequence[int] | None = None,
+    one_hot: bool = False,
+    low_memory: bool = False,
+) -> Bill:
+    """Return :func:`inference_bill` for what a window is known to take; with nothing for it, that of the volumes.
+
+    Args:
+        shape: voxels per axis at the network's spacing.
+        in_channels: channels of the image.
+        out_channels: classes.
+        window: window in voxels.
+        at_window: what the network takes on the windows of one forward pass.
+        original_shape: voxels per axis of the file if it has to be resampled, or ``None`` if not.
+        one_hot: whether result and label are compared afterwards (validation, evaluation).
+        low_memory: the knob of that name.
+    """
     padded = [max(size, least) for size, least in zip(shape, window, strict=True)]
     voxels, file_voxels = math.prod(shape), math.prod(original_shape or shape)
     resampled = original_shape is not None
