@@ -64,8 +64,8 @@ def write_dicom_seg(
 
     Each frame lies where its source image lies and refers to it, so that tilted gantries and any order of slices are
     exact. Patient, study and frame of reference are those of the source. Frames without a voxel are left out; a
-    structure without one keeps its segment and its number, and says so by having no frame. The file appears whole or
-    not at all.
+    structure without one keeps its segment and its number, and says so by having no frame; a mask without any has all
+    frames. The file appears whole or not at all.
 
     Args:
         target: the file, which ends in ``.dcm``.
@@ -158,6 +158,7 @@ def _segmentation(sources: Sequence[Any], frames: np.ndarray, structures: Sequen
         content_label="SEGMENTATION",
         content_description=_text(f"Segmentation by {title}"),
         series_description=_text(f"Segmentation by {title}"),
+        omit_empty_frames=bool(pixels.any()),  # a file has one frame at least
         specific_character_set=encoding,
     )
 
