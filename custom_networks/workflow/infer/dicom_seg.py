@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from custom_networks import __version__
 from custom_networks.files import replacing
 from custom_networks.workflow.data.formats.dicom import is_dicom, read_planes
 from custom_networks.workflow.data.formats.dicom_file import cause, plain, pydicom_for
@@ -152,9 +151,9 @@ def _segmentation(sources: Sequence[Any], frames: np.ndarray, structures: Sequen
         sop_instance_uid=highdicom.UID(),
         instance_number=1,
         manufacturer=MAKER,
-        manufacturer_model_name=plain(made_by.name),
-        software_versions=__version__,
-        device_serial_number=plain(made_by.weights),
+        manufacturer_model_name=_text(made_by.name),
+        software_versions=_text(made_by.version),
+        device_serial_number=_text(made_by.weights),
         content_label="SEGMENTATION",
         content_description=_text(f"Segmentation by {title}"),
         series_description=_text(f"Segmentation by {title}"),

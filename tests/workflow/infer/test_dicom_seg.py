@@ -204,6 +204,7 @@ def test_patient_study_and_what_made_it(tmp_path):
     assert data.SeriesInstanceUID != source.SeriesInstanceUID
     assert (data.ContentLabel, data.SeriesDescription) == ("SEGMENTATION", "Segmentation by hippocampus_mr 0.1.0")
     assert (data.Manufacturer, data.DeviceSerialNumber) == ("custom_networks", "ab" * 32)
+    assert (data.ManufacturerModelName, data.SoftwareVersions) == ("hippocampus_mr", "0.1.0")
     first, second = data.SegmentSequence
     algorithm = first.SegmentationAlgorithmIdentificationSequence[0]
     assert (algorithm.AlgorithmName, algorithm.AlgorithmVersion) == ("hippocampus_mr", "0.1.0")
