@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from custom_networks import __version__
 from custom_networks.files import replacing
 from custom_networks.workflow.data.formats.dicom import is_dicom, read_planes
 from custom_networks.workflow.data.formats.dicom_file import cause, plain, pydicom_for
@@ -64,8 +63,8 @@ def write_dicom_seg(
 
     Each frame lies where its source image lies and refers to it, so that tilted gantries and any order of slices are
     exact. Patient, study and frame of reference are those of the source. Frames without a voxel are left out; a
-    structure without one keeps its segment and its number, and says so by having no frame. The file appears whole or
-    not at all.
+    structure without one keeps its segment and its number, and says so by having no frame; a mask without any has all
+    frames. The file appears whole or not at all.
 
     Args:
         target: the file, which ends in ``.dcm``.
@@ -152,12 +151,13 @@ def _segmentation(sources: Sequence[Any], frames: np.ndarray, structures: Sequen
         sop_instance_uid=highdicom.UID(),
         instance_number=1,
         manufacturer=MAKER,
-        manufacturer_model_name=plain(made_by.name),
-        software_versions=__version__,
-        device_serial_number=plain(made_by.weights),
+        manufacturer_model_name=_text(made_by.name),
+        software_versions=_text(made_by.version),
+        device_serial_number=_text(made_by.weights),
         content_label="SEGMENTATION",
         content_description=_text(f"Segmentation by {title}"),
         series_description=_text(f"Segmentation by {title}"),
+        omit_empty_frames=bool(pixels.any()),  # a file has one frame at least
         specific_character_set=encoding,
     )
 

@@ -49,10 +49,15 @@ class Format(NamedTuple):
     check: Callable[[Path, Path], None]
 
 
+def _write_nifti(file: Path, mask: Mask) -> None:
+    check_replaceable(file)
+    write_mask(file, mask.voxels, mask.affine, mask.image)
+
+
 FORMATS = {
     "nifti": Format(
         ".nii.gz",
-        lambda file, mask: write_mask(file, mask.voxels, mask.affine, mask.image),
+        _write_nifti,
         lambda file, image: check_replaceable(file),
     ),
     "nrrd": Format(
@@ -82,7 +87,6 @@ def save_mask_as(name: str, target: Path, mask: Mask) -> Path:
     """
     kind = format_of(name)
     file = target.with_name(f"{target.name}{kind.suffix}")
-    kind.check(file, mask.image)
     kind.write(file, mask)
     return file
 

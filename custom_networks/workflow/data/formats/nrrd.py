@@ -36,6 +36,7 @@ CHANNELS = ("list", "vector", "point", "time", "scalar", "stub", "none", "???")
 RATIOS = {"raw": PLAIN_RATIO, "gzip": GZIP_RATIO, "gz": GZIP_RATIO, "bzip2": 20_000, "bz2": 20_000}
 COMPRESSED = ("gzip", "gz", "bzip2", "bz2")
 LONGEST_LINE = 1 << 16
+MAGIC = b"NRRD"
 # the key of a mask, whose value is the checksum of its voxels
 MASK = "custom_networks_mask"
 TEXT = ("ascii", "text", "txt")
@@ -98,7 +99,7 @@ def noted_checksum(path: Path) -> str:
     """
     try:
         with path.open("rb") as file:
-            lines = _lines(path, file)
+            lines = _lines(path, file) if file.peek(4).startswith(MAGIC) else []
     except (OSError, ValueError):  # what is wrong with it is said where it is read
         return ""
     return next((line.partition(":=")[2] for line in lines if line.startswith(f"{MASK}:=")), "")
