@@ -43,11 +43,6 @@ _HOMES = {name: module for module, names in _MODULES.items() for name in names.s
 __all__ = sorted(_HOMES)
 
 
-def __dir__() -> list[str]:
-    """Return the names, which are not there yet."""
-    return __all__
-
-
 def __getattr__(name: str) -> Any:
     """Import a name from its module: what segments an image need not load what trains a network."""
     if name not in _HOMES:
