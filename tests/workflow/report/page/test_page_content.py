@@ -115,6 +115,14 @@ def test_an_evaluation(tmp_path):
     assert "Bias 0.100 mL, limits -0.096 to 0.296 mL, n = 3" in text
 
 
+def test_volumes_of_what_is_only_predicted_count(tmp_path):
+    folder = write_evaluation(tmp_path / "eval")
+    table = (folder / "metrics.csv").read_text()
+    (folder / "metrics.csv").write_text(table.replace("nan,0,0\n", "nan,0,500\n"))
+    # differences of 0, 0.1, 0.2 and 0.5 mL
+    assert "Bias 0.200 mL, limits -0.223 to 0.623 mL, n = 4" in write_report(folder).read_text()
+
+
 def test_an_evaluation_without_masks_or_files(tmp_path):
     folder = write_evaluation(tmp_path / "eval", masks=False)
     text = write_report(folder).read_text()
