@@ -37,7 +37,7 @@ def prediction(tmp_path):
 def test_a_prediction(prediction):
     text = write_report(prediction).read_text()
     assert text.count("<h3>one</h3>") == text.count("<h3>two</h3>") == 1
-    assert "<strong>Warning.</strong> front has 3 pieces." in text
+    assert "<strong>Warning:</strong> front has 3 pieces." in text
     assert "Research only, for boxes." in text and "Boxes in noise 0.1.0" in text
     assert text.count('class="outline"') == 2 * (2 + 2 + 2) - 2  # the coronal plane cuts the front alone
     assert "larger than 14 of 20" in text  # 8 x 6 x 8 voxels of 3 mm3 are 1.152 mL
