@@ -113,6 +113,8 @@ def strip_plot(rows: Sequence[Row], unit: str, title: str) -> Markup:
 def distribution(value: float, others: Sequence[float], colour: str, title: str) -> Markup:
     """Draw a value on the distribution of others: its outline, their middle 90 %, their median, and a mark.
 
+    Where the value lies farther out than the others reach, an arrow at the edge stands for it.
+
     Args:
         value: what is marked.
         others: the others, ascending, at least one.
@@ -122,24 +124,33 @@ def distribution(value: float, others: Sequence[float], colour: str, title: str)
     width, height, middle = 220, 40, 16
     numbers = np.asarray(others, dtype=float)
     spread = float(numbers.std()) * len(numbers) ** -0.2 or abs(float(numbers[0])) * 0.05 or 1.0
-    low, high = min(value, float(numbers[0]) - spread), max(value, float(numbers[-1]) + spread)
+    first, last = float(numbers[0]) - spread, float(numbers[-1]) + spread
+    reach = (last - first) / 2
+    low, high = max(min(value, first), first - reach), min(max(value, last), last + reach)
 
     def x(number: float) -> float:
         return MARGIN + (number - low) / (high - low) * (width - 2 * MARGIN)
 
-    grid = np.linspace(numbers[0] - spread, numbers[-1] + spread, 48)
+    grid = np.linspace(first, last, 48)
     density = np.exp(-(((grid[:, None] - numbers) / spread) ** 2) / 2).sum(axis=1)
     heights = density / density.max() * 12
     upper = [f"{x(at):.1f},{middle - up:.1f}" for at, up in zip(grid, heights, strict=True)]
     lower = [f"{x(at):.1f},{middle + up:.1f}" for at, up in zip(grid[::-1], heights[::-1], strict=True)]
     start, median, end = (x(float(number)) for number in np.percentile(numbers, (5, 50, 95)))
-    at = x(value)
+    at = x(min(max(value, low), high))
+    arrow = 0 if low <= value <= high else 7 if value > high else -7
+    mark = (
+        f"M{at - arrow:.1f} {middle}h{arrow}l{-arrow} -6m{arrow} 6l{-arrow} 6"
+        if arrow
+        else f"M{at:.1f} 1V{middle * 2 - 1}"
+    )
+    head = [] if arrow else [element("path", d=f"M{at - 4:.1f} 0h8l-4 6z", class_="head")]
     parts = [
         element("polygon", points=" ".join(upper + lower), fill=colour, class_="violin"),
         element("line", x1=start, x2=end, y1=middle, y2=middle, class_="middle"),
         element("line", x1=median, x2=median, y1=middle - 4, y2=middle + 4, class_="middle"),
-        element("path", d=f"M{at:.1f} 1V{middle * 2 - 1}", class_="mark"),
-        element("path", d=f"M{at - 4:.1f} 0h8l-4 6z", class_="head"),
+        element("path", d=mark, class_="mark"),
+        *head,
         element("text", f"{numbers[0]:.3g}", x=x(float(numbers[0])), y=height - 1, text_anchor="middle"),
         element("text", f"{numbers[-1]:.3g}", x=x(float(numbers[-1])), y=height - 1, text_anchor="middle"),
     ]

@@ -37,7 +37,7 @@ def prediction(tmp_path):
 def test_a_prediction(prediction):
     text = write_report(prediction).read_text()
     assert text.count("<h3>one</h3>") == text.count("<h3>two</h3>") == 1
-    assert "<strong>Warning.</strong> front has 3 pieces." in text
+    assert "<strong>Warning:</strong> front has 3 pieces." in text
     assert "Research only, for boxes." in text and "Boxes in noise 0.1.0" in text
     assert text.count('class="outline"') == 2 * (2 + 2 + 2) - 2  # the coronal plane cuts the front alone
     assert "larger than 14 of 20" in text  # 8 x 6 x 8 voxels of 3 mm3 are 1.152 mL
@@ -113,6 +113,14 @@ def test_an_evaluation(tmp_path):
     # front differs by 0, 0.1, 0.2, 0.3 mL: mean 0.15, deviation 0.1291
     assert "Bias 0.150 mL, limits -0.103 to 0.403 mL, n = 4" in text
     assert "Bias 0.100 mL, limits -0.096 to 0.296 mL, n = 3" in text
+
+
+def test_volumes_of_what_is_only_predicted_count(tmp_path):
+    folder = write_evaluation(tmp_path / "eval")
+    table = (folder / "metrics.csv").read_text()
+    (folder / "metrics.csv").write_text(table.replace("nan,0,0\n", "nan,0,500\n"))
+    # differences of 0, 0.1, 0.2 and 0.5 mL
+    assert "Bias 0.200 mL, limits -0.223 to 0.623 mL, n = 4" in write_report(folder).read_text()
 
 
 def test_an_evaluation_without_masks_or_files(tmp_path):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 import statistics
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from custom_networks.workflow.report.page.charts import nice_ticks
+from custom_networks.workflow.report.page.charts import distribution, nice_ticks
 from custom_networks.workflow.report.page.statistics import bland_altman, bootstrap_interval, rank, summarise
 
 VALUES = [0.61, 0.72, 0.93, 0.55, 0.88, 0.9, 0.79]
@@ -86,3 +87,13 @@ def test_ticks_enclose_what_they_scale(low, high):
     assert ticks[0] <= low <= high <= ticks[-1]
     assert 2 <= len(ticks) <= 8
     assert ticks == sorted(set(ticks))
+
+
+@pytest.mark.parametrize(("value", "place"), [(1.0, "inside"), (2.4, "inside"), (60.0, "right"), (-9.0, "left")])
+def test_a_value_far_out_does_not_press_the_others_together(value, place):
+    chart = str(distribution(value, [0.5, 1.0, 1.5, 2.0], "#56b4e9", "title"))
+    xs = [float(pair.split(",")[0]) for pair in re.search(r'points="([^"]*)"', chart)[1].split()]
+    assert max(xs) - min(xs) > 100
+    assert ('class="head"' in chart) is (place == "inside")
+    start, step = map(float, re.search(r'd="M([\d.]+) 1[6V](?:h(-?\d+))?', chart).groups(default="0"))
+    assert {"inside": step == 0, "right": step > 0 and start > max(xs), "left": step < 0 and start < min(xs)}[place]
