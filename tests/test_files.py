@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 
 import pytest
 
-from custom_networks.files import new_folder, read_json, replacing, write_text
+from custom_networks.files import checksum, new_folder, read_json, replacing, write_text
 
 
 @pytest.mark.parametrize(
@@ -78,3 +79,9 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
 def test_a_full_disk_names_the_file(tmp_path):
     with pytest.raises(OSError, match=r"No space left on device: '.*/a\.csv'"), replacing(tmp_path / "a.csv"):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_the_checksum_of_a_file(tmp_path):
+    content = bytes(range(256)) * 5000  # more than one block
+    (tmp_path / "file").write_bytes(content)
+    assert checksum(tmp_path / "file") == hashlib.sha256(content).hexdigest()

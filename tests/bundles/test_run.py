@@ -7,7 +7,8 @@ import json
 import pytest
 import torch
 
-from tests.synthetic import EPOCHS, IMAGES, kind, read_rows, run, tiny_training, weights
+from custom_networks.workflow.report.training_data import read_training_data
+from tests.synthetic import EPOCHS, IMAGES, KINDS, kind, read_rows, run, tiny_training, weights
 
 
 def test_training_writes_weights_state_and_curve(trained):
@@ -24,6 +25,16 @@ def test_training_writes_weights_state_and_curve(trained):
     assert float(rows[-1]["learning_rate"]) == 0
     assert list(trained.glob("events.out.tfevents.*"))
     assert not list(trained.glob("*partial*"))
+
+
+def test_training_describes_its_data(bundle, trained):
+    described = read_training_data(trained / "model.pt")
+    if kind(bundle) is KINDS["classification"]:
+        assert described is None
+        return
+    assert described["cases"] == kind(bundle).training_cases
+    assert list(described["volumes_ml"]) == kind(bundle).label_names[1:]
+    assert "case_" not in (trained / "training_data.json").read_text()
 
 
 def test_the_best_weights_are_kept(trained):

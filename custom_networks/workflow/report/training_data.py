@@ -74,8 +74,11 @@ class TrainingData:
         try:
             self._add(np.asarray(image), np.asarray(label)[0], np.asarray(image.affine))
         except Exception as error:  # a report is no reason not to train
-            self.failure = on_one_line(error)
-            logger.warning("the training data are not described (%s); the training goes on without", self.failure)
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        self.failure = on_one_line(error)
+        logger.warning("the training data are not described (%s); the training goes on without", self.failure)
 
     def _add(self, image: np.ndarray, label: np.ndarray, affine: np.ndarray) -> None:
         facts = image_facts(image, affine)
@@ -120,7 +123,10 @@ class TrainingData:
         """
         if self.failure or not self.images:
             return
-        write_description(weights, self.describe())
+        try:
+            write_description(weights, self.describe())
+        except OSError as error:
+            self._fail(error)
 
 
 def describe(

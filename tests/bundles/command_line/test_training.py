@@ -14,8 +14,9 @@ import time
 import pytest
 import torch
 
+from custom_networks.workflow.report.training_data import read_training_data
 from tests.processes import environment, flags
-from tests.synthetic import BUNDLES, ONE_PER_RECIPE, assert_equal_weights, kind, read_rows, tiny_training
+from tests.synthetic import BUNDLES, KINDS, ONE_PER_RECIPE, assert_equal_weights, kind, read_rows, tiny_training
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -118,6 +119,8 @@ def test_two_processes_train_and_evaluate(bundle, dataset, tmp_path):
     assert checkpoint["trainer"]["iteration"] == 3 * iterations(bundle, processes=2)
     record = json.loads((tmp_path / "two" / "training_cases.json").read_text())
     assert len(record["training"]) == kind(bundle).training_cases  # of both processes
+    if kind(bundle) is KINDS["segmentation"]:
+        assert read_training_data(tmp_path / "two" / "model.pt")["cases"] == kind(bundle).training_cases
 
     trained = {**overrides, "ckpt_dir": tmp_path / "two", "fold": 1}
     names = ("train", "evaluate", "multi_gpu_evaluate")

@@ -187,6 +187,20 @@ def test_every_mistake_is_found(folder, mistake, found):
         assert problem.what.startswith(entry[2])
 
 
+def test_the_description_of_the_training_data_is_that_of_the_weights(folder):
+    file = folder / "models" / "training_data.json"
+    command = f"run python -m tools bundles describe {SOURCE.name}"
+    change(folder, "models/training_data.json", "weights", "0" * 64)
+    assert [problem.what for problem in bundle_problems(folder)] == [f"is of other weights; {command}"]
+    change(folder, "models/training_data.json", "cases", "many")
+    (problem,) = bundle_problems(folder)
+    assert (problem.file, problem.where) == ("models/training_data.json", "")
+    assert problem.what.startswith(f"is none ({file} is no description of training data; ")
+    assert problem.what.endswith(command)
+    file.unlink()
+    assert [problem.what for problem in bundle_problems(folder)] == [f"is missing; {command}"]
+
+
 def test_missing_and_surplus_files(folder):
     (folder / "LICENSE").unlink()
     (folder / "models" / "last.pt").touch()

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.synthetic import CLASSIFICATION
+from tests.synthetic import CLASSIFICATION, SEGMENTATION
 from tools.ship import pack as module
 from tools.ship.lint import bundle_problems
 from tools.ship.pack import pack
@@ -123,6 +123,14 @@ def test_what_a_training_writes_beside_the_weights_is_not_packed(root, dist, tmp
     assert not bundle_problems(trained)
     pack(str(trained), out=str(tmp_path / "dist"))
     assert (tmp_path / "dist" / f"{NAME}.zip").read_bytes() == (dist / f"{NAME}.zip").read_bytes()
+
+
+def test_what_is_known_of_the_training_data_is_packed(root, tmp_path):
+    source = next(bundle for bundle in SEGMENTATION if "attention_unet" in bundle.name)
+    (written,) = pack(str(source), out=str(tmp_path / "dist"))
+    with zipfile.ZipFile(written) as archive:
+        content = archive.read(f"{source.name}/models/training_data.json")
+    assert content == (source / "models" / "training_data.json").read_bytes()
 
 
 def test_what_lint_refuses_is_not_packed(root, tmp_path):

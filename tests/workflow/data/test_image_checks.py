@@ -260,3 +260,16 @@ def test_the_factor_of_the_size_warning(caplog):
     assert not caplog.records
     WarnLargeInputd("image", (10, 10, 10), "a crop", factor=3)({"image": torch.zeros(1, 31, 10, 10)})
     assert len(caplog.records) == 1
+
+
+def test_an_observer_gets_the_training_cases(tmp_path):
+    seen = []
+
+    class Observer:
+        def add(self, image, label):
+            seen.append((image.shape, label.dtype, int(label.max()), np.asarray(image.affine)[0, 3]))
+
+    cases = [case(tmp_path, name, mask=label(value)) for name, value in (("a", 1), ("b", 2), ("c", 1))]
+    cases[2] = case(tmp_path, "c", pixels=image() + 1)
+    check_data(1, NAMES, training=cases[:2], validation=cases[2:], observer=Observer())
+    assert seen == [((1, *SHAPE), torch.int32, value, -7.0) for value in (1, 2)]

@@ -181,6 +181,19 @@ def test_best_checkpoint_writes_on_improvement_only(tmp_path):
     assert set(read_checkpoint(best.path)) == set(net.state_dict())
 
 
+def test_best_checkpoint_writes_what_belongs_to_the_weights_after_them(tmp_path):
+    written = []
+
+    class Beside:
+        def write(self, weights):
+            written.append((len(written), weights.is_file()))
+
+    best = BestCheckpoint(network(), tmp_path / "model.pt", [Beside(), Beside()])
+    best(evaluator(0.5, 1))
+    best(evaluator(0.4, 2))
+    assert written == [(0, True), (1, True)]
+
+
 def test_best_checkpoint_remembers_across_a_resume(tmp_path):
     first = BestCheckpoint(network(), tmp_path / "model.pt", [CASES])
     first(evaluator(0.8, 4))

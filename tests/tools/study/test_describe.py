@@ -1,0 +1,59 @@
+"""The description of the shipped weights is made of the training cases of their own fold."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from custom_networks.workflow.report.training_data import DESCRIPTION, read_training_data
+from tests.conftest import SHARED
+from tests.synthetic import CLASSIFICATION, SEGMENTATION, write_dataset
+from tools.__main__ import main
+
+SOURCE = SEGMENTATION[0]
+REAL = SHARED / "data" / "Task04_Hippocampus"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    target = tmp_path / SOURCE.name
+    shutil.copytree(SOURCE / "configs", target / "configs")
+    (target / "models").mkdir()
+    (target / "models" / "model.pt").write_bytes(b"weights")
+    return target
+
+
+def test_the_cases_that_train_are_described(folder, tmp_path, capsys):
+    data = write_dataset(tmp_path / "data")
+    assert main(["bundles", "describe", str(folder), "--dataset_dir", str(data)]) == 0
+    assert capsys.readouterr().out == f"wrote {folder / 'models' / DESCRIPTION}: 5 cases\n"
+    found = read_training_data(folder / "models" / "model.pt")
+    assert found["cases"] == 5
+    assert found["modality"] == "MR"
+    assert found["source"].startswith("Task04_Hippocampus of the Medical Segmentation Decathlon")
+
+
+def test_weights_and_a_network_that_segments_are_needed(folder, capsys):
+    (folder / "models" / "model.pt").unlink()
+    assert main(["bundles", "describe", str(folder)]) == 1
+    assert "there are no weights" in capsys.readouterr().err
+    assert main(["bundles", "describe", str(CLASSIFICATION[0])]) == 1
+    assert "does not segment, and nothing compares its images" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("bundle", SEGMENTATION, ids=lambda path: path.name)
+def test_the_shipped_ones_are_of_the_shipped_weights(bundle):
+    found = read_training_data(bundle / "models" / "model.pt")
+    assert found is not None
+    trained = json.loads((bundle / "docs" / "runs" / "training.json").read_text())["metrics"]["cases"]
+    assert (found["cases"], trained) == (166, 42)  # of 208
+    assert all(len(volumes) == 166 for volumes in found["volumes_ml"].values())
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="Task04_Hippocampus is not at <repository>/../shared/data")
+def test_a_shipped_one_is_what_the_command_writes(folder):
+    shutil.copyfile(SOURCE / "models" / "model.pt", folder / "models" / "model.pt")
+    assert main(["bundles", "describe", str(folder), "--dataset_dir", str(REAL)]) == 0
+    assert (folder / "models" / DESCRIPTION).read_text() == (SOURCE / "models" / DESCRIPTION).read_text()
