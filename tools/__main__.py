@@ -23,6 +23,7 @@ COMMANDS: Commands = {
         "attention": "tools.reference.bench_attention:bench_attention",
         "axial": "tools.bench.bench_axial:bench_axial",
         "predict": "tools.bench.bench_predict:bench_predict",
+        "engines": "tools.bench.bench_engines:bench_engines",
     },
     "reference": "tools.reference.attention_reference:reference",
     "ablate": {"": "tools.study.ablate:ablate", "cost": "tools.study.ablate_cost:ablate_cost"},
@@ -33,6 +34,7 @@ COMMANDS: Commands = {
     "verify": "tools.ship.verify:verify",
     "forest": "tools.study.forest:forest",
     "gates": "tools.study.gates:gates",
+    "precision": "tools.study.precision:precision",
 }
 
 

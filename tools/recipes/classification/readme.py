@@ -10,6 +10,7 @@ from typing import Any
 
 from custom_networks.workflow.report.classification_report import interval_text
 from tools.recipes.bundle import Bundle
+from tools.recipes.engines import describe_engines
 from tools.recipes.exports import describe_exports
 from tools.recipes.markdown import (
     collect_fields,
@@ -206,6 +207,7 @@ def render_readme(bundle: Bundle, folder: Path) -> str:
     singles = read_variants(folder, bundle.single_seed_profiles)
     fields = {
         **collect_fields(bundle, records[0] if records else None),
+        "engines": describe_engines(folder),
         "exports": describe_exports(bundle, folder),
         "verdict": state_verdict(variants, SCORE),
         "mirror": bundle.knobs.get("mirror_axes") or "none",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from custom_networks.workflow.train.checkpoint_files import read_checkpoint
 from tools.recipes.bundle import Bundle
+from tools.recipes.engines import describe_engines
 from tools.recipes.exports import describe_exports
 from tools.recipes.gate_table import tabulate_gates
 from tools.recipes.markdown import (
@@ -129,6 +130,7 @@ def render_readme(bundle: Bundle, folder: Path) -> str:
     costs = read_costs(folder)
     fields = {
         **collect_fields(bundle, record),
+        "engines": describe_engines(folder),
         "exports": describe_exports(bundle, folder),
         "verdict": state_verdict(variants, SCORE),
         "mirror": bundle.knobs.get("mirror_axes") or "none (chirality matters)",
