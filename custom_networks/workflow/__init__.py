@@ -24,6 +24,7 @@ _MODULES = {
     "memory.fitting": "windows_that_fit",
     "memory.memory_report": "report_memory",
     "report.classification_report": "ClassificationReport",
+    "report.run_page": "check_page write_page",
     "report.segmentation_report": "SegmentationReport",
     "report.training_data": "TrainingData",
     "train.checkpoint": "BestCheckpoint ResumableCheckpoint load_weights",

@@ -103,6 +103,10 @@ KNOBS = {
         "Lay windows over the box of what is not air, and do not run those of air alone, which become background.",
         False,
     ),
+    "report": Knob(
+        "Write `report.html` at the end, a page of what the run has written, and for it the masks of an evaluation.",
+        False,
+    ),
     "largest_component": Knob("Keep only the largest connected component of each predicted class or region.", False),
     "low_memory": Knob(
         "Hold classes of the whole image instead of probabilities, and resample in float32: less memory, rougher "

@@ -38,6 +38,11 @@ GUARDS = [ours("report_errors"), ours("check_overrides", bundle_root="@bundle_ro
 """What every run begins with: errors as sentences, the guard against misspelt overrides, and the one of the knobs."""
 
 
+CHECK_PAGE = ours("check_page", _disabled_="$not @report")
+WRITE_PAGE = ours("write_page", output_dir="@output_dir", _disabled_="$not @report or @rank > 0")
+"""What a run begins and ends with where a page is wanted."""
+
+
 def load_image(**reader: Any) -> dict[str, Any]:
     """Return the transform that reads images with the geometry that check, adapt and the memory bill know.
 

@@ -181,6 +181,7 @@ RULES = {
     "sw_batch_size": Rule("null or a positive integer", "write for example 4", _or_null(_integer(1))),
     "skip_air": SWITCH,
     "largest_component": SWITCH,
+    "report": SWITCH,
     "low_memory": SWITCH,
     "max_shape": SIZES,
     "expected_input": TEXT,

@@ -10,14 +10,16 @@ from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any
 
+import numpy as np
 import torch
 from ignite.engine import Engine
 from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance
 from torch import Tensor
 
 from custom_networks.files import write_text
+from custom_networks.workflow.infer.masks import check_replaceable, write_mask
 from custom_networks.workflow.report.case_report import CaseReport
-from custom_networks.workflow.transforms.class_labels import LabelValues, class_values
+from custom_networks.workflow.transforms.class_labels import LabelValues, class_values, label_dtype
 from custom_networks.workflow.transforms.regions import Regions, region_values
 
 logger = logging.getLogger(__name__)
@@ -118,6 +120,7 @@ class SegmentationReport(CaseReport):
         label_names: names of the classes, background first.
         label_values: see :func:`custom_networks.workflow.transforms.class_labels.class_values`.
         regions: see the same.
+        save_masks: whether to write ``<case>_seg.nii.gz``, the predictions on the grid of their images.
     """
 
     def __init__(
@@ -126,10 +129,14 @@ class SegmentationReport(CaseReport):
         label_names: Sequence[str],
         label_values: LabelValues = None,
         regions: Regions = None,
+        save_masks: bool = False,
     ) -> None:
         super().__init__(output_dir, label_names)
+        self.written = [values[0] for values in class_values(label_names, label_values, regions)]
         values = class_values(label_names, label_values, regions)[1:]
         self.values = values if regions is None else region_values(label_names, regions)
+        self.save_masks = save_masks
+        self.dtype = label_dtype(label_names, label_values, regions)
 
     def add(self, engine: Engine) -> None:
         """Measure the cases of one iteration.
@@ -143,9 +150,20 @@ class SegmentationReport(CaseReport):
             spacing = [float(s) for s in label.affine[:3, :3].norm(dim=0)]
             prediction, reference = (torch.as_tensor(output[key]).bool().cpu() for key in ("pred", "label"))
             files = {key: _file(entry.get(key)) for key in ("image", "label")}
+            if self.save_masks:
+                self._save(prediction.numpy(), label.affine.numpy(), entry["case"], files["image"])
             for index, name in enumerate(self.label_names[1:], start=1):
                 metrics = segmentation_metrics(prediction[index], reference[index], spacing)
                 self.rows.append({"case": entry["case"], "class": name, "files": files, **metrics})
+
+    def _save(self, prediction: np.ndarray, affine: np.ndarray, case: str, image: str | None) -> None:
+        """Write a prediction ``(K, *S)`` as a label map; of nested regions the inner one, which comes later, counts."""
+        target = self.output_dir / f"{case}_seg.nii.gz"
+        check_replaceable(target)
+        voxels = np.full(prediction.shape[1:], self.written[0], self.dtype)
+        for inside, value in zip(prediction[1:], self.written[1:], strict=True):
+            voxels[inside] = value
+        write_mask(target, voxels, affine.astype(float), Path(image or ""))
 
     def write(self, rows: list[dict[str, Any]]) -> None:
         """Write the two files.

@@ -47,6 +47,7 @@ WRONG = {
     "sw_batch_size": [0, 1.5, "2", True],
     "skip_air": ["yes", 1, None],
     "largest_component": ["yes", 0],
+    "report": ["yes", 1],
     "low_memory": ["no", None],
     "max_shape": [40, [1, 2]],
     "expected_input": [3, None],

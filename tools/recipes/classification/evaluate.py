@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tools.recipes.classification.components import PATCHES, REPORT
-from tools.recipes.shared import ours
+from tools.recipes.shared import CHECK_PAGE, WRITE_PAGE, ours
 
 EVALUATE: dict[str, Any] = {
     "ckpt_path": "$@ckpt_dir + '/model.pt'",
@@ -13,10 +13,12 @@ EVALUATE: dict[str, Any] = {
     "validate#dataset#data#ckpt_path": "@ckpt_path",
     "validate#handlers": [REPORT],
     "run": [
+        CHECK_PAGE,
         ours("check_outputs", output_dir="@output_dir"),
         ours("load_weights", network="@network", path="@ckpt_path"),
         ours("check_patches", **PATCHES, validation="@validate#dataset#data"),
         "$@validate#evaluator.run()",
+        WRITE_PAGE,
     ],
 }
 """Laid over train.json."""

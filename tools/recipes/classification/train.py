@@ -30,7 +30,7 @@ def build_train(bundle: Bundle) -> dict[str, Any]:
             bundle,
             "dataset_dir output_dir ckpt_dir in_channels label_names spacing intensity_range patch_size epochs "
             "val_interval batch_size learning_rate amp seed num_workers cache_rate fold mirror_axes csv_file "
-            "evaluation_split device resume_ckpt finetune_ckpt",
+            "evaluation_split device report resume_ckpt finetune_ckpt",
         ),
     }
     return {
@@ -100,6 +100,7 @@ def build_train(bundle: Bundle) -> dict[str, Any]:
         "knob_check": shared.check_knobs(knobs),
         "initialize": [*shared.GUARDS, "$monai.utils.set_determinism(seed=@seed)"],
         "run": [
+            shared.CHECK_PAGE,
             ours("check_outputs", output_dir="@output_dir", ckpt_dir="@ckpt_dir"),
             ours("check_patches", **PATCHES, training="@train#dataset#data", validation="@validate#dataset#data"),
             ours(
@@ -111,6 +112,7 @@ def build_train(bundle: Bundle) -> dict[str, Any]:
             ),
             "$@checkpoint.attach(@train#trainer)",
             "$@train#trainer.run()",
+            shared.WRITE_PAGE,
         ],
     }
 

@@ -39,7 +39,7 @@ def build_train(bundle: Bundle) -> dict[str, Any]:
             "dataset_dir output_dir ckpt_dir in_channels label_names label_values regions ignore_value spacing "
             "intensity patch_size foreground_ratio epochs val_interval batch_size learning_rate amp seed num_workers "
             "cache_rate fold mirror_axes overlap sw_batch_size skip_air largest_component low_memory image_glob "
-            "label_glob folds_file device resume_ckpt finetune_ckpt",
+            "label_glob folds_file device report resume_ckpt finetune_ckpt",
         ),
         **(select_knobs(bundle, "gate_warm_up_epochs") if warms_up else {}),
     }
@@ -168,6 +168,7 @@ def build_train(bundle: Bundle) -> dict[str, Any]:
         "knob_check": shared.check_knobs(knobs),
         "initialize": [*shared.GUARDS, "$monai.utils.set_determinism(seed=@seed)"],
         "run": [
+            shared.CHECK_PAGE,
             ours("check_outputs", output_dir="@output_dir", ckpt_dir="@ckpt_dir"),
             ours(
                 "check_data",
@@ -195,6 +196,7 @@ def build_train(bundle: Bundle) -> dict[str, Any]:
             ),
             "$@checkpoint.attach(@train#trainer)",
             "$@train#trainer.run()",
+            shared.WRITE_PAGE,
         ],
     }
 
