@@ -44,10 +44,9 @@ def slow(voxels: np.ndarray, affine: np.ndarray, values: tuple[int, ...]) -> dic
             left -= near
             front |= near
         pieces.append(len(grown))
-    edges = np.array(affine[:3, :3]).T
     result = {
         "voxels": len(inside),
-        "volume_ml": len(inside) * abs(float(np.dot(edges[0], np.cross(edges[1], edges[2])))) / 1000,
+        "volume_ml": len(inside) * abs(float(np.linalg.det(affine[:3, :3]))) / 1000,
         "centre_mm": None,
         "bounding_box": None,
         "pieces": len(pieces),
