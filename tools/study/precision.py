@@ -67,7 +67,7 @@ def _evaluate(folder: Path, engine: str, knobs: dict[str, Any]) -> dict[str, Any
         monai.bundle.run(
             bundle_root=str(folder),
             config_file=[str(folder / "configs" / name) for name in ("train.json", "evaluate.json")],
-            logging_file=str(folder / "configs" / "logging.conf"),
+            logging_file=False,
             network={**ENGINE_NETWORK, "engine": engine},
             device="cpu",
             output_dir=output,
