@@ -88,6 +88,7 @@ bench: $(INSTALLED)
 	$(BENCH) --section medical_transformer --output docs/benchmarks/medical_transformer.json $(MEDICAL_TRANSFORMER)
 	$(BIN)/python -m tools bench attention
 	$(BIN)/python -m tools bench axial
+	$(BIN)/python -m tools bench windows $(wildcard bundles/*_segmentation)
 
 clean:
 	rm -rf .fuzz build dist demo_output eval site htmlcov .cache .coverage .coverage.* .hypothesis .import_linter_cache \

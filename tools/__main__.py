@@ -18,6 +18,7 @@ COMMANDS: Commands = {
         "": "tools.bench.bench:bench",
         "attention": "tools.reference.bench_attention:bench_attention",
         "axial": "tools.bench.bench_axial:bench_axial",
+        "windows": "tools.bench.bench_windows:bench_windows",
     },
     "reference": "tools.reference.attention_reference:reference",
     "ablate": {"": "tools.study.ablate:ablate", "cost": "tools.study.ablate_cost:ablate_cost"},
