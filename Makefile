@@ -93,6 +93,7 @@ bench: $(INSTALLED)
 	$(BIN)/python -m tools bench attention
 	$(BIN)/python -m tools bench axial
 	$(BIN)/python -m tools bench engines --markdown docs/benchmarks.md
+	$(BIN)/python -m tools bench windows $(wildcard bundles/*_segmentation)
 
 clean:
 	rm -rf .fuzz build dist demo_output eval site htmlcov .cache .coverage .coverage.* .hypothesis .import_linter_cache \

@@ -24,6 +24,7 @@ COMMANDS: Commands = {
         "axial": "tools.bench.bench_axial:bench_axial",
         "predict": "tools.bench.bench_predict:bench_predict",
         "engines": "tools.bench.bench_engines:bench_engines",
+        "windows": "tools.bench.bench_windows:bench_windows",
     },
     "reference": "tools.reference.attention_reference:reference",
     "ablate": {"": "tools.study.ablate:ablate", "cost": "tools.study.ablate_cost:ablate_cost"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import itertools
 import json
 import os
@@ -198,16 +199,19 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def worker(job_file: str, result_file: str) -> None:
+def worker(job_file: str, result_file: str, by: str) -> None:
     """Measure the jobs of one file and write the results, or the first error as one sentence, to another.
 
     Args:
-        job_file: JSON list of jobs as :func:`measure` takes them.
+        job_file: JSON list of jobs as the function takes them.
         result_file: JSON file to write.
+        by: the function, ``module:name``.
     """
     result: list[dict[str, Any]] | dict[str, str]
     try:
-        result = [measure(job) for job in json.loads(Path(job_file).read_text())]
+        module, _, name = by.partition(":")
+        function = getattr(importlib.import_module(module), name)
+        result = [function(job) for job in json.loads(Path(job_file).read_text())]
     except Exception as error:  # any network may fail in any way; the parent turns it into a sentence
         cause: BaseException = error
         while cause.__cause__ is not None:
@@ -216,12 +220,15 @@ def worker(job_file: str, result_file: str) -> None:
     Path(result_file).write_text(json.dumps(result, default=str))
 
 
-def in_own_process(jobs: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
-    """Run :func:`measure` for one job after another in a fresh process.
+def in_own_process(
+    jobs: list[dict[str, Any]], name: str, by: str = "tools.bench.measure:measure"
+) -> list[dict[str, Any]]:
+    """Run a function for one job after another in a fresh process.
 
     Args:
-        jobs: each as :func:`measure` takes it.
+        jobs: each as the function takes it.
         name: network's name for the error.
+        by: the function, ``module:name``.
 
     Raises:
         ValueError: if the network cannot be built or run.
@@ -232,7 +239,7 @@ def in_own_process(jobs: list[dict[str, Any]], name: str) -> list[dict[str, Any]
         environment = dict(os.environ)
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), environment.get("PYTHONPATH")]))
         code = "import sys; from tools.bench.measure import worker; worker(*sys.argv[1:])"
-        run = subprocess.run([sys.executable, "-c", code, *files], env=environment, capture_output=True, text=True)
+        run = subprocess.run([sys.executable, "-c", code, *files, by], env=environment, capture_output=True, text=True)
         if run.returncode != 0:
             last = (run.stderr.strip().splitlines() or [f"exit code {run.returncode}"])[-1]
             raise ValueError(f"the process that measured {name} ended early ({last}); try a smaller --shape")

@@ -16,6 +16,9 @@ from custom_networks.workflow.infer.air import box_of, content_of, find_air
 
 Window = tuple[slice, ...]
 
+PLANES = 16
+"""Planes that become classes at once: along the last axis, as many numbers as lie beside each other in a cache line."""
+
 NEVER = -1e4
 """Logit of a class that a voxel does not have: its softmax beside 0, and its sigmoid, are 0 in float32 and float16."""
 
@@ -173,7 +176,7 @@ def blend(
     """Return the weighted mean of the windows' logits, or, a slab of the volume at a time, the classes they give.
 
     With ``to_classes`` the windows are run in the order of one axis, so the logits of a plane are complete once they
-    start behind it; it is then reduced to class indices and its memory serves a later plane. With window r and image n
+    start behind it; it is then reduced to class indices and its memory serves a later one. With window r and image n
     along that axis, the logits take r / n of what they take whole. A voxel that no window covers is background.
 
     Args:
@@ -183,7 +186,7 @@ def blend(
         weights: of the voxels of a window, all positive.
         sw_batch_size: windows per call of ``predict``.
         regions: whether the classes are regions, without one for the background.
-        to_classes: from the logits ``(K, *S)`` of a plane to its classes ``(*S)``; ``None`` for the logits.
+        to_classes: from the logits ``(K, *S)`` of some planes to their classes ``(*S)``; ``None`` for the logits.
 
     Shape:
         ``(K, *S)`` of the image's type, with ``to_classes`` ``(*S)``, uint8.
@@ -198,7 +201,6 @@ def blend(
     total = image.new_zeros(ring_size)  # sum of the weights
     logits = image.new_zeros(0)  # as long as the number of classes is unknown
     labels = image.new_zeros(size if to_classes is not None else 0, dtype=torch.uint8)
-    planes = labels if to_classes is None else labels.movedim(axis, 0)
 
     def mean(weighted: Tensor, weight: Tensor) -> Tensor:
         weighted /= weight
@@ -212,19 +214,24 @@ def blend(
     def finish(first: int, stop: int) -> None:
         if to_classes is None:
             return
-        for plane in range(first, stop):
-            weighted = logits.select(axis + 1, plane % depth)
-            weight = total.select(axis, plane % depth)
-            planes[plane] = to_classes(mean(weighted, weight))
+        while first < stop:
+            place = first % depth
+            count = min(stop - first, depth - place, PLANES)
+            weighted, weight = logits.narrow(axis + 1, place, count), total.narrow(axis, place, count)
+            labels.narrow(axis, first, count).copy_(to_classes(mean(weighted, weight)))
             weighted.zero_()
             weight.zero_()
+            first += count
 
     in_order: Sequence[Window] = windows
     if to_classes is not None:
         in_order = sorted(windows, key=lambda window: window[axis].start)
-    done = 0
+    done: int | None = None  # no plane before the first window has logits, and the labels begin as background
     for start, group in groupby(in_order, key=lambda window: 0 if to_classes is None else window[axis].start):
         batch = list(group)
+        if done is not None:
+            finish(done, start)
+        done = start
         for i in range(0, len(batch), sw_batch_size):
             some = batch[i : i + sw_batch_size]
             result = predict(torch.stack([image[(slice(None), *window)] for window in some]))
@@ -232,9 +239,6 @@ def blend(
                 raise ValueError(f"{result.shape[1]} classes do not fit a label map of bytes; set low_memory to false")
             if logits.shape[0] == 0:
                 logits = image.new_zeros((result.shape[1], *ring_size))
-            if i == 0:
-                finish(done, start)
-                done = start
             for window, one in zip(some, result, strict=True):
                 weighted = one * weights
                 for held, part in _ring(window[axis], depth):
@@ -243,5 +247,5 @@ def blend(
                     total[place] += weights.narrow(axis, part.start, held.stop - held.start)
     if to_classes is None:
         return mean(logits, total)
-    finish(done, size[axis])
+    finish(done or 0, size[axis])
     return labels
