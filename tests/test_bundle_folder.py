@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import shutil
 import threading
@@ -174,3 +175,51 @@ def test_profiles_are_laid_over_a_config_and_the_later_wins(tmp_path):
     assert profile_path(BUNDLE, "removal").is_file()
     with pytest.raises(ValueError, match=f"bundle {BUNDLE.name} has no profile nothing; use one of demo"):
         profile_path(BUNDLE, "nothing")
+
+
+def test_a_name_finds_what_monai_has_downloaded(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    folder = tmp_path / "torch" / "hub" / "bundle" / "fetched"
+    shutil.copytree(BUNDLE / "configs", folder / "configs")
+    assert find_bundle("fetched") == folder
+    assert folder not in known_bundles()
+    shutil.copytree(BUNDLE / "configs", folder.parent / BUNDLE.name / "configs")
+    assert find_bundle(BUNDLE.name) == BUNDLE  # what lies beside the command comes first
+    monkeypatch.delenv("TORCH_HOME")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert find_bundle("fetched") == folder
+
+
+def test_monai_downloads_to_where_a_name_is_looked_for(tmp_path, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.hub, "_hub_dir", None)
+    for variable, value in (("TORCH_HOME", tmp_path / "one"), ("XDG_CACHE_HOME", tmp_path / "two")):
+        monkeypatch.delenv("TORCH_HOME", raising=False)
+        monkeypatch.setenv(variable, str(value))
+        folder = Path(torch.hub.get_dir()) / "bundle" / "mine"
+        shutil.copytree(BUNDLE / "configs", folder / "configs")
+        assert bundle_folder.downloaded_bundles() == [folder]
+
+
+@pytest.mark.parametrize("damage", ["change", "remove"])
+def test_files_that_are_not_as_packed_are_named(tmp_path, damage):
+    folder = tmp_path / "source" / "mine"
+    shutil.copytree(BUNDLE / "configs", folder / "configs")
+    assert bundle_folder.changed_files(folder) == []
+    names = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*.json"))]
+    lines = [f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n" for name in names]
+    (folder / "SHA256SUMS").write_text("".join(lines))
+    assert bundle_folder.changed_files(folder) == []
+    file = folder / "configs" / "inference.json"
+    if damage == "change":
+        file.write_text("{}")
+    else:
+        file.unlink()
+    assert bundle_folder.changed_files(folder) == ["configs/inference.json"]
+    archive = Path(shutil.make_archive(str(tmp_path / "mine"), "zip", folder.parent, "mine"))
+    with pytest.raises(
+        ValueError, match=r"inference.json is not as its checksum says\); delete it and download it again"
+    ):
+        find_bundle(str(archive))
+    assert not (tmp_path / "mine").exists()
