@@ -70,7 +70,8 @@ def strict(function: Callable[..., Any], command: str) -> Callable[..., None]:
         command: how it is called.
 
     Raises:
-        ValueError: by the returned function, if an argument is unknown or missing, or a switch has a value.
+        ValueError: by the returned function, if an argument is unknown or missing, one that is no switch has no value,
+            or a switch has one.
     """
     parameters = list(inspect.signature(function).parameters.values())
     known = [p.name for p in parameters if p.kind is not p.VAR_POSITIONAL]
@@ -90,6 +91,8 @@ def strict(function: Callable[..., Any], command: str) -> Callable[..., None]:
         given = {**dict(zip((p.name for p in positional), args, strict=False)), **kwargs}
         if missing := [name for name in required if given.get(name) is None]:
             raise ValueError(f"{command} needs {', '.join(missing)}; {command} --help says what they are")
+        if bare := [name for name, value in given.items() if value is True and name not in switches]:
+            raise ValueError(f"--{bare[0]} needs a value; {command} --help says which")
         if wrong := [name for name in switches if not isinstance(given.get(name, False), bool)]:
             raise ValueError(
                 f"--{wrong[0]} is a switch, got {given[wrong[0]]!r}; write --{wrong[0]} alone, or leave it out"

@@ -201,3 +201,19 @@ def test_a_reader_that_stops_is_no_error():
 def test_an_output_that_is_closed_or_full_gives_no_traceback(line, code, error):
     done = shell(line)
     assert (done.returncode, done.stderr) == (code, error)
+
+
+def test_an_argument_is_given_once_unless_a_command_wants_several(tmp_path, capsys):
+    assert users.main(["adapt", "data", "--out", "a.json", "--out=b.json"]) == 1
+    assert capsys.readouterr().err == "error: --out is given twice, as a.json and as b.json; leave one out\n"
+
+
+def test_a_switch_does_not_swallow_the_argument_behind_it(capsys):
+    assert users.main(["info", "--json", "cbam"]) == 0
+    assert capsys.readouterr().out.startswith("{")
+
+
+@pytest.mark.parametrize("command", [["attention_map", "image.nii"], ["predict", "image.nii", "--out", "result"]])
+def test_a_value_that_is_missing_is_asked_for(command, capsys):
+    assert users.main([*command, "--bundle"]) == 1
+    assert capsys.readouterr().err == f"error: --bundle needs a value; {command[0]} --help says which\n"
