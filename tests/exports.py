@@ -131,8 +131,7 @@ def run_by_openvino(case: Case, graph: bytes) -> None:
 def check_onnx(case: Case) -> None:
     module = case.module()
     program, another = _exported(case)
-    again = (module, tuple(case.inputs())), {"dynamic_shapes": _any_size(case)}
-    graph = onnx_graph(*again[0], **again[1]) if another else onnx_graph(program)
+    graph = onnx_graph(module, tuple(case.inputs()), dynamic_shapes=_any_size(case)) if another else onnx_graph(program)
     session = onnx_session(graph)
     names = [node.name for node in session.get_inputs()]
     for grow, batch in ((0, 2), (1, 1)):
