@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from custom_networks.bundle_folder import METADATA, TASKS, configured, find_bundle, task_of
 from custom_networks.files import read_json
 from custom_networks.workflow.report.training_data import describe as describe_cases
-from custom_networks.workflow.report.training_data import write_description
+from custom_networks.workflow.report.training_data import read_training_data, write_description
 
 
 def describe(bundle: str, dataset_dir: str | None = None) -> Path:
@@ -31,14 +32,30 @@ def describe(bundle: str, dataset_dir: str | None = None) -> Path:
         raise FileNotFoundError(f"there are no weights {weights}; train the bundle first")
     given = {} if dataset_dir is None else {"dataset_dir": dataset_dir}
     parser = configured(read_json(folder / "configs" / "train.json"), folder, [given])
-    metadata = read_json(folder / METADATA)
     classes = {key: parser[key] for key in ("label_names", "label_values", "regions", "ignore_value")}
     description = describe_cases(
         parser.get_parsed_content("train#dataset#data"),
         **classes,
-        source=metadata["data_source"],
-        modality=metadata["network_data_format"]["inputs"]["image"]["modality"],
+        **_origin(folder),
     )
     file = write_description(weights, description)
     print(f"wrote {file}: {description['cases']} cases")
     return file
+
+
+def keep_description(trained: Path, folder: Path) -> None:
+    """Copy the description that a training has written beside its weights, if it has, into their bundle.
+
+    Args:
+        trained: the weights of the training, which are those of the bundle now.
+        folder: the bundle's folder.
+    """
+    if (description := read_training_data(trained)) is not None:
+        write_description(folder / "models" / "model.pt", {**description, **_origin(folder)})
+
+
+def _origin(folder: Path) -> dict[str, Any]:
+    """Return what the metadata of a bundle say of its data."""
+    metadata = read_json(folder / METADATA)
+    modality = metadata["network_data_format"]["inputs"]["image"]["modality"]
+    return {"source": metadata["data_source"], "modality": modality}

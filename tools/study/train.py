@@ -7,10 +7,10 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from custom_networks.bundle_folder import TASKS, find_bundle, task_of
+from custom_networks.bundle_folder import find_bundle
 from custom_networks.files import write_text
 from tools.recipes.render import render
-from tools.study.describe import describe
+from tools.study.describe import keep_description
 from tools.study.runs import train_and_evaluate
 
 
@@ -46,8 +46,7 @@ def train(
         if seed == 0:
             (folder / "models").mkdir(exist_ok=True)
             shutil.copyfile(work / "model.pt", folder / "models" / "model.pt")
-            if task_of(folder) == TASKS[0]:
-                describe(str(folder), dataset_dir)
+            keep_description(work / "model.pt", folder)
 
     with ThreadPoolExecutor(jobs) as pool:
         list(pool.map(run, range(seeds)))

@@ -7,10 +7,13 @@ import shutil
 
 import pytest
 
-from custom_networks.workflow.report.training_data import DESCRIPTION, read_training_data
+from custom_networks.workflow import segmentation_data_list
+from custom_networks.workflow.report.training_data import DESCRIPTION, read_training_data, write_description
+from custom_networks.workflow.report.training_data import describe as describe_cases
 from tests.conftest import SHARED
 from tests.synthetic import CLASSIFICATION, SEGMENTATION, write_dataset
 from tools.__main__ import main
+from tools.study.describe import keep_description
 
 SOURCE = SEGMENTATION[0]
 REAL = SHARED / "data" / "Task04_Hippocampus"
@@ -33,6 +36,21 @@ def test_the_cases_that_train_are_described(folder, tmp_path, capsys):
     assert found["cases"] == 5
     assert found["modality"] == "MR"
     assert found["source"].startswith("Task04_Hippocampus of the Medical Segmentation Decathlon")
+
+
+def test_a_training_of_the_shipped_weights_keeps_its_own(folder, tmp_path):
+    trained = tmp_path / "run" / "model.pt"
+    trained.parent.mkdir()
+    shutil.copyfile(folder / "models" / "model.pt", trained)
+    keep_description(trained, folder)
+    assert not (folder / "models" / DESCRIPTION).exists()
+    cases = segmentation_data_list(write_dataset(tmp_path / "data"), "training")
+    write_description(trained, describe_cases(cases, ["background", "Small", "Large"]))
+    keep_description(trained, folder)
+    found = read_training_data(folder / "models" / "model.pt")
+    assert found["modality"] == "MR"
+    assert found["source"].startswith("Task04_Hippocampus of the Medical Segmentation Decathlon")
+    assert found["cases"] == 5
 
 
 def test_weights_and_a_network_that_segments_are_needed(folder, capsys):
