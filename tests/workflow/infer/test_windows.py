@@ -351,6 +351,11 @@ def test_a_local_network_gets_a_larger_window_and_any_other_more_of_them():
         assert net.sizes[-1] == (1, 1, 8, 8, 8)
 
 
+def test_of_equal_probabilities_the_first_class_is_the_largest():
+    logits = torch.randint(0, 3, (5, 40, 40), generator=torch.Generator().manual_seed(0)).float()
+    assert torch.equal(inferers.largest(logits).long(), logits.softmax(0).argmax(0))
+
+
 def test_the_weights_are_made_once(monkeypatch):
     made = []
     inferer = MirrorSlidingWindowInferer((8, 8, 8), mode="gaussian", amp=False)
