@@ -18,15 +18,8 @@ from custom_networks.blocks.resize import resize
 from custom_networks.blocks.vision_transformer import VisionTransformer
 from custom_networks.checks import per_level
 
-# what takes in the whole input: attention over all voxels, global pooling, and norms by sample
-GLOBAL = (
-    NonLocal,
-    Mbtfe,
-    VisionTransformer,
-    nn.modules.instancenorm._InstanceNorm,
-    nn.GroupNorm,
-    nn.LayerNorm,
-)
+# what takes in the whole input, beside norms without running statistics
+GLOBAL = (NonLocal, Mbtfe, VisionTransformer, nn.GroupNorm)
 
 
 class Segmenter(nn.Module):

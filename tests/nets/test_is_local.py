@@ -59,6 +59,13 @@ def test_which_networks_are_local_with_batch_norms(name, more):
     assert not build(name, NORMS[0], **more).is_local()
 
 
+@pytest.mark.parametrize("part", ["mbtfe", "edge_aggregation"])
+def test_which_attention_is_not_local(part):
+    net = build("MbtfeUnet", "batch", attention=(part,))
+    assert not net.is_local()
+    assert not is_local(net)
+
+
 def test_no_batch_statistics_of_its_own():
     assert not build("AttentionUnet", ("batch", {"track_running_stats": False}), attention=()).is_local()
 

@@ -140,9 +140,10 @@ def windows_of(image: Tensor, inside: Window, roi_size: Sequence[int], overlap: 
     if content is None or found is None:
         return place_windows(tuple(slice(0, n) for n in size), roi_size, overlap)
     box = []
-    for held, part, r, n in zip(found, inside, roi_size, size, strict=True):
+    # an axis that is padded is as long as the window, so that there the box is all of it
+    for held, r, n in zip(found, roi_size, size, strict=True):
         length = max(r, held.stop - held.start)
-        middle = part.start + (held.start + held.stop) // 2
+        middle = (held.start + held.stop) // 2
         start = min(max(0, middle - length // 2), n - length)
         box.append(slice(start, start + length))
 

@@ -67,6 +67,10 @@ def test_tissue_is_no_air(image):
         assert found is None or content_of(image[None, corner, corner, corner], found).any()
 
 
+def test_the_brightest_value_is_no_air():
+    assert find_air(NONE["bright voxels that are clipped"][None]) is None
+
+
 def test_a_voxel_is_air_where_every_channel_is():
     other = torch.zeros(SIZE)
     other[0, 0, 0] = 1
