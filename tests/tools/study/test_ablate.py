@@ -235,7 +235,7 @@ def test_the_readme_holds_the_table_of_single_seeds_once_one_was_run(bundle, sco
     table = tabulate_single_seeds(bundle, read_variants(folder, bundle.removal_profiles), only_b, score)
     assert row(bundle, score, "b", "0.9000", "+0.0800", "1,000", "1.000") in table.splitlines()
     assert "--variants b --seeds 1\n" in table
-    assert f"\n\n{table}\n\n## Exports\n" in page
+    assert f"\n\n{table}\n\n## Engines\n" in page
     assert page.replace(f"\n\n{table}", "") == before
     assert readme(alone, folder) == before
 
