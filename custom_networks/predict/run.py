@@ -59,11 +59,11 @@ class Run:
         self.made_by = MadeBy(
             *(" + ".join(one[key] for one in self.described) for key in ("name", "version", "sha256"))
         )
-        self.known = read_training_data(members[0].weights())
         self.max_shape, self.expected = (self.config.get_parsed_content(n) for n in ("max_shape", "expected_input"))
         self.overrides = self._overrides()
         configs = [member.config(self.overrides).get() for member in members]
-        asked = {"format": options.output_format, "probabilities": options.probabilities}
+        self.known = read_training_data(members[0].weights())
+        asked = {"format": options.output_format, "probabilities": options.probabilities, "known": self.known}
         self.method = method_of(configs, [one["sha256"] for one in self.described], asked)
         self.segmenters: dict[bool, Segmenter] = {}
         self.plan: MemoryPlan | None = None
