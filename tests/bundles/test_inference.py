@@ -141,6 +141,19 @@ def test_low_memory_gives_the_same_mask(segment, tmp_path):
 
 
 @one_bundle
+def test_air_alone_is_background_with_the_knob(segment, tmp_path):
+    image = np.zeros((60, 40, 40), np.float32)
+    image[:20, :20, :20] = 1 + volume(49, shape=(20, 20, 20))[0]
+    path = write_nifti(image, tmp_path / "image.nii.gz")
+    knobs = {"patch_size": [16, 16, 16], "overlap": 0.25, "sw_batch_size": 2, "largest_component": False}
+    for low in (False, True):
+        mask = np.asarray(segment(path, name=f"air_{low}", skip_air=True, low_memory=low, **knobs).dataobj)
+        assert mask.shape == image.shape
+        assert not mask[20:].any()
+        assert not mask[:, :, 20:].any()
+
+
+@one_bundle
 def test_low_memory_resamples_the_classes(segment, tmp_path):
     affine = np.diag([0.8, 1.25, 1.0, 1.0])
     path = write_nifti(volume(48, shape=(44, 32, 34))[0], tmp_path / "image.nii.gz", affine)
