@@ -33,6 +33,7 @@ COMMANDS: Commands = {
     "lint": "tools.ship.lint:lint",
     "pack": "tools.ship.pack:pack",
     "verify": "tools.ship.verify:verify",
+    "screenshot": "tools.pictures.screenshot:screenshot",
     "forest": "tools.study.forest:forest",
     "gates": "tools.study.gates:gates",
     "precision": "tools.study.precision:precision",

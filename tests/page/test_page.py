@@ -229,3 +229,15 @@ def test_the_page_prints_without_the_viewer(pages, opened):
     assert page.locator(".viewer:visible").count() == 0
     assert page.locator(".planes svg:visible").count() == 9
     assert page.pdf(format="A4").startswith(b"%PDF")
+
+
+def test_a_maintainer_takes_a_picture_of_it(pages, tmp_path, monkeypatch):
+    from tools.pictures.screenshot import screenshot
+
+    file = screenshot(str(pages["prediction"]), str(tmp_path / "page.png"), width=400, height=300)
+    assert file.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    with pytest.raises(FileNotFoundError, match="there is no page"):
+        screenshot(str(tmp_path / "none.html"), str(tmp_path / "page.png"))
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(FileNotFoundError, match="there is no chromium"):
+        screenshot(str(pages["prediction"]), str(tmp_path / "page.png"))

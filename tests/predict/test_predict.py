@@ -278,3 +278,21 @@ def test_arguments_that_do_not_fit_are_one_sentence(options, said, images, predi
     assert error.startswith("error: ")
     assert error.count("\n") == 1
     assert not list(tmp_path.glob("result/**/*.nii.gz"))
+
+
+def test_the_images_of_an_nnunet_data_set_keep_its_names(predict, tmp_path):
+    raw = tmp_path / "Dataset001_Mine"
+    for number in range(2):
+        write_nifti(volume(number)[0], raw / "imagesTs" / f"case_{number}_0000.nii.gz")
+        write_nifti(volume(number)[1], raw / "labelsTr" / f"case_{number}.nii.gz")
+    description = {"channel_names": {"0": "T1"}, "labels": {"background": 0, "Anterior": 1}, "file_ending": ".nii.gz"}
+    (raw / "dataset.json").write_text(json.dumps({**description, "numTraining": 2}))
+    code, lines, _ = predict(raw)
+    assert code == 0
+    assert [line["mask"] for line in lines[:-1]] == ["case_0.nii.gz", "case_1.nii.gz"]
+    run(BUNDLE, "inference", {"dataset_dir": str(raw), "output_dir": str(tmp_path / "plain")})
+    for name in ("case_0.nii.gz", "case_1.nii.gz"):
+        assert (tmp_path / "result" / name).read_bytes() == (tmp_path / "plain" / name).read_bytes()
+    assert sorted(path.name for path in (tmp_path / "result").glob("*.json")) == [
+        "case_0_seg.json", "case_1_seg.json", "volumes.json"
+    ]  # fmt: skip
