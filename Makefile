@@ -93,6 +93,7 @@ bench: $(INSTALLED)
 	$(BIN)/python -m tools bench attention
 	$(BIN)/python -m tools bench axial
 	$(BIN)/python -m tools bench engines --markdown docs/benchmarks.md
+	$(BIN)/python -m tools bench predict $(notdir $(wildcard bundles/*_segmentation))
 	$(BIN)/python -m tools bench windows $(wildcard bundles/*_segmentation)
 
 clean:

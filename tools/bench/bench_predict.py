@@ -29,26 +29,30 @@ WAYS: dict[str, dict[str, Any] | None] = {
     "predict, openvino, float32": {"engine": "openvino", "amp": False},
 }
 """Knobs by what the table calls them; the first imports only, the second is the command before ``predict``."""
+OF_ENSEMBLES = ("predict, torch", "predict, openvino")
+"""Those of an ensemble."""
 
 
-def command_of(way: str, bundle: Path, images: Path, out: Path) -> list[str]:
+def command_of(way: str, bundles: Sequence[Path], images: Path, out: Path) -> list[str]:
     """Return the command of a way.
 
     Args:
         way: key of :data:`WAYS`.
-        bundle: the bundle's folder.
+        bundles: folders of the bundles, of which ``predict`` takes several as an ensemble.
         images: a file, or a folder of images.
         out: folder for the results.
     """
     if way == IMPORT:
         return [sys.executable, "-c", IMPORT]
     if way == RUN:
+        (bundle,) = bundles
         config = ["--config_file", str(bundle / "configs" / "inference.json"), "--bundle_root", str(bundle)]
         places = ["--dataset_dir", str(images), "--output_dir", str(out)]
         return [sys.executable, "-m", "monai.bundle", "run", *config, *places]
     profile = out.with_name(f"{out.name}.json")
     profile.write_text(json.dumps(WAYS[way]))
-    arguments = [str(images), "--bundle", str(bundle), "--out", str(out), "--profile", str(profile)]
+    arguments = [str(images), "--out", str(out), "--profile", str(profile)]
+    arguments += [argument for bundle in bundles for argument in ("--bundle", str(bundle))]
     return [sys.executable, "-m", "custom_networks", "predict", *arguments]
 
 
@@ -132,8 +136,9 @@ def bench_predict(
         read_page(Path(markdown), start, end)  # an error shows before the measuring
     root = Path(dataset_dir).resolve()
     rows = []
-    for name in bundles:
-        bundle = find_bundle(name)
+    folders = [find_bundle(name) for name in bundles]
+    for members in [*([folder] for folder in folders), *([folders] if len(folders) > 1 else [])]:
+        bundle = members[0]
         cases = list(read_folds(bundle / "configs" / "folds.json")[fold][1])
         classes = read_config(bundle, "inference").get_parsed_content("label_names")[1:]
         with tempfile.TemporaryDirectory() as scratch:
@@ -141,7 +146,7 @@ def bench_predict(
             images.mkdir()
             for case in cases:
                 (images / f"{case}.nii.gz").symlink_to(root / "imagesTr" / f"{case}.nii.gz")
-            rows += _rows(bundle, images, root / "labelsTr", cases, classes, repeats, Path(scratch))
+            rows += _rows(members, images, root / "labelsTr", cases, classes, repeats, Path(scratch))
     report = {"processor": processor("cpu"), "cpus": os.cpu_count(), "repeats": repeats, "fold": fold, "rows": rows}
     text = format_table(report)
     print(f"\n{text}")
@@ -154,25 +159,33 @@ def bench_predict(
 
 
 def _rows(
-    bundle: Path, images: Path, labels: Path, cases: Sequence[str], classes: Sequence[str], repeats: int, scratch: Path
+    bundles: Sequence[Path],
+    images: Path,
+    labels: Path,
+    cases: Sequence[str],
+    classes: Sequence[str],
+    repeats: int,
+    scratch: Path,
 ) -> list[dict[str, Any]]:
     one = images / f"{cases[0]}.nii.gz"
-    rounds: dict[str, list[float]] = {way: [] for way in WAYS}
+    name = bundles[0].name if len(bundles) == 1 else f"all {len(bundles)}, an ensemble"
+    ways = WAYS if len(bundles) == 1 else OF_ENSEMBLES
+    rounds: dict[str, list[float]] = {way: [] for way in ways}
     for number in range(repeats + 1):
-        for index, way in enumerate(WAYS):
-            seconds = seconds_of(command_of(way, bundle, one, scratch / f"one_{number}_{index}"))
+        for index, way in enumerate(ways):
+            seconds = seconds_of(command_of(way, bundles, one, scratch / f"one_{number}_{index}"))
             if number:
                 rounds[way].append(seconds)
-        print(f"{bundle.name}, round {number}/{repeats} of one crop", flush=True)
+        print(f"{name}, round {number}/{repeats} of one crop", flush=True)
     rows = []
     for index, (way, seconds_of_one) in enumerate(rounds.items()):
-        row: dict[str, Any] = {"bundle": bundle.name, "way": way, "one": statistics.median(seconds_of_one)}
+        row: dict[str, Any] = {"bundle": name, "way": way, "one": statistics.median(seconds_of_one)}
         row["rounds"] = seconds_of_one
         if way != IMPORT:
             out = scratch / f"all_{index}"
-            row["all"], row["cases"] = seconds_of(command_of(way, bundle, images, out)), len(cases)
+            row["all"], row["cases"] = seconds_of(command_of(way, bundles, images, out)), len(cases)
             row["dice"] = dice_of(out, labels, cases, classes)
-            print(f"{bundle.name}, {way}: {row['all']:.1f} s for {len(cases)} cases", flush=True)
+            print(f"{name}, {way}: {row['all']:.1f} s for {len(cases)} cases", flush=True)
         rows.append(row)
     return rows
 
