@@ -36,10 +36,10 @@ def test_nothing_is_written(progress, tmp_path):
 
 def test_files_of_this_run_are_counted(progress, tmp_path):
     (tmp_path / "sub").mkdir()
+    progress.begin(tmp_path)
     for name in ("old.nii.gz", "sub/a_seg.nii.gz", ".partial_b.nii.gz"):
         (tmp_path / name).write_text("")
     os.utime(tmp_path / "old.nii.gz", (1000, 1000))
-    progress.begin(tmp_path)
     assert say_interrupted() == f"interrupted, 1 file of this run is in {tmp_path}"
     (tmp_path / "c.nii.gz").write_text("")
     assert say_interrupted() == f"interrupted, 2 files of this run are in {tmp_path}"
