@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from custom_networks.files import write_text
 from custom_networks.workflow.report.volumes import (
     COLUMNS,
     Structure,
@@ -214,8 +215,7 @@ def record(case="scan", **entries):
 def put(folder, **entries):
     made = record(**entries)
     file = folder / f"{made['case']}_seg.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(made))
+    write_text(file, json.dumps(made))  # as predict does, while others read
     return made
 
 

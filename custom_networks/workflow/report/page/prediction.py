@@ -17,6 +17,7 @@ from custom_networks.workflow.report.page.privacy import Naming, naming
 from custom_networks.workflow.report.page.scans import Structure
 from custom_networks.workflow.report.page.statistics import rank
 from custom_networks.workflow.report.page.training import TrainingVolumes, training_volumes
+from custom_networks.workflow.report.volumes import wrong_entry
 
 VOLUMES = "volumes.json"
 DOCUMENT = ("images", "bundles", "intended_use")
@@ -153,8 +154,14 @@ def read_prediction(
 
 def _check(document: Mapping[str, Any], file: Path) -> None:
     """Refuse what predict does not write."""
-    for record in _checked(document, "images", DOCUMENT, file):
-        for entry in _checked(record, "structures", RECORD, file):
+    records = _checked(document, "images", DOCUMENT, file)
+    if not isinstance(records, list) or not isinstance(document["bundles"], list):
+        raise ValueError(f"{file} is not what predict writes, its images or bundles are no list; run predict again")  # noqa: TRY004 - the file is wrong
+    for record in records:
+        structures = _checked(record, "structures", RECORD, file)
+        if wrong := wrong_entry(record):
+            raise ValueError(f"{file} is not what predict writes, {wrong} of an image is wrong; run predict again")
+        for entry in structures:
             _checked(entry, "name", STRUCTURE, file)
     for bundle in document["bundles"]:
         _checked(bundle, "name", BUNDLE, file)
