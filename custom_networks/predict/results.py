@@ -11,7 +11,7 @@ from typing import Any
 
 from custom_networks import __version__
 from custom_networks.files import checksum, write_text
-from custom_networks.workflow.data.cases import files_of
+from custom_networks.workflow.data.cases import files_of, voxel_file
 from custom_networks.workflow.report.volumes import COLUMNS, RECORD_SUFFIX, read_record
 
 FORMAT = 1
@@ -43,14 +43,14 @@ def inputs_of(case: Mapping[str, Any], method: str) -> str:
         ValueError: if a name cannot be written down.
     """
     try:
-        "".join([case["mask"], *(os.path.abspath(path) for path in files_of(case["image"]))]).encode()  # noqa: PTH100
+        "".join([case["mask"], *sources_of(case)]).encode()
     except UnicodeEncodeError as error:
         raise ValueError("the name of the image or of a folder above it is not UTF-8; rename it") from error
     files = []
     for path in files_of(case["image"]):
         # a folder is that of a DICOM series: names do not matter, and folders in it are images of their own
-        own = [file for file in path.iterdir() if file.is_file()] if path.is_dir() else [path]
-        files += sorted(map(checksum, own))
+        own = list(path.iterdir()) if path.is_dir() else [path, voxel_file(path)]
+        files += sorted(checksum(file) for file in dict.fromkeys(own) if file.is_file() or file == path)
     return _digest([method, files, case["mask"]])
 
 
@@ -101,25 +101,43 @@ def checksums_of(result: Path, files: Iterable[str]) -> dict[str, str]:
     return {name: checksum(result / name) for name in files}
 
 
-def check_own(result: Path, mask: str) -> None:
-    """Refuse to write the record of an image over a file of somebody else.
+def check_own(result: Path, case: Mapping[str, Any], overwrite: bool) -> None:
+    """Refuse to write the results of an image over a file of somebody else, or over those of another image.
 
     Args:
         result: the folder of the results.
-        mask: the mask's file name in it; one that exists is known to be of this program, and so is the file beside it.
+        case: the image; a mask that exists is known to be of this program, and so is the file beside it.
+        overwrite: whether the results of another image may go.
 
     Raises:
-        ValueError: if the file is no record.
+        ValueError: if the file is no record, or of another image.
     """
-    file = record_file(result, mask)
-    if not file.exists() or (file.is_file() and (result / mask).exists()):
+    file = record_file(result, case["mask"])
+    if not file.exists():
         return
     try:
-        read_record(file)
+        record = read_record(file)
     except (ValueError, OSError) as error:
+        if file.is_file() and (result / case["mask"]).exists():
+            return
         raise ValueError(
             f"{file} exists and was not written by this program; move it, or give another folder as --out"
         ) from error
+    if record["image"] != sources_of(case) and not overwrite:
+        raise ValueError(
+            f"{case['mask']} in {result} is the mask of another image, {record['image'][0]}; give another folder as "
+            "--out, or --overwrite if that may go"
+        )
+
+
+def sources_of(case: Mapping[str, Any]) -> list[str]:
+    """Return the absolute paths of what a user knows of an image: its files, its folder, or the zip that holds it.
+
+    Args:
+        case: the image.
+    """
+    files = [case["archive"]] if "archive" in case else files_of(case["image"])
+    return [os.path.abspath(path) for path in files]  # noqa: PTH100 - links stay
 
 
 def check_tables(result: Path) -> None:

@@ -30,6 +30,7 @@ from custom_networks.predict.results import (
     inputs_of,
     method_of,
     record_file,
+    sources_of,
     write_record,
 )
 from custom_networks.predict.segmenter import Read, Segmenter
@@ -166,7 +167,7 @@ class Run:
     def _read(self, case: Mapping[str, Any]) -> tuple[Segmenter, Read]:
         assert self.plan is not None
         check_replaceable(self.options.result / case["mask"])
-        check_own(self.options.result, case["mask"])
+        check_own(self.options.result, case, self.options.overwrite)
         if self.options.output_format != NIFTI:
             check_mask_as(self.options.output_format, self._stem(case), files_of(case["image"])[0])
         segmenter = self.segmenter(self.plan.is_low(case))
@@ -200,11 +201,10 @@ class Run:
 
     def _record(self, done: Done, inputs: str) -> dict[str, Any]:
         case, read = done.item, done.value["read"]
-        archive = case.get("archive")
         record: dict[str, Any] = {
             "format": 1,
             "case": case["case"],
-            "image": [os.path.abspath(path) for path in ([archive] if archive else files_of(case["image"]))],  # noqa: PTH100 - links stay
+            "image": sources_of(case),
             "series": self.options.series,
             "mask": case["mask"],
             "files": done.value["files"],

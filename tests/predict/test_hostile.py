@@ -261,11 +261,11 @@ def test_sigterm_leaves_what_is_done_and_nothing_else(images, tmp_path, monkeypa
     with zipfile.ZipFile(tmp_path / "scans.zip", "w") as archive:
         for path in images.rglob("*.nii*"):
             archive.write(path, path.relative_to(images))
-    before = signal.getsignal(signal.SIGTERM)
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     arguments = ["--bundle", str(BUNDLE), "--out", str(tmp_path / "r")]
     assert users.main(["predict", str(tmp_path / "scans.zip"), *arguments]) == 143
     assert capsys.readouterr().err == "interrupted\n"
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert signal.signal(signal.SIGTERM, before) is signal.SIG_IGN
     assert not list((tmp_path / "scratch").iterdir())
     assert len(read_rows(tmp_path / "r" / "volumes.csv")) == 2
     assert len(list((tmp_path / "r").rglob("*_seg.json"))) == 1
@@ -282,3 +282,43 @@ def test_two_axes_that_differ_are_no_wrong_volume(predict, tmp_path):
         assert structure["volume_ml"] == pytest.approx(
             (voxels == value).sum() * abs(np.linalg.det(mask.affine[:3, :3])) / 1000
         )
+
+
+def test_voxels_that_lie_beside_their_header_are_noticed(predict, tmp_path, caplog):
+    def write(number):
+        voxels = volume(number)[0]
+        (folder / "a.raw").write_bytes(voxels.astype("<f4").tobytes(order="F"))
+        (folder / "b.dat").write_bytes(voxels.astype("<f4").tobytes(order="F"))
+        sizes = " ".join(map(str, voxels.shape))
+        written(
+            folder / "a.mhd",
+            f"NDims = 3\nDimSize = {sizes}\nElementType = MET_FLOAT\nElementSpacing = 1 1 1\nOffset = 0 0 0\n"
+            "TransformMatrix = 1 0 0 0 1 0 0 0 1\nBinaryData = True\nElementDataFile = a.raw\n",
+        )
+        written(
+            folder / "b.nrrd",
+            f"NRRD0004\ntype: float\ndimension: 3\nspace: LPS\nsizes: {sizes}\n"
+            "space directions: (1,0,0) (0,1,0) (0,0,1)\nspace origin: (0,0,0)\nendian: little\nencoding: raw\ndata file: b.dat\n",
+        )
+
+    folder = tmp_path / "images"
+    folder.mkdir()
+    write(0)
+    assert statuses(predict(folder)[1]) == {"a": "written", "b": "written"}
+    assert statuses(predict(folder)[1]) == {"a": "skipped", "b": "skipped"}
+    assert "left out" not in caplog.text
+    write(1)
+    assert statuses(predict(folder)[1]) == {"a": "written", "b": "written"}
+
+
+def test_another_image_of_the_same_name_replaces_no_mask_unless_it_is_said(images, predict, tmp_path):
+    predict(images / "first.nii.gz")
+    mask = tmp_path / "result" / "first_seg.nii.gz"
+    before = mask.read_bytes()
+    other = write_nifti(volume(9)[0], tmp_path / "others" / "first.nii.gz")
+    code, _, error = predict(other)
+    assert code == 1
+    assert f"is the mask of another image, {images / 'first.nii.gz'}; give another folder" in error
+    assert mask.read_bytes() == before
+    assert predict(other, overwrite=True)[0] == 0
+    assert mask.read_bytes() != before
