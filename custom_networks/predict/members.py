@@ -167,6 +167,11 @@ def _check_agreement(members: Sequence[Member]) -> None:
     first = members[0].config({})
     for member in members[1:]:
         other = member.config({})
+        if first["preprocessing"] != other["preprocessing"]:
+            raise ValueError(
+                f"{members[0].bundle.name} and {member.bundle.name} are no ensemble, they differ in preprocessing; "
+                "give networks of one recipe"
+            )
         for knob in SAME:
             values = [parser.get_parsed_content(knob, default=None) for parser in (first, other)]
             if values[0] != values[1]:

@@ -298,7 +298,8 @@ def test_voxels_that_lie_beside_their_header_are_noticed(predict, tmp_path, capl
         written(
             folder / "b.nrrd",
             f"NRRD0004\ntype: float\ndimension: 3\nspace: LPS\nsizes: {sizes}\n"
-            "space directions: (1,0,0) (0,1,0) (0,0,1)\nspace origin: (0,0,0)\nendian: little\nencoding: raw\ndata file: b.dat\n",
+            "space directions: (1,0,0) (0,1,0) (0,0,1)\nspace origin: (0,0,0)\nendian: little\n"
+            "encoding: raw\ndata file: b.dat\n",
         )
 
     folder = tmp_path / "images"
@@ -322,3 +323,37 @@ def test_another_image_of_the_same_name_replaces_no_mask_unless_it_is_said(image
     assert mask.read_bytes() == before
     assert predict(other, overwrite=True)[0] == 0
     assert mask.read_bytes() != before
+
+
+def test_networks_that_prepare_images_differently_are_no_ensemble(images, predict, tmp_path):
+    other = edited_bundle(tmp_path / "other", lambda config: config["preprocessing"]["transforms"].pop(4))
+    code, _, error = predict(images, bundle=[other, SEGMENTATION[1]])
+    assert code == 1
+    assert f"other and {SEGMENTATION[1].name} are no ensemble, they differ in preprocessing" in error
+
+
+def test_the_page_says_if_a_mask_is_not_that_which_was_measured(images, predict, tmp_path, capsys):
+    said = "the mask has been changed since it was measured"
+    result = tmp_path / "result"
+    predict(images)
+    for expected in (0, 1):
+        assert users.main(["report", str(result)]) == 0
+        assert (result / "report.html").read_text().count(said) == expected
+        image = nib.load(result / "first_seg.nii.gz")
+        nib.save(nib.Nifti1Image(np.ones(image.shape, np.uint8), image.affine), result / "first_seg.nii.gz")
+
+
+WRONG = [{"grid": {}}, {"mask": 3}, {"warnings": [3]}, {"structures": [{"name": "x"}]}, {"series": 3}, {"image": 3}]
+
+
+@pytest.mark.parametrize("change", WRONG, ids=str)
+def test_a_page_of_records_that_somebody_edited_is_refused(change, images, predict, tmp_path, capsys):
+    predict(images / "first.nii.gz")
+    file = tmp_path / "result" / "volumes.json"
+    document = json.loads(file.read_text())
+    document["images"][0].update(change)
+    written(file, document)
+    assert users.main(["report", str(file.parent)]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {file} is not what predict writes, ")
+    assert "traceback" not in error
