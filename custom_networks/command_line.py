@@ -19,12 +19,13 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, TextIO
 
 import fire
 
-from custom_networks.failures import file_sentence, is_ours, on_one_line, sentence_of, write_log
+from custom_networks.failures import chain_of, file_sentence, is_ours, on_one_line, sentence_of, write_log
 
 Commands = Mapping[str, str | Mapping[str, str]]
 """What a name stands for: ``module:function``, or that of each second word; the one under an empty word runs when none
@@ -126,7 +127,9 @@ def sentence(error: BaseException) -> str:
             return f"this command needs {package}; pip install {OPTIONAL[package]}"
     if is_ours(error):
         return " ".join(str(error).split())
-    if said := sentence_of(error) or (file_sentence(error) if isinstance(error, OSError) else None):
+    # MONAI wraps what a transform raises, so that a full disk arrives as a RuntimeError
+    files = [said for seen in chain_of(error) if isinstance(seen, OSError) and (said := file_sentence(seen))]
+    if said := sentence_of(error) or (files[-1] if files else None):
         return " ".join(said.split())
     return f"{type(error).__name__}: {on_one_line(error)}; {write_log(error)}"
 
@@ -214,8 +217,8 @@ def as_text(argument: str) -> str:
 def as_literals(arguments: Sequence[str], function: Callable[..., Any]) -> list[str]:
     """Return arguments whose values fire takes for the texts that they are: a folder ``2024_01`` is no number.
 
-    A switch takes no value, so that what follows it is another argument. An argument whose default is a tuple may be
-    given several times and arrives as a list.
+    A switch takes no value, so that what follows it is another argument; what follows ``--`` alone are values. An
+    argument whose default is a tuple may be given several times and arrives as a list.
 
     Args:
         arguments: as given after the command.
@@ -235,7 +238,10 @@ def as_literals(arguments: Sequence[str], function: Callable[..., Any]) -> list[
     rest = list(arguments)
     while rest:
         argument = rest.pop(0)
-        if not argument.startswith("--") or argument == "--":
+        if argument == "--":  # what follows are files, whatever they are called
+            values += map(repr, rest)
+            break
+        if not argument.startswith("--"):
             values.append(argument if argument.startswith("-") else repr(argument))
             continue
         flag, equals, value = argument.partition("=")
@@ -259,7 +265,7 @@ def as_literals(arguments: Sequence[str], function: Callable[..., Any]) -> list[
 def run(program: str, commands: Commands, argv: list[str] | None = None, texts: bool = False) -> int:
     """Run one command and return its exit code: 0, 1 for an error, 2 for an unknown command, 130 after Ctrl-C.
 
-    Nothing is raised: every error is one line on standard error.
+    Nothing is raised: every error is one line on standard error. Where a command takes SIGTERM for Ctrl-C, it is 143.
 
     Args:
         program: how it is called, for the usage.
@@ -274,8 +280,10 @@ def run(program: str, commands: Commands, argv: list[str] | None = None, texts: 
     except BrokenPipeError:  # whatever reads the output has stopped, such as head
         _discard(sys.stdout)
         return 1
-    except KeyboardInterrupt:
-        return _refuse("interrupted", 130)
+    except KeyboardInterrupt as error:
+        from custom_networks.workflow.guard.interrupts import exit_code
+
+        return _refuse("interrupted", exit_code(error))
     except Exception as error:  # a mistake of ours keeps its traceback in a file
         return _refuse(f"error: {sentence(error)}", 1)
     return code
@@ -308,10 +316,16 @@ def _run(program: str, commands: Commands, argv: list[str], texts: bool) -> int:
 
 
 def _open_streams() -> None:
-    """Give a process that was started with a closed output, such as ``>&-``, one that takes what it says."""
+    """Give a process that was started with a closed output, such as ``>&-``, one that takes what it says.
+
+    What a terminal has no letters for is written in escapes.
+    """
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
+        stream = getattr(sys, name)
+        if stream is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - for the process
+        elif isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _discard(stream: TextIO) -> None:

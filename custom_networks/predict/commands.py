@@ -121,8 +121,10 @@ def predict(
         raise ValueError(f"--engine must be one of {', '.join(ENGINES)}, got {engine}")
     if output_format not in OUTPUT_FORMATS:
         raise ValueError(f"--output-format must be one of {', '.join(OUTPUT_FORMATS)}, got {output_format}")
-    if not jobs.isdigit() or int(jobs) < 1:
+    if not jobs.isdecimal() or int(jobs) < 1:
         raise ValueError(f"--jobs must be a number from 1, got {jobs}")
+    if not all(given.strip() for given in (*inputs, out)):
+        raise ValueError("an input or --out is empty, perhaps an unset variable of the shell; give a file or folder")
     result = Path(out)
     if result.exists() and not result.is_dir():
         raise ValueError(f"--out {out} is a file; give a folder")

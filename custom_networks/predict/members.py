@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from custom_networks.bundle_folder import METADATA, SUMS, changed_files, read_config, task_of, version_of
 from custom_networks.files import checksum, read_json
 from custom_networks.workflow.data.training_cases import RECORD
+from custom_networks.workflow.guard.overrides import check_overrides
 
 if TYPE_CHECKING:
     from monai.bundle import ConfigParser
@@ -19,6 +20,15 @@ logger = logging.getLogger(__name__)
 WEIGHTS = "model.pt"
 SAME = ("in_channels", "label_names", "label_values", "regions", "spacing", "intensity")
 """The knobs in which the members of an ensemble must agree: they see one image and name one set of classes."""
+NEEDED = (
+    *("in_channels", "label_names", "spacing", "patch_size", "amp", "low_memory", "series", "device", "engine"),
+    *("max_shape", "expected_input", "mirror_axes", "ckpt_path", "network", "inferer", "preprocessing"),
+    *("postprocessing", "evaluator", "initialize"),
+)
+"""The entries of ``inference.json`` that are read here, or set."""
+READER = "VolumeReader"
+MASKS = {"Invertd": "that puts masks on the grid of the image", "SaveMasksd": "that writes them"}
+"""What must read images and write masks, since the record of an image follows from both."""
 
 
 @dataclass(frozen=True)
@@ -92,15 +102,18 @@ def find_members(bundles: Sequence[Path], profiles: Sequence[Sequence[Path]], fo
 
     Raises:
         FileNotFoundError: if weights are absent.
-        ValueError: if a bundle does not segment, weights are given for several bundles or twice, or the members see
-            images or name classes differently.
+        ValueError: if a bundle does not segment or its config is none of this collection, a profile changes nothing
+            that exists, weights are given for several bundles or twice, or the members see images or name classes
+            differently.
     """
-    for bundle in bundles:
+    for bundle, own in zip(bundles, profiles, strict=True):
         if task_of(bundle) != "segmentation":
             raise ValueError(
                 f"{bundle.name} classifies and makes no masks; run its configs/inference.json with python -m "
                 "monai.bundle run"
             )
+        Member(bundle, tuple(own)).config({})  # whose errors name the file
+        check_overrides(str(bundle), ["--args_file", str([str(path) for path in own])])
     if folds and len(bundles) > 1:
         raise ValueError(f"--folds are weights of one bundle, but {len(bundles)} are given; leave one of both out")
     if folds:
@@ -112,6 +125,8 @@ def find_members(bundles: Sequence[Path], profiles: Sequence[Sequence[Path]], fo
         raise ValueError(
             f"{twice.checkpoint or twice.bundle.name} is given twice; an ensemble counts each network once"
         )
+    for member in members:
+        _check_config(member)
     _check_agreement(members)
     return members
 
@@ -124,10 +139,39 @@ def _checkpoint(fold: str) -> Path:
     return path.resolve()
 
 
+def _check_config(member: Member) -> None:
+    """Refuse a config that does other things than those of this collection, or does them without the weights."""
+    parser = member.config({})
+    config = parser.get()
+    absent = [f"no {name}" for name in NEEDED if name not in config]
+    if not absent:
+        transforms = [config[name].get("transforms") or [{}] for name in ("preprocessing", "postprocessing")]
+        reader = transforms[0][0].get("reader")
+        targets = [str(one.get("_target_")) for one in (reader if isinstance(reader, Mapping) else {}, *transforms[1])]
+        absent += [f"no {READER} that reads the images"] * (not targets[0].endswith(READER))
+        for name, what in MASKS.items():
+            absent += [f"no {name} {what}"] * (not any(target.endswith(name) for target in targets[1:]))
+    if absent:
+        raise ValueError(
+            f"the configs/inference.json of {member.bundle.name} has {absent[0]}, which predict needs; run it with "
+            "python -m monai.bundle run, or give a bundle of this collection"
+        )
+    if parser.get_parsed_content("load_pretrain", default=True) is not True:
+        raise ValueError(
+            f"load_pretrain is false for {member.bundle.name}, so that its network would have random weights; leave it "
+            "out of the profile"
+        )
+
+
 def _check_agreement(members: Sequence[Member]) -> None:
     first = members[0].config({})
     for member in members[1:]:
         other = member.config({})
+        if first["preprocessing"] != other["preprocessing"]:
+            raise ValueError(
+                f"{members[0].bundle.name} and {member.bundle.name} are no ensemble, they differ in preprocessing; "
+                "give networks of one recipe"
+            )
         for knob in SAME:
             values = [parser.get_parsed_content(knob, default=None) for parser in (first, other)]
             if values[0] != values[1]:

@@ -95,9 +95,8 @@ def run_stages(
                     yield finish(*writing.popleft())
             while writing:
                 yield finish(*writing.popleft())
-        except BaseException:  # Ctrl-C: nothing new is begun, and what is being written is written
-            for executor in (readers, writers):
-                executor.shutdown(cancel_futures=True)
+        except BaseException:  # Ctrl-C: nothing new is read, and what the network has done is written
+            readers.shutdown(cancel_futures=True)
             raise
 
 

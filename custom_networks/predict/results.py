@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from custom_networks import __version__
-from custom_networks.files import checksum, read_json, write_text
-from custom_networks.workflow.data.cases import files_of
-from custom_networks.workflow.report.volumes import RECORD_SUFFIX
+from custom_networks.files import checksum, write_text
+from custom_networks.workflow.data.cases import files_of, voxel_file
+from custom_networks.workflow.report.volumes import COLUMNS, RECORD_SUFFIX, read_record
 
 FORMAT = 1
 NO_MATTER = ("bundle_root", "dataset_dir", "output_dir", "ckpt_dir", "ckpt_path", "device", "num_workers")
@@ -39,11 +40,17 @@ def inputs_of(case: Mapping[str, Any], method: str) -> str:
 
     Raises:
         OSError: if a file cannot be read.
+        ValueError: if a name cannot be written down.
     """
+    try:
+        "".join([case["mask"], *sources_of(case)]).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("the name of the image or of a folder above it is not UTF-8; rename it") from error
     files = []
     for path in files_of(case["image"]):
-        # a folder is that of a DICOM series, and its names do not matter
-        files += sorted(checksum(file) for file in path.rglob("*")) if path.is_dir() else [checksum(path)]
+        # a folder is that of a DICOM series: names do not matter, and folders in it are images of their own
+        own = list(path.iterdir()) if path.is_dir() else [path, voxel_file(path)]
+        files += sorted(checksum(file) for file in dict.fromkeys(own) if file.is_file() or file == path)
     return _digest([method, files, case["mask"]])
 
 
@@ -70,17 +77,82 @@ def earlier_record(result: Path, case: Mapping[str, Any], inputs: str) -> dict[s
         case: the image.
         inputs: what :func:`inputs_of` returned.
     """
-    file = record_file(result, case["mask"])
-    if not file.is_file():
-        return None
     try:
-        record = read_json(file)
-    except ValueError:  # is written anew
+        record = read_record(record_file(result, case["mask"]))
+    except (ValueError, OSError):  # is written anew
         return None
-    written = [record.get("mask", case["mask"]), *record.get("files", [])]
-    if record.get("inputs") != inputs or not all((result / str(name)).is_file() for name in written):
+    if (record.get("inputs"), record["case"], record["mask"]) != (inputs, case["case"], case["mask"]):
         return None
-    return record
+    # another run, or another program, may have written a mask over that which was measured
+    written = record.get("checksums")
+    try:
+        return record if written and written == checksums_of(result, [case["mask"], *written]) else None
+    except (OSError, TypeError):  # one is absent
+        return None
+
+
+def checksums_of(result: Path, files: Iterable[str]) -> dict[str, str]:
+    """Return the checksums of the files of an image.
+
+    Args:
+        result: the folder of the results.
+        files: their names in it.
+    """
+    return {name: checksum(result / name) for name in files}
+
+
+def check_own(result: Path, case: Mapping[str, Any], overwrite: bool) -> None:
+    """Refuse to write the results of an image over a file of somebody else, or over those of another image.
+
+    Args:
+        result: the folder of the results.
+        case: the image; a mask that exists is known to be of this program, and so is the file beside it.
+        overwrite: whether the results of another image may go.
+
+    Raises:
+        ValueError: if the file is no record, or of another image.
+    """
+    file = record_file(result, case["mask"])
+    if not file.exists():
+        return
+    try:
+        record = read_record(file)
+    except (ValueError, OSError) as error:
+        if file.is_file() and (result / case["mask"]).exists():
+            return
+        raise ValueError(
+            f"{file} exists and was not written by this program; move it, or give another folder as --out"
+        ) from error
+    if record["image"] != sources_of(case) and not overwrite:
+        raise ValueError(
+            f"{case['mask']} in {result} is the mask of another image, {record['image'][0]}; give another folder as "
+            "--out, or --overwrite if that may go"
+        )
+
+
+def sources_of(case: Mapping[str, Any]) -> list[str]:
+    """Return the absolute paths of what a user knows of an image: its files, its folder, or the zip that holds it.
+
+    Args:
+        case: the image.
+    """
+    files = [case["archive"]] if "archive" in case else files_of(case["image"])
+    return [os.path.abspath(path) for path in files]  # noqa: PTH100 - links stay
+
+
+def check_tables(result: Path) -> None:
+    """Refuse a folder whose ``volumes.csv`` is of somebody else.
+
+    Args:
+        result: the folder of the results.
+
+    Raises:
+        ValueError: if that file is no table of volumes.
+    """
+    file = result / "volumes.csv"
+    first = ",".join(COLUMNS[:3])
+    if file.is_dir() or (file.is_file() and file.stat().st_size and not file.read_bytes().startswith(first.encode())):
+        raise ValueError(f"{file} exists and was not written by this program; move it, or give another folder as --out")
 
 
 def write_record(result: Path, record: Mapping[str, Any]) -> None:

@@ -15,17 +15,29 @@ import torch
 
 from custom_networks.bundle_folder import METADATA, read_config
 from custom_networks.command_line import sentence
+from custom_networks.failures import on_one_line
 from custom_networks.files import read_json, replacing
 from custom_networks.predict.commands import Options
 from custom_networks.predict.inputs import find_images
 from custom_networks.predict.members import Member, find_members
 from custom_networks.predict.memory_plan import MemoryPlan
 from custom_networks.predict.pipeline import Done, run_stages
-from custom_networks.predict.results import earlier_record, inputs_of, method_of, record_file, write_record
+from custom_networks.predict.results import (
+    check_own,
+    check_tables,
+    checksums_of,
+    earlier_record,
+    inputs_of,
+    method_of,
+    record_file,
+    sources_of,
+    write_record,
+)
 from custom_networks.predict.segmenter import Read, Segmenter
 from custom_networks.predict.shards import wait_for_others
 from custom_networks.predict.terminal import Lines
 from custom_networks.workflow.data.cases import files_of
+from custom_networks.workflow.guard.interrupts import sigterm_as_ctrl_c
 from custom_networks.workflow.guard.outputs import check_outputs
 from custom_networks.workflow.infer.dicom_seg import MadeBy
 from custom_networks.workflow.infer.mask_formats import FORMATS, Mask, check_mask_as, save_mask_as
@@ -35,6 +47,7 @@ from custom_networks.workflow.report.plausibility import find_warnings
 from custom_networks.workflow.report.training_data import read_training_data
 from custom_networks.workflow.report.volumes import measure, structures_of, write_volumes
 
+logger = logging.getLogger(__name__)
 NIFTI = "nifti"
 """The format that inference.json itself writes."""
 
@@ -63,7 +76,8 @@ class Run:
         self.overrides = self._overrides()
         configs = [member.config(self.overrides).get() for member in members]
         self.known = read_training_data(members[0].weights())
-        asked = {"format": options.output_format, "probabilities": options.probabilities, "known": self.known}
+        asked = {"format": options.output_format, "probabilities": options.probabilities, "memory": options.memory}
+        asked["known"] = self.known
         self.method = method_of(configs, [one["sha256"] for one in self.described], asked)
         self.segmenters: dict[bool, Segmenter] = {}
         self.plan: MemoryPlan | None = None
@@ -83,15 +97,16 @@ class Run:
         return knobs
 
     def _flips(self) -> list[int]:
-        """Return the axes that the network was trained to be flipped along."""
-        member = self.members[0]
-        axes = read_config(member.bundle, "train", member.profiles).get_parsed_content("mirror_axes")
-        if not axes:
-            raise ValueError(
-                f"{member.bundle.name} was trained without flips, its mirror_axes is []; leave --tta out, or give the "
-                "profile that names them"
-            )
-        return list(axes)
+        """Return the axes that all networks were trained to be flipped along."""
+        first: list[int] = []
+        for member in self.members:
+            axes = list(read_config(member.bundle, "train", member.profiles).get_parsed_content("mirror_axes") or [])
+            if not axes or axes != (first := first or axes):
+                raise ValueError(
+                    f"{member.bundle.name} was trained without {'these ' if axes else ''}flips, its mirror_axes is "
+                    f"{axes}; leave --tta out, or give the profile that names them"
+                )
+        return first
 
     def segmenter(self, low_memory: bool) -> Segmenter:
         """Return what segments, built when it is first asked for.
@@ -102,9 +117,10 @@ class Run:
         if low_memory not in self.segmenters:
             knobs = {**self.overrides, **({"low_memory": True} if low_memory else {})}
             if self.options.probabilities:
-                if low_memory:
+                if low_memory or self.config.get_parsed_content("low_memory"):
                     raise ValueError(
-                        "the probabilities do not fit into the memory; leave --probabilities out, or give more --memory"
+                        "low_memory makes no probabilities; leave --probabilities out, give more --memory, or leave "
+                        "low_memory out of the profile"
                     )
                 knobs["postprocessing#transforms"] = _with_copy(self.config["postprocessing#transforms"])
             self.segmenters[low_memory] = Segmenter(self.members, knobs)
@@ -124,7 +140,7 @@ class Run:
         for case in cases:
             try:
                 inputs[case["mask"]] = inputs_of(case, self.method)
-            except OSError as error:
+            except (OSError, ValueError) as error:
                 yield case, "failed", error
                 continue
             record = earlier_record(self.options.result, case, inputs[case["mask"]])
@@ -152,6 +168,7 @@ class Run:
     def _read(self, case: Mapping[str, Any]) -> tuple[Segmenter, Read]:
         assert self.plan is not None
         check_replaceable(self.options.result / case["mask"])
+        check_own(self.options.result, case, self.options.overwrite)
         if self.options.output_format != NIFTI:
             check_mask_as(self.options.output_format, self._stem(case), files_of(case["image"])[0])
         segmenter = self.segmenter(self.plan.is_low(case))
@@ -178,19 +195,21 @@ class Run:
             mask = Mask(voxels, read.affine, files_of(case["image"])[0], self.options.series, self.coded, self.made_by)
             written = save_mask_as(self.options.output_format, self._stem(case), mask)
             files.append(written.relative_to(self.options.result).as_posix())
+        checksums = checksums_of(self.options.result, [case["mask"], *files])
         structures = measure(voxels, read.affine, self.structures)
-        return {"read": read, "structures": structures, "files": files, "computed": segmenter.computed()}
+        computed = segmenter.computed()
+        return {"read": read, "structures": structures, "files": files, "checksums": checksums, "computed": computed}
 
     def _record(self, done: Done, inputs: str) -> dict[str, Any]:
         case, read = done.item, done.value["read"]
-        archive = case.get("archive")
         record: dict[str, Any] = {
             "format": 1,
             "case": case["case"],
-            "image": [os.path.abspath(path) for path in ([archive] if archive else files_of(case["image"]))],  # noqa: PTH100 - links stay
+            "image": sources_of(case),
             "series": self.options.series,
             "mask": case["mask"],
             "files": done.value["files"],
+            "checksums": done.value["checksums"],
             "grid": {
                 "shape": list(read.shape),
                 "spacing": [float(size) for size in np.linalg.norm(read.affine[:3, :3], axis=0)],
@@ -203,7 +222,7 @@ class Run:
             "seconds": {stage: round(seconds, 3) for stage, seconds in done.seconds.items()},
             "inputs": inputs,
             "structures": done.value["structures"],
-            "warnings": [{"kind": "header", "structure": None, "text": note} for note in read.notes],
+            "warnings": [{"kind": "header", "structure": None, "text": _of_archive(case, note)} for note in read.notes],
         }
         record["warnings"] += find_warnings(record, read.facts, self.known, self.max_shape, self.expected)
         return record
@@ -233,8 +252,9 @@ def run(
     if options.report and find_spec("jinja2") is None:
         raise ModuleNotFoundError("No module named 'jinja2'", name="jinja2")
     work = Run(find_members(bundles, profiles, folds), options)
+    check_tables(options.result)
     channels = work.config.get_parsed_content("in_channels")
-    with find_images(inputs, series=options.series, in_channels=channels) as (cases, problems):
+    with sigterm_as_ctrl_c(), find_images(inputs, series=options.series, in_channels=channels) as (cases, problems):
         lines = Lines(options.json, options.strict)
         mine = options.shard.share(cases)
         if options.shard.number == 1:
@@ -243,22 +263,52 @@ def run(
         try:
             for number, (case, status, content) in enumerate(work.run(mine), start=1):
                 if status == "failed":
-                    lines.fail(case["case"], sentence(content), number, len(mine))
+                    lines.fail(case["case"], _of_archive(case, sentence(content)), number, len(mine))
                 else:
                     lines.show(content, status, options.result, number, len(mine))
         finally:
             if lines.shown:
-                write_volumes(options.result, _header(work))
+                _write_tables(work, lines)
         if options.shard.launched:
             wait_for_others()
-        if options.report and lines.shown and options.shard.number == 1:
+        if options.report and lines.shown and not lines.tables and options.shard.number == 1:
             from custom_networks.workflow.report.page.write import write_report
 
             unpacked = {
                 case["case"]: [str(path) for path in files_of(case["image"])] for case in cases if "archive" in case
             }
-            lines.say_page(write_report(options.result, show_names=options.show_names, unpacked=unpacked))
+            try:
+                lines.say_page(write_report(options.result, show_names=options.show_names, unpacked=unpacked))
+            except Exception as error:
+                lines.fail_tables("report.html", sentence(error))
     lines.end(options.result)
+
+
+def _write_tables(work: Run, lines: Lines) -> None:
+    """Write the tables of all images, or note why that cannot be done, and say if not all are of the same networks."""
+    result = work.options.result
+    try:
+        records = write_volumes(result, _header(work))
+    except (OSError, ValueError) as error:
+        lines.fail_tables("volumes.csv", sentence(error))
+        return
+    own = [made["sha256"] for made in work.described]
+    if others := sum([made["sha256"] for made in record["bundles"]] != own for record in records):
+        logger.warning(
+            "%d of the %d images of %s were segmented by other networks than this, see bundle and weights_sha256 in "
+            "volumes.csv; give each network a folder of its own",
+            others,
+            len(records),
+            result,
+        )
+
+
+def _of_archive(case: Mapping[str, Any], text: str) -> str:
+    """Return a text in which an image is called by its zip, not by the temporary folder where it is unpacked."""
+    if "archive" in case:
+        for path in files_of(case["image"]):
+            text = text.replace(str(path if path.is_dir() else path.parent), str(case["archive"]))
+    return text
 
 
 def _header(work: Run) -> dict[str, Any]:
@@ -277,16 +327,17 @@ def _device(options: Options) -> torch.device | None:
         return None
     try:
         device = torch.device(options.device)
-        torch.empty(1, device=device)
+        torch.ones(1, device=device).item()  # which meta, a device without values, does not have
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"--device {options.device} cannot be used ({error}); give cpu, or leave it out") from error
+        raise ValueError(
+            f"--device {options.device} cannot be used ({on_one_line(error)}); give cpu, or leave it out"
+        ) from error
     return device
 
 
 def _with_copy(transforms: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return the postprocessing with a copy of the probabilities kept as soon as they are on the file's grid."""
-    names = [str(transform["_target_"]) for transform in transforms]
-    behind = names.index("Invertd") + 1
+    behind = next(n for n, one in enumerate(transforms, start=1) if str(one["_target_"]).endswith("Invertd"))
     copy = {"_target_": "CopyItemsd", "keys": "pred", "names": "probabilities"}
     return [*map(dict, transforms[:behind]), copy, *map(dict, transforms[behind:])]
 
@@ -304,6 +355,7 @@ def _save_probabilities(
 
 
 def _only_warnings() -> None:
-    """Let logged warnings through to standard error, but for those that are in the record of the image."""
+    """Let logged warnings through to standard error, and what is left out of folders, but for what is in a record."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("custom_networks.workflow.data.inference_list").setLevel(logging.INFO)
     logging.getLogger("custom_networks.workflow.data.image_checks").setLevel(logging.ERROR)

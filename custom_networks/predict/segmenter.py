@@ -92,8 +92,8 @@ class Segmenter:
         """The network of the first member."""
         return self.parser.get_parsed_content("network")
 
-    def computed(self) -> dict[str, str]:
-        """Return by which engine, in which precision and where the first member's network has been computed."""
+    def computed(self) -> dict[str, Any]:
+        """Return by which engine, in which precision, where and how the first member's network has been computed."""
         get = self.parser.get_parsed_content
         network, device = get("network"), torch.device(get("device"))
         dtype = network_dtype(device, get("amp"), network, get("patch_size"))
@@ -101,6 +101,7 @@ class Segmenter:
             "engine": getattr(network, "engine", None) or "torch",
             "precision": getattr(network, "precision", None) or str(dtype).removeprefix("torch."),
             "device": str(device),
+            "low_memory": get("low_memory"),
         }
 
     def _build(self, member: Member) -> ConfigParser:

@@ -24,6 +24,7 @@ class Lines:
     def __init__(self, as_json: bool, strict: bool) -> None:
         self.as_json, self.strict = as_json, strict
         self.failed: list[tuple[str, str]] = []
+        self.tables = ""
         self.counts: Counter[str] = Counter()
 
     @property
@@ -70,6 +71,15 @@ class Lines:
         elif of > 1:
             self._text(f"[{number}/{of}] {name}: failed: {why}")
 
+    def fail_tables(self, name: str, why: str) -> None:
+        """Note that a file of all images cannot be written, which is said at the end.
+
+        Args:
+            name: the file.
+            why: the reason, a sentence.
+        """
+        self.tables = f"{name} is not written: {why}"
+
     def say_page(self, page: Path) -> None:
         """Say where the page is.
 
@@ -88,16 +98,21 @@ class Lines:
             result: the folder of the results.
 
         Raises:
-            ValueError: if one has none, or, where warnings count as errors, has any.
+            ValueError: if one has none, or, where warnings count as errors, has any, or a file of all is not written.
         """
         written, skipped = self.counts["written"], self.counts["skipped"]
         if self.as_json:
-            failed = [{"case": name, "error": why} for name, why in self.failed]
+            failed: list[dict[str, str | None]] = [{"case": name, "error": why} for name, why in self.failed]
+            failed += [{"case": None, "error": self.tables}] * bool(self.tables)
             self._object(event="end", result=str(result), written=written, skipped=skipped, failed=failed)
         elif self.shown:
             done = f"{written} segmented" + f", {skipped} up to date" * bool(skipped)
-            self._text(f"{done}; volumes of all in {result / 'volumes.csv'}")
+            self._text(done if self.tables else f"{done}; volumes of all in {result / 'volumes.csv'}")
+        elif not self.failed:
+            self._text("no image is in this share; give fewer shards than images")
         if not self.failed:
+            if self.tables:
+                raise ValueError(self.tables)
             return
         if not self.as_json and len(self.failed) + self.shown > 1:
             width = max(len(name) for name, _ in self.failed)
@@ -106,10 +121,11 @@ class Lines:
             )
         if len(self.failed) == 1 and not self.shown:
             raise ValueError(f"{self.failed[0][0]}: {self.failed[0][1]}")
-        raise ValueError(f"{len(self.failed)} of {self.shown + self.counts['failed']} images without a good result")
+        count = f"{len(self.failed)} of {self.shown + self.counts['failed']} images without a good result"
+        raise ValueError(f"{count}, and {self.tables}" if self.tables else count)
 
     def _text(self, line: str) -> None:
         print(line, flush=True)
 
     def _object(self, **content: Any) -> None:
-        print(json.dumps(content, ensure_ascii=False), flush=True)
+        print(json.dumps(content), flush=True)

@@ -260,13 +260,15 @@ REFUSED = [
     ({"folds": "nowhere.pt"}, "there are no weights nowhere.pt"),
     ({"engine": "fast"}, "--engine must be one of torch, openvino, auto, got fast"),
     ({"output_format": "mha"}, "--output-format must be one of nifti, nrrd, dicom-seg, got mha"),
+    ({"jobs": "²"}, "--jobs must be a number from 1, got ²"),
+    ({"device": "meta"}, "--device meta cannot be used"),
     ({"jobs": "0"}, "--jobs must be a number from 1, got 0"),
     ({"memory": "much"}, "memory must be a size such as 8GB"),
     ({"shard": "3/2"}, "--shard must be i/n"),
     ({"device": "cuda:99"}, "--device cuda:99 cannot be used"),
     ({"profile": "none"}, "has no profile none"),
     ({"bundle": [*SEGMENTATION[:2]], "memory": "1MB"}, "an ensemble needs the probabilities of all 2 networks"),
-    ({"probabilities": True, "memory": "1MB"}, "the probabilities do not fit into the memory"),
+    ({"probabilities": True, "memory": "1MB"}, "low_memory makes no probabilities"),
 ]
 
 

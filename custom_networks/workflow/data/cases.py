@@ -102,6 +102,18 @@ def case_name(path: str | Path) -> str:
     return name
 
 
+def voxel_file(path: Path) -> Path:
+    """Return the file that holds the voxels of an image, which for MetaImage and NRRD may lie beside its header.
+
+    Args:
+        path: the file of the image.
+    """
+    for kind in (nrrd, metaimage):
+        if path.name.lower().endswith(kind.SUFFIXES):
+            return kind.voxel_file(path)
+    return path
+
+
 def files_of(image: Files) -> list[Path]:
     """Return the files of an image as the lists of cases have it.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from custom_networks.files import refuse_archive
-from custom_networks.workflow.data.cases import FORMATS, SUFFIXES, case_name, refuse
+from custom_networks.workflow.data.cases import FORMATS, SUFFIXES, case_name, refuse, voxel_file
 from custom_networks.workflow.data.formats import nifti, nrrd
 from custom_networks.workflow.data.formats.dicom import series_of
 from custom_networks.workflow.data.formats.dicom_file import SUFFIXES as DICOM_SUFFIXES
@@ -106,7 +106,8 @@ class Walk:
         if dicom:
             self.add([folder], folder.relative_to(self.root).as_posix() if folder != self.root else _own_name(folder))
         else:
-            self.others += others
+            voxels = {voxel_file(path) for path in images}
+            self.others += [path for path in others if path not in voxels]
             self.add_files(folder, images, {case_name(path) for path in images} | {path.name for path in folders})
         for inside in sorted(folders, key=Path.is_symlink):  # a folder before links to it
             self.enter(inside)

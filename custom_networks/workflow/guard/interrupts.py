@@ -6,7 +6,10 @@ import os
 import shlex
 import signal
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -95,6 +98,20 @@ def exit_code(error: BaseException) -> int:
         (130, 143)
     """
     return 128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT)
+
+
+@contextmanager
+def sigterm_as_ctrl_c() -> Iterator[None]:
+    """Raise :class:`Terminated` at SIGTERM as long as the context lasts, so that what it opens is closed."""
+    if threading.current_thread() is not threading.main_thread():  # no other may
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    catch_sigterm()
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def catch_sigterm() -> None:

@@ -35,7 +35,7 @@ class SaveMasksd(SaveImaged):
 
     Raises:
         ValueError: when called, if the file to write is no mask that this program has written, or has been edited
-            since.
+            since, or what is given has several channels.
     """
 
     def __init__(self, keys: Sequence[str] | str, output_dir: str | Path, output_dtype: DTypeLike = np.uint8) -> None:
@@ -53,6 +53,11 @@ class SaveMasksd(SaveImaged):
             image = Path(mask.meta["filename_or_obj"])
             target = _target(self.output_dir, data, image)
             check_replaceable(target)
+            if len(mask) != 1:
+                raise ValueError(
+                    f"a mask has one channel, got {len(mask)} for {target}; keep what makes label maps in the "
+                    "postprocessing"
+                )
             voxels = torch.as_tensor(mask).cpu().numpy().astype(self.dtype)[0]
             write_mask(target, voxels, np.asarray(mask.affine, dtype=float), image)
         return dict(data)

@@ -33,14 +33,16 @@ _NUMBER, _ABSENT = (int, float), type(None)
 # what the tables and the terminal need of a record, by its place
 NEEDED: Mapping[tuple[str, ...], Any] = {
     **{(key,): str for key in ("case", "mask", "engine", "precision", "device", "created")},
-    **{(key,): list for key in ("bundles", "structures", "warnings")},
-    ("grid", "spacing"): list,
+    **{(key,): list for key in ("image", "bundles", "structures", "warnings")},
+    **{("grid", key): list for key in ("spacing", "shape")},
+    ("series",): (str, _ABSENT),
     **{("seconds", key): _NUMBER for key in ("read", "network", "write")},
 }
 NEEDED_OF_ENTRIES: Mapping[str, Mapping[str, Any]] = {
     "bundles": {"name": str, "version": str, "sha256": str},
     "structures": {
         **{"name": str, "voxels": int, "volume_ml": _NUMBER, "centre_mm": (list, _ABSENT), "pieces": int},
+        "values": list,
         **{"largest_piece_share": (*_NUMBER, _ABSENT), "touches_border": bool},
     },
     "warnings": {"structure": (str, _ABSENT), "text": str},
@@ -208,21 +210,39 @@ def read_records(result: Path) -> list[dict[str, Any]]:
         ValueError: if a file is no record.
     """
     files = [file for file in result.rglob(f"*{RECORD_SUFFIX}") if not file.name.startswith(".")]
-    return sorted((_read_record(file) for file in files), key=lambda record: (record["case"], record["mask"]))
+    return sorted((read_record(file) for file in files), key=lambda record: (record["case"], record["mask"]))
 
 
-def _read_record(file: Path) -> dict[str, Any]:
+def read_record(file: Path) -> dict[str, Any]:
+    """Return the record of an image.
+
+    Args:
+        file: the record.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is no record.
+    """
     record = read_json(file)
+    if wrong := wrong_entry(record):
+        raise ValueError(
+            f"{file} is no record of a segmented image, its entry {wrong} is wrong or absent; move it away if it is "
+            "yours, else delete it and segment its image again"
+        )
+    return record
+
+
+def wrong_entry(record: Any) -> str | None:
+    """Return the entry of a record that is absent or of another kind than it must be, None if all is well.
+
+    Args:
+        record: what should be the record of an image.
+    """
     wrong = [".".join(keys) for keys, kind in NEEDED.items() if not isinstance(_at(record, keys), kind)]
     for name, needed in NEEDED_OF_ENTRIES.items():
         entries = [] if wrong else record[name]
         wrong += [key for entry in entries for key, kind in needed.items() if not isinstance(_at(entry, (key,)), kind)]
-    if wrong:
-        raise ValueError(
-            f"{file} is no record of a segmented image, its entry {wrong[0]} is wrong or absent; delete the file, and "
-            "segment its image again"
-        )
-    return record
+    return wrong[0] if wrong else None
 
 
 def _at(place: Any, keys: Sequence[str]) -> Any:

@@ -116,6 +116,19 @@ def read_voxels(path: Path) -> np.ndarray:
         return voxels.transpose(order).reshape(grid.channels, *grid.shape)
 
 
+def voxel_file(path: Path) -> Path:
+    """Return the file that holds the voxels: another beside the header, or the file itself, also if it cannot be read.
+
+    Args:
+        path: the file, of which only the header is read.
+    """
+    try:
+        data = _fields(path)[0]["elementdatafile"]
+    except (OSError, ValueError):  # what is wrong with it is said where it is read
+        return path
+    return path if data.lower() == LOCAL else path.parent / data
+
+
 def _decompressed(path: Path, data: bytes, needed: int) -> bytes:
     """Return the values, and look at the checksum behind them."""
     stream = zlib.decompressobj()

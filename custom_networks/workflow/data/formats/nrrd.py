@@ -97,12 +97,27 @@ def noted_checksum(path: Path) -> str:
     Args:
         path: the file, of which only the header is read.
     """
+    return next((line.partition(":=")[2] for line in _known_lines(path) if line.startswith(f"{MASK}:=")), "")
+
+
+def voxel_file(path: Path) -> Path:
+    """Return the file that holds the voxels: another beside the header, or the file itself, also if it cannot be read.
+
+    Args:
+        path: the file, of which only the header is read.
+    """
+    fields = dict(line.split(":", maxsplit=1) for line in _known_lines(path) if ":" in line)
+    data = fields.get("data file", fields.get("datafile"))
+    return path if data is None else path.parent / data.strip()
+
+
+def _known_lines(path: Path) -> list[str]:
+    """Return the lines of the header, none where a file has none or cannot be read."""
     try:
         with path.open("rb") as file:
-            lines = _lines(path, file) if file.peek(4).startswith(MAGIC) else []
+            return _lines(path, file) if file.peek(4).startswith(MAGIC) else []
     except (OSError, ValueError):  # what is wrong with it is said where it is read
-        return ""
-    return next((line.partition(":=")[2] for line in lines if line.startswith(f"{MASK}:=")), "")
+        return []
 
 
 def _checked(path: Path, file: IO[bytes]) -> Mapping[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from custom_networks.files import read_json
+from custom_networks.files import checksum, read_json
 from custom_networks.workflow.report.page.charts import distribution
 from custom_networks.workflow.report.page.colours import colours_of
 from custom_networks.workflow.report.page.pictures import Album, Pictures
@@ -17,6 +17,7 @@ from custom_networks.workflow.report.page.privacy import Naming, naming
 from custom_networks.workflow.report.page.scans import Structure
 from custom_networks.workflow.report.page.statistics import rank
 from custom_networks.workflow.report.page.training import TrainingVolumes, training_volumes
+from custom_networks.workflow.report.volumes import wrong_entry
 
 VOLUMES = "volumes.json"
 DOCUMENT = ("images", "bundles", "intended_use")
@@ -35,6 +36,10 @@ RECORD = (
 )
 STRUCTURE = ("name", "values", "volume_ml", "pieces", "largest_piece_share", "touches_border")
 BUNDLE = ("name", "title", "version", "sha256")
+OTHER_MASK = (
+    "the mask has been changed since it was measured, so that the volumes are not those of the outlines; segment the "
+    "image again"
+)
 
 
 @dataclass(frozen=True)
@@ -137,7 +142,8 @@ def read_prediction(
         files = (unpacked or {}).get(record["case"], record["image"])
         drawn[index] = album.pictures(files, masks, structures, names[index], record["series"])
     cases = [
-        _case(record, names[index], drawn[index], colours, training, show_names) for index, record in enumerate(records)
+        _case(record, names[index], drawn[index], colours, training, show_names, _is_other(folder, record))
+        for index, record in enumerate(records)
     ]
     hides_names = any(called.numbered for called in names)
     return Prediction(
@@ -153,8 +159,14 @@ def read_prediction(
 
 def _check(document: Mapping[str, Any], file: Path) -> None:
     """Refuse what predict does not write."""
-    for record in _checked(document, "images", DOCUMENT, file):
-        for entry in _checked(record, "structures", RECORD, file):
+    records = _checked(document, "images", DOCUMENT, file)
+    if not isinstance(records, list) or not isinstance(document["bundles"], list):
+        raise ValueError(f"{file} is not what predict writes, its images or bundles are no list; run predict again")  # noqa: TRY004 - the file is wrong
+    for record in records:
+        structures = _checked(record, "structures", RECORD, file)
+        if wrong := wrong_entry(record):
+            raise ValueError(f"{file} is not what predict writes, {wrong} of an image is wrong; run predict again")
+        for entry in structures:
             _checked(entry, "name", STRUCTURE, file)
     for bundle in document["bundles"]:
         _checked(bundle, "name", BUNDLE, file)
@@ -174,6 +186,7 @@ def _case(
     colours: Mapping[str, str],
     training: TrainingVolumes,
     show_names: bool,
+    is_other: bool,
 ) -> PredictedCase:
     rows = []
     for found in record["structures"]:
@@ -184,8 +197,14 @@ def _case(
             place = f"larger than {smaller} of {len(others)}"
             chart = distribution(volume, others, colours[name], f"{name}: {volume:.3g} mL, {place} training cases")
         rows.append(StructureRow(found, colours[name], chart, place))
-    warnings = [called.clean(warning["text"]) for warning in record["warnings"]]
+    warnings = [OTHER_MASK] * is_other + [called.clean(warning["text"]) for warning in record["warnings"]]
     return PredictedCase(called.label, record, warnings, rows, pictures, record["image"] if show_names else ())
+
+
+def _is_other(folder: Path, record: Mapping[str, Any]) -> bool:
+    """Return whether the mask in the folder is another than that which was measured."""
+    file, known = folder / record["mask"], record.get("checksums") or {}
+    return record["mask"] in known and file.is_file() and checksum(file) != known[record["mask"]]
 
 
 def _facts(records: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:

@@ -48,7 +48,10 @@ def training_volumes(bundles: Sequence[Mapping[str, Any]], reference: Path | Non
     known = read_json(file)
     if reference is None and known.get("weights") != bundle.get("sha256"):
         return TrainingVolumes({}, f"The {TRAINING_DATA} beside the weights belongs to other weights.")
-    volumes = {name: sorted(map(float, values)) for name, values in known.get("volumes_ml", {}).items() if values}
+    try:
+        volumes = {name: sorted(map(float, values)) for name, values in known["volumes_ml"].items() if values}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"{file} names no volumes of training cases in volumes_ml; give a {TRAINING_DATA}") from error
     return TrainingVolumes(volumes)
 
 
