@@ -167,7 +167,7 @@ class Run:
     def _read(self, case: Mapping[str, Any]) -> tuple[Segmenter, Read]:
         assert self.plan is not None
         check_replaceable(self.options.result / case["mask"])
-        check_own(self.options.result, case, self.options.overwrite)
+        check_own(self.options.result, case, self.options.series, self.options.overwrite)
         if self.options.output_format != NIFTI:
             check_mask_as(self.options.output_format, self._stem(case), files_of(case["image"])[0])
         segmenter = self.segmenter(self.plan.is_low(case))
