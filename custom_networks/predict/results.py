@@ -133,6 +133,23 @@ def check_own(result: Path, case: Mapping[str, Any], series: str | None, overwri
         )
 
 
+def files_beside(result: Path, mask: str) -> list[Path]:
+    """Return the files that an earlier call has written beside a mask, and that are still as it wrote them.
+
+    Args:
+        result: the folder of the results.
+        mask: the mask's file name in it.
+    """
+    record = record_file(result, mask)
+    try:
+        known = dict(read_record(record).get("checksums") or {})
+    except (ValueError, TypeError, OSError):
+        return []
+    known.pop(mask, None)
+    files = {result / name: digest for name, digest in known.items() if (result / name).parent == record.parent}
+    return [file for file, digest in files.items() if file.is_file() and checksum(file) == digest]
+
+
 def sources_of(case: Mapping[str, Any]) -> list[str]:
     """Return the absolute paths of what a user knows of an image: its files, its folder, or the zip that holds it.
 

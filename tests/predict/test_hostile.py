@@ -372,3 +372,16 @@ def test_another_series_of_a_folder_replaces_no_mask_unless_it_is_said(predict, 
     assert f"is the mask of another image, the series 1.1 of {study / 'T1'}; give" in lines[0]["error"]
     assert (tmp_path / "result" / "T1_seg.nii.gz").read_bytes() == before
     assert predict(study, series="1.2", overwrite=True)[0] == 0
+
+
+def test_what_lay_beside_an_earlier_mask_goes_unless_somebody_has_changed_it(images, predict, tmp_path):
+    image, result = images / "first.nii.gz", tmp_path / "result"
+    probabilities, nrrd = result / "first_probabilities.npz", result / "first_seg.seg.nrrd"
+    assert predict(image, probabilities=True, output_format="nrrd")[0] == 0
+    assert probabilities.is_file() and nrrd.is_file()
+    assert predict(image, bundle=SEGMENTATION[1])[0] == 0
+    assert not probabilities.exists() and not nrrd.exists()
+    predict(image, output_format="nrrd")
+    nrrd.write_bytes(nrrd.read_bytes() + b" ")
+    assert predict(image)[0] == 0
+    assert nrrd.is_file()
