@@ -102,7 +102,7 @@ def predict(
             None.
         jobs: images that are read, and written, while the network is at work.
         shard: i/n, this process's share of the images, for a job array: the i-th of n, from 1.
-        overwrite: do again what is there already.
+        overwrite: do again what is there already, also where it is of another image of that name.
         strict: count a warning as an error; the files are written all the same.
         report: write ``report.html``, a page to look at.
         show_names: let the page name what comes from DICOM.

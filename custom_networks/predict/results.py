@@ -101,12 +101,13 @@ def checksums_of(result: Path, files: Iterable[str]) -> dict[str, str]:
     return {name: checksum(result / name) for name in files}
 
 
-def check_own(result: Path, case: Mapping[str, Any], overwrite: bool) -> None:
+def check_own(result: Path, case: Mapping[str, Any], series: str | None, overwrite: bool) -> None:
     """Refuse to write the results of an image over a file of somebody else, or over those of another image.
 
     Args:
         result: the folder of the results.
         case: the image; a mask that exists is known to be of this program, and so is the file beside it.
+        series: SeriesInstanceUID that was asked for; a folder may hold several, all called as the folder.
         overwrite: whether the results of another image may go.
 
     Raises:
@@ -123,11 +124,30 @@ def check_own(result: Path, case: Mapping[str, Any], overwrite: bool) -> None:
         raise ValueError(
             f"{file} exists and was not written by this program; move it, or give another folder as --out"
         ) from error
-    if record["image"] != sources_of(case) and not overwrite:
+    others = [name for name in (series, record["series"]) if name is not None]
+    if not overwrite and (record["image"] != sources_of(case) or len(set(others)) > 1):
+        other = f"the series {record['series']} of {record['image'][0]}" if record["series"] else record["image"][0]
         raise ValueError(
-            f"{case['mask']} in {result} is the mask of another image, {record['image'][0]}; give another folder as "
-            "--out, or --overwrite if that may go"
+            f"{case['mask']} in {result} is the mask of another image, {other}; give another folder as --out, or "
+            "--overwrite if that may go"
         )
+
+
+def files_beside(result: Path, mask: str) -> list[Path]:
+    """Return the files that an earlier call has written beside a mask, and that are still as it wrote them.
+
+    Args:
+        result: the folder of the results.
+        mask: the mask's file name in it.
+    """
+    record = record_file(result, mask)
+    try:
+        known = dict(read_record(record).get("checksums") or {})
+    except (ValueError, TypeError, OSError):
+        return []
+    known.pop(mask, None)
+    files = {result / name: digest for name, digest in known.items() if (result / name).parent == record.parent}
+    return [file for file, digest in files.items() if file.is_file() and checksum(file) == digest]
 
 
 def sources_of(case: Mapping[str, Any]) -> list[str]:

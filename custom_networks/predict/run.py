@@ -27,6 +27,7 @@ from custom_networks.predict.results import (
     check_tables,
     checksums_of,
     earlier_record,
+    files_beside,
     inputs_of,
     method_of,
     record_file,
@@ -168,7 +169,7 @@ class Run:
     def _read(self, case: Mapping[str, Any]) -> tuple[Segmenter, Read]:
         assert self.plan is not None
         check_replaceable(self.options.result / case["mask"])
-        check_own(self.options.result, case, self.options.overwrite)
+        check_own(self.options.result, case, self.options.series, self.options.overwrite)
         if self.options.output_format != NIFTI:
             check_mask_as(self.options.output_format, self._stem(case), files_of(case["image"])[0])
         segmenter = self.segmenter(self.plan.is_low(case))
@@ -185,6 +186,7 @@ class Run:
     def _write(self, case: Mapping[str, Any], content: tuple[Segmenter, Read, Any]) -> dict[str, Any]:
         """Write the files of an image and return the part of its record that follows from them."""
         segmenter, read, result = content
+        earlier = files_beside(self.options.result, case["mask"])
         record_file(self.options.result, case["mask"]).unlink(missing_ok=True)  # is of an earlier mask
         voxels, probabilities = segmenter.write(result)
         files = []
@@ -195,6 +197,9 @@ class Run:
             mask = Mask(voxels, read.affine, files_of(case["image"])[0], self.options.series, self.coded, self.made_by)
             written = save_mask_as(self.options.output_format, self._stem(case), mask)
             files.append(written.relative_to(self.options.result).as_posix())
+        for file in earlier:  # such as probabilities of another network
+            if file.relative_to(self.options.result).as_posix() not in files:
+                file.unlink(missing_ok=True)
         checksums = checksums_of(self.options.result, [case["mask"], *files])
         structures = measure(voxels, read.affine, self.structures)
         computed = segmenter.computed()

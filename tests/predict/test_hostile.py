@@ -357,3 +357,31 @@ def test_a_page_of_records_that_somebody_edited_is_refused(change, images, predi
     error = capsys.readouterr().err
     assert error.startswith(f"error: {file} is not what predict writes, ")
     assert "traceback" not in error
+
+
+def test_another_series_of_a_folder_replaces_no_mask_unless_it_is_said(predict, tmp_path):
+    pytest.importorskip("pydicom")
+    for number, uid in enumerate(("1.1", "1.2")):
+        voxels = (volume(number)[0] * 100).astype(np.int16)
+        dicom_writer.write(tmp_path / "study" / "T1", dicom_writer.slices(voxels, series=uid), f"{uid}_{{}}.dcm")
+    study = tmp_path / "study"
+    assert predict(study, series="1.1")[0] == 0
+    before = (tmp_path / "result" / "T1_seg.nii.gz").read_bytes()
+    code, lines, _ = predict(study, series="1.2")
+    assert code == 1
+    assert f"is the mask of another image, the series 1.1 of {study / 'T1'}; give" in lines[0]["error"]
+    assert (tmp_path / "result" / "T1_seg.nii.gz").read_bytes() == before
+    assert predict(study, series="1.2", overwrite=True)[0] == 0
+
+
+def test_what_lay_beside_an_earlier_mask_goes_unless_somebody_has_changed_it(images, predict, tmp_path):
+    image, result = images / "first.nii.gz", tmp_path / "result"
+    probabilities, nrrd = result / "first_probabilities.npz", result / "first_seg.seg.nrrd"
+    assert predict(image, probabilities=True, output_format="nrrd")[0] == 0
+    assert probabilities.is_file() and nrrd.is_file()
+    assert predict(image, bundle=SEGMENTATION[1])[0] == 0
+    assert not probabilities.exists() and not nrrd.exists()
+    predict(image, output_format="nrrd")
+    nrrd.write_bytes(nrrd.read_bytes() + b" ")
+    assert predict(image)[0] == 0
+    assert nrrd.is_file()
