@@ -37,5 +37,5 @@ def describe_engines(folder: Path) -> str:
         else f"One changes it by {change:.5f}, more than {TOLERANCE}: set `amp` to false where that matters."
     )
     return "\n".join(
-        [f"{record['score']} of the shipped weights on {record['cases']} held-back cases:", "", *table, "", verdict]
+        [f"{record['score'][0].upper()}{record['score'][1:]} of the shipped weights on {record['cases']} held-back cases:", "", *table, "", verdict]
     )
