@@ -123,6 +123,8 @@ def predict(
         raise ValueError(f"--output-format must be one of {', '.join(OUTPUT_FORMATS)}, got {output_format}")
     if not jobs.isdecimal() or int(jobs) < 1:
         raise ValueError(f"--jobs must be a number from 1, got {jobs}")
+    if memory is not None and memory.strip().isdecimal():
+        raise ValueError(f"--memory needs a unit, got {memory}; write for example {memory.strip()}GB")
     if not all(given.strip() for given in (*inputs, out)):
         raise ValueError("an input or --out is empty, perhaps an unset variable of the shell; give a file or folder")
     result = Path(out)

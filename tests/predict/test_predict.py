@@ -264,6 +264,7 @@ REFUSED = [
     ({"device": "meta"}, "--device meta cannot be used"),
     ({"jobs": "0"}, "--jobs must be a number from 1, got 0"),
     ({"memory": "much"}, "memory must be a size such as 8GB"),
+    ({"memory": "8"}, "--memory needs a unit, got 8; write for example 8GB"),
     ({"shard": "3/2"}, "--shard must be i/n"),
     ({"device": "cuda:99"}, "--device cuda:99 cannot be used"),
     ({"profile": "none"}, "has no profile none"),
