@@ -9,6 +9,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -88,7 +89,9 @@ def find_bundle(name: str | None = None) -> Path:
     known = {folder.name: folder for folder in (*downloaded_bundles(), *known_bundles())}
     if name.rstrip("/") in known:
         return known[name.rstrip("/")]
-    raise ValueError(f"there is no bundle {name}; use {_choice(known)}")
+    near = get_close_matches(name, known, n=1, cutoff=0.6)
+    hint = f"did you mean {near[0]}? Use" if near else "use"
+    raise ValueError(f"there is no bundle {name}; {hint} {_choice(known)}")
 
 
 def _choice(known: Iterable[str]) -> str:

@@ -91,7 +91,9 @@ def strict(function: Callable[..., Any], command: str) -> Callable[..., None]:
             raise ValueError(f"{command} does not know {', '.join(unknown)}; it takes {names}")
         given = {**dict(zip((p.name for p in positional), args, strict=False)), **kwargs}
         if missing := [name for name in required if given.get(name) is None]:
-            raise ValueError(f"{command} needs {', '.join(missing)}; {command} --help says what they are")
+            options = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+            words = ", ".join(f"--{name}" if name in options else name for name in missing)
+            raise ValueError(f"{command} needs {words}; see {command} --help")
         if bare := [name for name, value in given.items() if value is True and name not in switches]:
             raise ValueError(f"--{bare[0]} needs a value; {command} --help says which")
         if wrong := [name for name in switches if not isinstance(given.get(name, False), bool)]:

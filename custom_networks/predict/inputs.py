@@ -167,5 +167,7 @@ def _merged(found: Sequence[_Found], problems: list[Problem]) -> list[Entry]:
 
 
 def _sentence(error: ValueError | OSError) -> str:
+    """Return an error in the words of the command, whose arguments are not called as the knobs of a config."""
     said = file_sentence(error) if isinstance(error, OSError) else None
-    return " ".join((said or str(error)).split())
+    text = " ".join((said or str(error)).split())
+    return text.replace("set dataset_dir to", "give").replace("the knob series", "--series")

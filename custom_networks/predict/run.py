@@ -38,6 +38,8 @@ from custom_networks.predict.segmenter import Read, Segmenter
 from custom_networks.predict.shards import wait_for_others
 from custom_networks.predict.terminal import Lines
 from custom_networks.workflow.data.cases import files_of
+from custom_networks.workflow.data.headers import at_spacing
+from custom_networks.workflow.data.image_checks import size_problem
 from custom_networks.workflow.guard.interrupts import sigterm_as_ctrl_c
 from custom_networks.workflow.guard.outputs import check_outputs
 from custom_networks.workflow.infer.dicom_seg import MadeBy
@@ -173,7 +175,17 @@ class Run:
         if self.options.output_format != NIFTI:
             check_mask_as(self.options.output_format, self._stem(case), files_of(case["image"])[0])
         segmenter = self.segmenter(self.plan.is_low(case))
-        return segmenter, segmenter.read(case)
+        read = segmenter.read(case)
+        shape = at_spacing(read.facts["shape"], read.facts["spacing"], self.config.get_parsed_content("spacing"))
+        if self.max_shape and size_problem(shape, self.max_shape, self.expected):
+            logger.warning(
+                "%s has %s voxels for a network that is trained on %s at most: this takes long, --profile large_volume "
+                "takes a fraction of it",
+                case["case"],
+                shape,
+                tuple(self.max_shape),
+            )
+        return segmenter, read
 
     def _stem(self, case: Mapping[str, Any]) -> Path:
         """Return the file of a mask without its suffix."""
@@ -262,15 +274,16 @@ def run(
     with sigterm_as_ctrl_c(), find_images(inputs, series=options.series, in_channels=channels) as (cases, problems):
         lines = Lines(options.json, options.strict)
         mine = options.shard.share(cases)
-        if options.shard.number == 1:
-            for given, why in problems:
-                lines.fail(given, why)
+        unusable = problems if options.shard.number == 1 else []
+        of = len(unusable) + len(mine)
+        for number, (given, why) in enumerate(unusable, start=1):
+            lines.fail(given, why, number, of)
         try:
-            for number, (case, status, content) in enumerate(work.run(mine), start=1):
+            for number, (case, status, content) in enumerate(work.run(mine), start=len(unusable) + 1):
                 if status == "failed":
-                    lines.fail(case["case"], _of_archive(case, sentence(content)), number, len(mine))
+                    lines.fail(case["case"], _of_archive(case, sentence(content)), number, of)
                 else:
-                    lines.show(content, status, options.result, number, len(mine))
+                    lines.show(content, status, options.result, number, of)
         finally:
             if lines.shown:
                 _write_tables(work, lines)
@@ -360,7 +373,11 @@ def _save_probabilities(
 
 
 def _only_warnings() -> None:
-    """Let logged warnings through to standard error, and what is left out of folders, but for what is in a record."""
+    """Let logged warnings through to standard error, what is left out of folders and what an engine does.
+
+    What is in a record is not said twice.
+    """
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    logging.getLogger("custom_networks.workflow.data.inference_list").setLevel(logging.INFO)
+    for name in ("data.inference_list", "infer.engines"):
+        logging.getLogger(f"custom_networks.workflow.{name}").setLevel(logging.INFO)
     logging.getLogger("custom_networks.workflow.data.image_checks").setLevel(logging.ERROR)

@@ -55,13 +55,13 @@ class Lines:
         for line in say(record):
             self._text(f"    {line}")
 
-    def fail(self, name: str, why: str, number: int = 0, of: int = 0) -> None:
+    def fail(self, name: str, why: str, number: int, of: int) -> None:
         """Say that an image, or an input, gives no result.
 
         Args:
             name: the image or the input.
             why: the reason, a sentence.
-            number: which image it is, from 1; 0 for an input, which is named at the end only.
+            number: which image or input it is, from 1.
             of: how many there are.
         """
         self.counts["failed"] += 1

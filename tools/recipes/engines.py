@@ -36,6 +36,13 @@ def describe_engines(folder: Path) -> str:
         if change <= TOLERANCE
         else f"One changes it by {change:.5f}, more than {TOLERANCE}: set `amp` to false where that matters."
     )
+    score = f"{record['score'][0].upper()}{record['score'][1:]}"
     return "\n".join(
-        [f"{record['score'][0].upper()}{record['score'][1:]} of the shipped weights on {record['cases']} held-back cases:", "", *table, "", verdict]
+        [
+            f"{score} of the shipped weights on {record['cases']} held-back cases:",
+            "",
+            *table,
+            "",
+            verdict,
+        ]
     )

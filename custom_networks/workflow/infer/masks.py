@@ -131,12 +131,12 @@ def check_unedited(target: Path, noted: str, found: Callable[[], str]) -> None:
     """
     if not noted:
         raise ValueError(
-            f"{target} exists and was not written by this program, or another one has saved it since; move it, or set "
-            "another output_dir"
+            f"{target} exists and was not written by this program, or another one has saved it since; move it, or "
+            "write to another folder"
         )
     if noted != found():
         raise ValueError(
-            f"{target} has been edited since it was written; move it, or set another output_dir, so that nobody's "
+            f"{target} has been edited since it was written; move it, or write to another folder, so that nobody's "
             "corrections are lost"
         )
 

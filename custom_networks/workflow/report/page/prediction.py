@@ -37,8 +37,8 @@ RECORD = (
 STRUCTURE = ("name", "values", "volume_ml", "pieces", "largest_piece_share", "touches_border")
 BUNDLE = ("name", "title", "version", "sha256")
 OTHER_MASK = (
-    "the mask has been changed since it was measured, so that the volumes are not those of the outlines; segment the "
-    "image again"
+    "the mask has been changed since it was measured: the outlines are those of the changed mask, the volumes those of "
+    "the mask before"
 )
 
 
