@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import shutil
-import signal
 import zipfile
 
 import nibabel as nib
@@ -14,10 +13,9 @@ import numpy as np
 import pytest
 
 from custom_networks import __main__ as users
-from custom_networks.predict import run as predict_run
 from custom_networks.workflow.infer import masks
 from tests.predict.conftest import BUNDLE
-from tests.synthetic import SEGMENTATION, read_rows, run, volume, write_nifti
+from tests.synthetic import SEGMENTATION, run, volume, write_nifti
 from tests.workflow.data.formats import dicom_writer
 
 
@@ -245,31 +243,6 @@ def test_a_folder_inside_that_of_a_series(predict, tmp_path):
     written(folder / "notes" / "x.txt", "x")
     assert statuses(predict(tmp_path / "study")[1]) == {"T1": "written"}
     assert statuses(predict(tmp_path / "study")[1]) == {"T1": "skipped"}
-
-
-def test_sigterm_leaves_what_is_done_and_nothing_else(images, tmp_path, monkeypatch, capsys):
-    original = predict_run.Lines.show
-
-    def stop(self, record, *more):
-        original(self, record, *more)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    monkeypatch.setattr(predict_run.Lines, "show", stop)
-    monkeypatch.setenv("TMPDIR", str(tmp_path / "scratch"))
-    monkeypatch.setattr("tempfile.tempdir", None)
-    (tmp_path / "scratch").mkdir()
-    with zipfile.ZipFile(tmp_path / "scans.zip", "w") as archive:
-        for path in images.rglob("*.nii*"):
-            archive.write(path, path.relative_to(images))
-    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    arguments = ["--bundle", str(BUNDLE), "--out", str(tmp_path / "r")]
-    assert users.main(["predict", str(tmp_path / "scans.zip"), *arguments]) == 143
-    assert capsys.readouterr().err == "interrupted\n"
-    assert signal.signal(signal.SIGTERM, before) is signal.SIG_IGN
-    assert not list((tmp_path / "scratch").iterdir())
-    assert len(read_rows(tmp_path / "r" / "volumes.csv")) == 2
-    assert len(list((tmp_path / "r").rglob("*_seg.json"))) == 1
-    assert not list((tmp_path / "r").rglob(".partial*"))
 
 
 def test_two_axes_that_differ_are_no_wrong_volume(predict, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import zipfile
 
 import pytest
 
@@ -53,3 +54,36 @@ def test_torchrun_shares_the_images_out_and_waits_for_those_that_fail(images, tm
         *((name, "written") for name in ("first", "more/third", "more_0", "more_1", "more_2", "more_3", "second")),
     ]
     assert len(read_rows(tmp_path / "result" / "volumes.csv")) == 14
+
+
+STOPS_ITSELF = """
+import os, signal, sys
+from custom_networks.__main__ import main
+from custom_networks.predict import terminal
+original = terminal.Lines.show
+def stop(self, record, *more):
+    original(self, record, *more)
+    os.kill(os.getpid(), signal.{name})
+terminal.Lines.show = stop
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
+def test_a_signal_leaves_what_is_done_and_nothing_else(images, tmp_path, name, code):
+    (tmp_path / "scratch").mkdir()
+    with zipfile.ZipFile(tmp_path / "scans.zip", "w") as archive:
+        for path in images.rglob("*.nii*"):
+            archive.write(path, path.relative_to(images))
+    arguments = ["predict", tmp_path / "scans.zip", "--bundle", BUNDLE, "--out", tmp_path / "r"]
+    done = subprocess.run(
+        [sys.executable, "-c", STOPS_ITSELF.format(name=name), *map(str, arguments)],
+        cwd=ROOT, env=environment(TMPDIR=str(tmp_path / "scratch")), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == code
+    assert done.stderr.splitlines()[-1] == "interrupted"
+    assert not [path for path in (tmp_path / "scratch").iterdir() if path.name.startswith("custom_networks_")]
+    records = list((tmp_path / "r").rglob("*_seg.json"))
+    assert 1 <= len(records) < 3
+    assert len(read_rows(tmp_path / "r" / "volumes.csv")) == 2 * len(records)
+    assert not list((tmp_path / "r").rglob(".partial*"))
