@@ -6,6 +6,7 @@ import datetime
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -265,13 +266,13 @@ def run(
         FileNotFoundError: if the weights, or all inputs, are absent.
         ValueError: if an argument does not fit, or an image could not be segmented.
     """
-    _only_warnings()
     if options.report and find_spec("jinja2") is None:
         raise ModuleNotFoundError("No module named 'jinja2'", name="jinja2")
     work = Run(find_members(bundles, profiles, folds), options)
     check_tables(options.result)
     channels = work.config.get_parsed_content("in_channels")
-    with sigterm_as_ctrl_c(), find_images(inputs, series=options.series, in_channels=channels) as (cases, problems):
+    found = find_images(inputs, series=options.series, in_channels=channels)
+    with _only_warnings(), sigterm_as_ctrl_c(), found as (cases, problems):
         lines = Lines(options.json, options.strict)
         mine = options.shard.share(cases)
         unusable = problems if options.shard.number == 1 else []
@@ -372,12 +373,20 @@ def _save_probabilities(
     return name
 
 
-def _only_warnings() -> None:
+@contextmanager
+def _only_warnings() -> Iterator[None]:
     """Let logged warnings through to standard error, what is left out of folders and what an engine does.
 
     What is in a record is not said twice.
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    for name in ("data.inference_list", "infer.engines"):
-        logging.getLogger(f"custom_networks.workflow.{name}").setLevel(logging.INFO)
-    logging.getLogger("custom_networks.workflow.data.image_checks").setLevel(logging.ERROR)
+    levels = {"data.inference_list": logging.INFO, "infer.engines": logging.INFO, "data.image_checks": logging.ERROR}
+    loggers = {logging.getLogger(f"custom_networks.workflow.{name}"): level for name, level in levels.items()}
+    before = {own: own.level for own in loggers}
+    for own, level in loggers.items():
+        own.setLevel(level)
+    try:
+        yield
+    finally:
+        for own, level in before.items():
+            own.setLevel(level)
