@@ -101,3 +101,9 @@ def test_the_house_stays_small():
     assert [str(path) for path, number in lines.items() if number > 400] == []
     beside = Counter(path.parent for path in files if path.parent.name != "attention")
     assert [str(folder) for folder, number in beside.items() if number > 20] == []
+
+
+def test_no_two_files_of_tests_have_one_name():
+    """Pytest imports them by their name alone."""
+    names = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
+    assert [name for name, count in names.items() if count > 1] == []
