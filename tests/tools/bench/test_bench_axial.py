@@ -141,7 +141,7 @@ def test_figures_tables_and_plot_are_written(measured):
         (["--lengths", "24,none"], "lengths must be positive integers, got (24, 'none')"),
         (["--cubes", "0"], "cubes must be positive integers, got 0; use for example"),
         (["--channels", "[]"], "channels must be positive integers, got []"),
-        (["--depth", "True"], "depth must be positive integers, got True"),
+        (["--depth", "True"], "--depth needs a value"),
         (["--reference", "Direct"], "reference must be the path of a class, got Direct"),
         (["--reference", "nowhere.at.Direct"], "reference must be the path of a class, got nowhere.at.Direct"),
         (["--markdown", "none.md"], "none.md does not exist"),
