@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from io import BytesIO
 
 import numpy as np
@@ -13,6 +15,7 @@ from PIL import Image
 from custom_networks.workflow.report.page.colours import OKABE_ITO, rgb
 from custom_networks.workflow.report.page.write import write_report
 from tests.page.folders import record, write_curve, write_evaluation, write_prediction
+from tests.synthetic import ROOT
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 # WebGL 2 without a graphics card, and no browser business of its own
@@ -231,13 +234,15 @@ def test_the_page_prints_without_the_viewer(pages, opened):
     assert page.pdf(format="A4").startswith(b"%PDF")
 
 
-def test_a_maintainer_takes_a_picture_of_it(pages, tmp_path, monkeypatch):
-    from tools.pictures.screenshot import screenshot
-
-    file = screenshot(str(pages["prediction"]), str(tmp_path / "page.png"), width=400, height=300)
-    assert file.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
-    with pytest.raises(FileNotFoundError, match="there is no page"):
-        screenshot(str(tmp_path / "none.html"), str(tmp_path / "page.png"))
-    monkeypatch.setenv("PATH", "")
-    with pytest.raises(FileNotFoundError, match="there is no chromium"):
-        screenshot(str(pages["prediction"]), str(tmp_path / "page.png"))
+def test_a_maintainer_takes_a_picture_of_it(pages, tmp_path):
+    """In a process of its own: this one drives a browser already."""
+    file = tmp_path / "page.png"
+    command = [sys.executable, "-m", "tools", "screenshot", str(pages["prediction"]), str(file), "--width", "400"]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    with Image.open(file) as image:
+        assert image.size == (400, 1000)
+    done = subprocess.run(
+        [*command[:4], str(tmp_path / "none.html"), "x.png"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert "there is no page" in done.stderr
