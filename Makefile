@@ -22,10 +22,10 @@ MEDICAL_TRANSFORMER := bundles/hippocampus_mr_medical_transformer_segmentation
 # one module of each kind, of which the others are made alike
 QUICK := tests/test_docstrings.py tests/attention/test_cbam.py tests/blocks/test_attention_gate.py tests/nets/test_attention_unet.py \
 	tests/workflow/data/test_cases.py tests/workflow/transforms tests/adapt/test_choices.py tests/tools/recipes/test_knobs.py
-# the folders of tests that build and export networks
-NETWORKS := tests/attention tests/blocks tests/bundles tests/docs tests/nets
+PARTS := attention blocks bundles docs nets adapt predict tools workflow
+OTHERS := $(filter-out $(addprefix tests/,$(PARTS) label page __pycache__),$(patsubst %/,%,$(wildcard tests/*/))) $(wildcard tests/test_*.py)
 TEST := OMP_NUM_THREADS=1 TORCH_FAKE_TENSOR_DISPATCH_CACHE=0 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile \
-	--no-loadscope-reorder -m "not slow" --ignore=tests/label --ignore=tests/page --cov=custom_networks
+	--no-loadscope-reorder -m "not slow" --cov=custom_networks --cov-append --cov-report=
 CHANGED = { git diff --name-only --diff-filter=d HEAD; git ls-files --others --exclude-standard; } | grep '\.py$$'
 
 .PHONY: help demo test quick test-page test-label fuzz venv-label lint docs bench clean
@@ -52,10 +52,12 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED)
 	$(BIN)/python -m tools demo
 
-# In two runs: in one worker that had exported and run every network before, starting a process or a signal ended the worker.
+# In several runs: in a worker that has lived for minutes, a signal or the start of a process has ended the worker.
 test: $(INSTALLED)
-	$(TEST) --cov-report= $(NETWORKS)
-	$(TEST) --cov-report=term --cov-append --cov-fail-under=95 $(addprefix --ignore=,$(NETWORKS)) tests
+	$(BIN)/coverage erase
+	set -e; for part in "tests/attention tests/blocks" "tests/bundles tests/docs" tests/nets "tests/adapt tests/predict" tests/tools \
+		tests/workflow "$(OTHERS)"; do $(TEST) $$part; done
+	$(BIN)/coverage report --fail-under=95
 
 quick: $(INSTALLED)
 	@if files=$$($(CHANGED)); then $(BIN)/ruff check $$files && $(BIN)/ruff format --check $$files; fi
