@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,6 @@ class Run:
         asked["known"] = self.known
         self.method = method_of(configs, [one["sha256"] for one in self.described], asked)
         self.segmenters: dict[bool, Segmenter] = {}
-        self.plan: MemoryPlan | None = None
 
     def _overrides(self) -> dict[str, Any]:
         """Return the knobs that the options set."""
@@ -111,6 +111,11 @@ class Run:
                     f"{axes}; leave --tta out, or give the profile that names them"
                 )
         return first
+
+    @cached_property
+    def plan(self) -> MemoryPlan:
+        """What decides about memory, made before the first image is read."""
+        return MemoryPlan(self.segmenter(False), self.options.memory)
 
     def segmenter(self, low_memory: bool) -> Segmenter:
         """Return what segments, built when it is first asked for.
@@ -155,7 +160,6 @@ class Run:
         if not to_do:
             return
         check_outputs(self.options.result)
-        self.plan = MemoryPlan(self.segmenter(False), self.options.memory)
         stages = (self._read, self._forward, self._write)
         for done in run_stages(to_do, *stages, jobs=self.options.jobs, alone=self.plan.needs_all):
             if done.error is not None:
@@ -170,7 +174,6 @@ class Run:
                 yield done.item, "written", record
 
     def _read(self, case: Mapping[str, Any]) -> tuple[Segmenter, Read]:
-        assert self.plan is not None
         check_replaceable(self.options.result / case["mask"])
         check_own(self.options.result, case, self.options.series, self.options.overwrite)
         if self.options.output_format != NIFTI:
