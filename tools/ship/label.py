@@ -12,7 +12,7 @@ from pathlib import Path
 from custom_networks.bundle_folder import find_bundle, task_of, version_of
 from tools import ROOT
 
-APP = Path(__file__).with_name("label_app") / "main.py"
+APP = Path(__file__).with_name("label_app")
 PYTHON = ROOT / ".venv-label" / "bin" / "python"
 IMAGES = ("*.nii.gz", "*.nii", "*.nrrd", "*.mha")
 PACKED = ("LICENSE", "configs", "docs", "models/model.pt", "custom_networks")
@@ -67,7 +67,9 @@ def serve(
         )
     check_port(host, port)
     folder = prepare(Path(app), bundles)
-    shutil.copyfile(APP, folder / "main.py")
+    shutil.copyfile(APP / "main.py", folder / "main.py")
+    shutil.rmtree(folder / "label_server", ignore_errors=True)
+    shutil.copytree(APP / "label_server", folder / "label_server", ignore=shutil.ignore_patterns("__pycache__"))
     print(f"MONAI Label for {', '.join(names)} at http://{host}:{port}; stop it with Ctrl-C", flush=True)
     command, environment = start_command(interpreter, folder, images, names, epistemic, host, port)
     try:

@@ -13,226 +13,30 @@ Runs inside the MONAI Label server, in an environment where this repository is n
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-import subprocess
 import sys
-import tempfile
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
-from typing import Any, ClassVar
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 import monailabel
 from fastapi import HTTPException
-from monai.transforms import Activationsd
+from label_server.inference import Classification, Segmentation, Uncertainty
+from label_server.sentences import first_cause, sentence
+from label_server.training import Training
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.exception import MONAILabelException
 from monailabel.tasks.activelearning.epistemic import Epistemic
 from monailabel.tasks.activelearning.first import First
 from monailabel.tasks.activelearning.random import Random
-from monailabel.tasks.infer.bundle import BundleInferTask
 from monailabel.tasks.scoring.epistemic_v2 import EpistemicScoring
-from monailabel.tasks.train.bundle import BundleTrainTask
 from monailabel.utils.others.generic import get_bundle_models
 
-PACKAGE = "custom_networks"
-TRAINING_STATE = "last_checkpoint.pt"
 DROPOUT = 0.2
 SIMULATIONS = 5
 
 logger = logging.getLogger(__name__)
-
-
-class OwnCode:
-    """The modules of each bundle's vendored package; one bundle's are in ``sys.modules`` at a time.
-
-    Python knows one package of a name. The modules are exchanged whenever a bundle with other code runs, and one bundle
-    runs at a time, because what a config names is imported while it runs.
-    """
-
-    lock = threading.RLock()
-    known: ClassVar[dict[str, dict[str, ModuleType]]] = {}
-    current = ""
-
-    @classmethod
-    @contextmanager
-    def of(cls, bundle: str) -> Iterator[None]:
-        """Run with the package of a bundle.
-
-        Args:
-            bundle: the bundle's folder.
-        """
-        digest = code_digest(Path(bundle) / PACKAGE)
-        with cls.lock:
-            if digest != cls.current:
-                loaded = {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] == PACKAGE}
-                cls.known[cls.current] = loaded
-                sys.modules.update(cls.known.get(digest, {}))
-                cls.current = digest
-            sys.path.insert(0, bundle)
-            try:
-                yield
-            finally:
-                sys.path.remove(bundle)
-
-
-def code_digest(package: Path) -> str:
-    """Return a checksum of the Python files of a package.
-
-    Args:
-        package: its folder.
-    """
-    digest = hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
-        digest.update(f"{path.relative_to(package)}\0".encode() + path.read_bytes() + b"\0")
-    return digest.hexdigest()
-
-
-def first_cause(error: BaseException) -> BaseException:
-    """Return what went wrong first.
-
-    Args:
-        error: the error that arrived, often wrapped by MONAI.
-    """
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error
-
-
-def sentence(error: BaseException) -> str:
-    """Return what went wrong first, on one line.
-
-    Args:
-        error: the error that arrived.
-    """
-    cause = first_cause(error)
-    return " ".join(str(cause).split()) or type(cause).__name__
-
-
-def without_state(config: dict[str, Any]) -> dict[str, Any]:
-    """Leave the state of a training out of the models that viewers offer.
-
-    Args:
-        config: options of a task, changed in place.
-    """
-    config["model_filename"] = [name for name in config.get("model_filename", []) if name != TRAINING_STATE]
-    return config
-
-
-class Segmentation(BundleInferTask):
-    """Inference of a segmentation bundle."""
-
-    def __init__(self, path: str, conf: Mapping[str, str], **options: Any) -> None:
-        with OwnCode.of(path):
-            super().__init__(path, conf, **options)
-            self._check_code(path)
-        without_state(self._config)
-
-    def _check_code(self, path: str) -> None:
-        module = sys.modules[type(self.network).__module__.split(".")[0]]
-        folder = Path(str(module.__file__)).parent
-        if folder.name == PACKAGE and code_digest(folder) != code_digest(Path(path) / PACKAGE):
-            raise RuntimeError(f"{Path(path).name} would run the code of {folder}; start the server anew")
-
-    def __call__(self, request: Any, callbacks: Any = None) -> tuple[str | None, dict[str, Any]]:
-        """Run the bundle with its own code.
-
-        Args:
-            request: the request.
-            callbacks: see MONAI Label.
-        """
-        with OwnCode.of(self.bundle_path):
-            result: tuple[str | None, dict[str, Any]] = super().__call__(request, callbacks)
-        return result
-
-    def run_pre_transforms(self, data: dict[str, Any], transforms: Any) -> Any:
-        """Load and prepare the image.
-
-        Args:
-            data: the request.
-            transforms: the bundle's preprocessing.
-
-        Raises:
-            HTTPException: 422 if the image cannot be read or does not fit.
-        """
-        image = data.get("image")
-        try:
-            return super().run_pre_transforms(data, transforms)
-        except Exception as error:
-            logger.exception("preprocessing")
-            raise HTTPException(422, f"{image} cannot be used: {sentence(error)}") from error
-
-
-class Uncertainty(Segmentation):
-    """Class probabilities on the network's grid with dropout on, of which the score is computed."""
-
-    def post_transforms(self, data: Any = None) -> list[Callable]:
-        """Return the transform that makes probabilities of logits, and nothing after it.
-
-        Args:
-            data: the request.
-        """
-        return [transform for transform in super().post_transforms(data) if isinstance(transform, Activationsd)]
-
-
-class Classification(Segmentation):
-    """Inference of a classification bundle; the answer is JSON."""
-
-    def post_transforms(self, data: Any = None) -> list[Callable]:
-        """Return the bundle's postprocessing; there is no grid to restore.
-
-        Args:
-            data: the request.
-        """
-        self.add_post_restore = False
-        return list(super().post_transforms(data))
-
-    def writer(self, data: dict[str, Any], extension: Any = None, dtype: Any = None) -> tuple[str, dict[str, Any]]:
-        """Write the probabilities, also into a file for clients that ask for one.
-
-        Args:
-            data: the result.
-            extension: unused.
-            dtype: unused.
-        """
-        probabilities = {
-            name: float(data[self.output_label_key].flatten()[number]) for name, number in sorted(self.labels.items())
-        }
-        answer = {"probabilities": probabilities}
-        with tempfile.NamedTemporaryFile("w", suffix=".json", delete=False) as file:
-            json.dump(answer, file)
-        return file.name, answer
-
-
-class Training(BundleTrainTask):
-    """Training of a segmentation bundle."""
-
-    def __call__(self, request: Any, datastore: Any) -> Any:
-        """Train the bundle with its own code.
-
-        Args:
-            request: the request.
-            datastore: where the labelled images are.
-        """
-        with OwnCode.of(self.bundle_path):
-            return super().__call__(request, datastore)
-
-    def config(self) -> dict[str, Any]:
-        """Return the options that viewers show."""
-        return without_state(super().config())
-
-    def _load_checkpoint(self, model_pytorch: str, pretrained: bool, train_handlers: list[dict[str, Any]]) -> None:
-        # The handlers belong to the config that the server keeps: one training must not leave its loader to the next.
-        train_handlers[:] = [handler for handler in train_handlers if handler.get("_target_") != "CheckpointLoader"]
-        if pretrained:
-            super()._load_checkpoint(model_pytorch, pretrained, train_handlers)
-
-    def _run_command(self, cmd: Sequence[str], env: Mapping[str, str]) -> None:
-        subprocess.run(cmd, env=env, check=True)
 
 
 class BundlesApp(MONAILabelApp):

@@ -1,0 +1,1 @@
+"""What the app is made of; the files know only MONAI Label, MONAI and each other."""

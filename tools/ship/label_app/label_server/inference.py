@@ -1,0 +1,106 @@
+"""Inference of bundles, each with its own code."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from fastapi import HTTPException
+from monai.transforms import Activationsd
+from monailabel.tasks.infer.bundle import BundleInferTask
+
+from label_server.models import without_state
+from label_server.own_code import PACKAGE, OwnCode, code_digest
+from label_server.sentences import sentence
+
+logger = logging.getLogger(__name__)
+
+
+class Segmentation(BundleInferTask):
+    """Inference of a segmentation bundle."""
+
+    def __init__(self, path: str, conf: Mapping[str, str], **options: Any) -> None:
+        with OwnCode.of(path):
+            super().__init__(path, conf, **options)
+            self._check_code(path)
+        without_state(self._config)
+
+    def _check_code(self, path: str) -> None:
+        module = sys.modules[type(self.network).__module__.split(".")[0]]
+        folder = Path(str(module.__file__)).parent
+        if folder.name == PACKAGE and code_digest(folder) != code_digest(Path(path) / PACKAGE):
+            raise RuntimeError(f"{Path(path).name} would run the code of {folder}; start the server anew")
+
+    def __call__(self, request: Any, callbacks: Any = None) -> tuple[str | None, dict[str, Any]]:
+        """Run the bundle with its own code.
+
+        Args:
+            request: the request.
+            callbacks: see MONAI Label.
+        """
+        with OwnCode.of(self.bundle_path):
+            result: tuple[str | None, dict[str, Any]] = super().__call__(request, callbacks)
+        return result
+
+    def run_pre_transforms(self, data: dict[str, Any], transforms: Any) -> Any:
+        """Load and prepare the image.
+
+        Args:
+            data: the request.
+            transforms: the bundle's preprocessing.
+
+        Raises:
+            HTTPException: 422 if the image cannot be read or does not fit.
+        """
+        image = data.get("image")
+        try:
+            return super().run_pre_transforms(data, transforms)
+        except Exception as error:
+            logger.exception("preprocessing")
+            raise HTTPException(422, f"{image} cannot be used: {sentence(error)}") from error
+
+
+class Uncertainty(Segmentation):
+    """Class probabilities on the network's grid with dropout on, of which the score is computed."""
+
+    def post_transforms(self, data: Any = None) -> list[Callable]:
+        """Return the transform that makes probabilities of logits, and nothing after it.
+
+        Args:
+            data: the request.
+        """
+        return [transform for transform in super().post_transforms(data) if isinstance(transform, Activationsd)]
+
+
+class Classification(Segmentation):
+    """Inference of a classification bundle; the answer is JSON."""
+
+    def post_transforms(self, data: Any = None) -> list[Callable]:
+        """Return the bundle's postprocessing; there is no grid to restore.
+
+        Args:
+            data: the request.
+        """
+        self.add_post_restore = False
+        return list(super().post_transforms(data))
+
+    def writer(self, data: dict[str, Any], extension: Any = None, dtype: Any = None) -> tuple[str, dict[str, Any]]:
+        """Write the probabilities, also into a file for clients that ask for one.
+
+        Args:
+            data: the result.
+            extension: unused.
+            dtype: unused.
+        """
+        probabilities = {
+            name: float(data[self.output_label_key].flatten()[number]) for name, number in sorted(self.labels.items())
+        }
+        answer = {"probabilities": probabilities}
+        with tempfile.NamedTemporaryFile("w", suffix=".json", delete=False) as file:
+            json.dump(answer, file)
+        return file.name, answer
