@@ -53,6 +53,8 @@ def _check(file: Path, members: Sequence[zipfile.ZipInfo], free: int) -> None:
         if member.flag_bits & 1:
             raise ValueError(f"{file} is encrypted; unpack it with its password and give the folder")
     names = Counter(member.filename.rstrip("/") for member in members)
+    if any(name.endswith("configs/metadata.json") for name in names):
+        raise ValueError(f"{file} is a packed bundle, not an image; give it as --bundle, and the images before")
     if twice := [name for name, count in names.items() if count > 1]:
         raise ValueError(f"{file} holds {twice[0]!r} twice; pack it anew")
     needed = sum(max(member.file_size, BLOCK) for member in members)

@@ -127,6 +127,9 @@ def predict(
         raise ValueError(f"--memory needs a unit, got {memory}; write for example {memory.strip()}GB")
     if not all(given.strip() for given in (*inputs, out)):
         raise ValueError("an input or --out is empty, perhaps an unset variable of the shell; give a file or folder")
+    absent = [given for given in inputs if not (Path(given).exists() or Path(given).is_symlink())]
+    if len(absent) == len(inputs) and not json:  # said before what takes seconds
+        raise FileNotFoundError(f"there is no file or folder {', '.join(absent)}; correct the path")
     result = Path(out)
     if result.exists() and not result.is_dir():
         raise ValueError(f"--out {out} is a file; give a folder")

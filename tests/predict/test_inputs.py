@@ -197,6 +197,11 @@ def test_no_bomb(tmp_path, monkeypatch):
     assert "unpacks to 0.00123 GB" in found(many)[1][many]
 
 
+def test_a_packed_bundle_is_no_image(tmp_path):
+    file = str(zipped(tmp_path / "z.zip", "some_bundle/configs/metadata.json", "some_bundle/models/model.pt"))
+    assert "is a packed bundle, not an image; give it as --bundle" in found(file)[1][file]
+
+
 def test_a_size_that_is_a_lie_ends_where_it_is_found(tmp_path):
     file = zipped(tmp_path / "z.zip", "a.nii.gz", content=bytes(100_000))
     raw = file.read_bytes()

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from custom_networks import __main__ as users
-from custom_networks.predict import segmenter
+from custom_networks.predict import commands, segmenter
 from tests.predict.conftest import BUNDLE
 from tests.synthetic import CLASSIFICATION, SEGMENTATION, config, read_rows, run, volume, write_nifti
 
@@ -147,12 +147,12 @@ def test_a_network_that_fails_on_one_image_goes_on_with_the_next(images, predict
     assert all((tmp_path / "result" / name).read_bytes() == (plain / name).read_bytes() for name in MASKS)
 
 
-def test_one_image_that_fails_is_one_line(tmp_path, capsys):
+def test_an_image_that_is_not_there_is_said_before_monai_is_imported(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(commands, "import_monai", lambda: pytest.fail("imported MONAI first"))
     assert users.main(["predict", str(tmp_path / "no.nii"), "--out", str(tmp_path / "r"), "--bundle", str(BUNDLE)]) == 1
     said = capsys.readouterr()
     assert said.out == ""
-    assert said.err.startswith(f"error: {tmp_path / 'no.nii'}: there is no file or folder")
-    assert said.err.count("\n") == 1
+    assert said.err == f"error: there is no file or folder {tmp_path / 'no.nii'}; correct the path\n"
     assert not (tmp_path / "r").exists()
 
 

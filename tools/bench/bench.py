@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
 import platform
-import re
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from custom_networks.files import parse_json, write_text
+from custom_networks.files import parse_json
 from tools.bench.measure import in_own_process
+from tools.bench.publish import check_section, publish
 
 MEASURES = ("forward_seconds", "step_seconds", "forward_peak_mib", "step_peak_mib")
 
@@ -116,9 +115,7 @@ def bench(
         raise ValueError("no network given; name one or more bundles, JSON files or JSON objects")
     check_repeats(repeats)
     sizes = read_shape(shape)
-    start, end = markers(section)
-    if markdown is not None:
-        read_page(Path(markdown), start, end)  # an error shows before the measuring
+    check_section(markdown, section)
     check_device(device)
     configs = [read_network(network) for network in networks]
     names = names_of(configs)
@@ -132,14 +129,7 @@ def bench(
     }
     for entry in report["networks"]:
         entry["ratio"] = ratios(entry, report["networks"][0])
-    text = format_table(report)
-    print(f"\n{text}")
-    write_text(Path(output), json.dumps(report, indent=2) + "\n")
-    print(f"\nwritten: {output}")
-    if markdown is not None:
-        before, after = read_page(Path(markdown), start, end)  # anew: the page may have been edited meanwhile
-        write_text(Path(markdown), f"{before}{start}\n\n{text}\n\n{end}{after}")
-        print(f"written: {markdown}")
+    publish(report, format_table(report), output, markdown, section)
     return report
 
 
@@ -228,44 +218,6 @@ def check_device(device: str) -> None:
     kind = str(device).split(":")[0]
     if kind not in ("cpu", "cuda") or (kind == "cuda" and not torch.cuda.is_available()):
         raise ValueError(f"device {device} is not available here; use --device cpu")
-
-
-def markers(section: str) -> tuple[str, str]:
-    """Return the two comments between which the table of a section stands.
-
-    Args:
-        section: letters, digits, ``_`` and ``-``.
-
-    Raises:
-        ValueError: if it is anything else.
-
-    Example:
-        >>> markers("bench")
-        ('<!-- bench:start -->', '<!-- bench:end -->')
-    """
-    if not re.fullmatch(r"[\w-]+", str(section), re.ASCII):
-        raise ValueError(f"section must be letters, digits, _ and -, got {section!r}; use for example attention_unet")
-    return f"<!-- {section}:start -->", f"<!-- {section}:end -->"
-
-
-def read_page(file: Path, start: str, end: str) -> tuple[str, str]:
-    """Return what stands before and after the marked part of a Markdown file.
-
-    Args:
-        file: the Markdown file.
-        start: the comment before the part.
-        end: the comment after it.
-
-    Raises:
-        FileNotFoundError: if the file does not exist.
-        ValueError: if the two comments are not there once each, in order.
-    """
-    if not file.is_file():
-        raise FileNotFoundError(f"{file} does not exist; create it with the lines {start} and {end}")
-    text = file.read_text()
-    if text.count(start) != 1 or text.count(end) != 1 or text.index(start) > text.index(end):
-        raise ValueError(f"{file} must hold {start} and then {end} once each; add the two lines where the table goes")
-    return text[: text.index(start)], text[text.index(end) + len(end) :]
 
 
 def format_table(report: dict[str, Any]) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from custom_networks.files import write_text
-from tools.bench.bench import check_device, check_repeats, conditions, markers, read_page, summary, take_turns
+from tools.bench.bench import check_device, check_repeats, conditions, summary, take_turns
+from tools.bench.publish import check_section, publish
 from tools.pictures.axial_report import save_plot, tables
 
 LAYER = "custom_networks.blocks.GatedAxialAttention"
@@ -141,9 +140,7 @@ def bench_axial(
     }
     sizes = {name: check_numbers(name, value) for name, value in numbers.items()}
     check_class(reference)
-    start, end = markers("axial")
-    if markdown is not None:
-        read_page(Path(markdown), start, end)  # an error shows before the measuring
+    check_section(markdown, "axial")
     measured = rows(
         sizes["lengths"], sizes["channels"], sizes["cubes"], sizes["depth"][0], sizes["form_length"][0], reference
     )
@@ -156,15 +153,9 @@ def bench_axial(
         report[part] = []
     for row, own in zip(measured, runs, strict=True):
         report[row["part"]].append({"name": row["name"], "shape": row["shape"], **summary(own[0])})
-    text = tables(report)
-    print(f"\n{text}")
-    write_text(Path(output), json.dumps(report, indent=1) + "\n")
     save_plot(report, Path(plot))
-    if markdown is not None:
-        page = Path(markdown)
-        before, after = read_page(page, start, end)  # anew: the page may have been edited meanwhile
-        write_text(page, f"{before}{start}\n\n{text}\n\n{end}{after}")
-    print("\nwritten: " + ", ".join(filter(None, [output, plot, markdown])))
+    publish(report, tables(report), output, markdown, "axial")
+    print(f"written: {plot}")
     return report
 
 

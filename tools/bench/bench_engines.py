@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import tempfile
 from collections.abc import Callable
@@ -15,9 +14,9 @@ from time import perf_counter
 from typing import Any
 
 from custom_networks.bundle_folder import find_bundle, known_bundles, read_config
-from custom_networks.files import write_text
-from tools.bench.bench import check_repeats, markers, read_page
+from tools.bench.bench import check_repeats
 from tools.bench.measure import TIMED_RUNS, TIMED_SECONDS, processor
+from tools.bench.publish import check_section, publish
 
 ENGINES = (
     ("torch", "float32"),
@@ -57,9 +56,7 @@ def bench_engines(
         ModuleNotFoundError: if a package of an engine is not installed.
     """
     check_repeats(repeats)
-    start, end = markers("engines")
-    if markdown is not None:
-        read_page(Path(markdown), start, end)  # an error shows before the measuring
+    check_section(markdown, "engines")
     folders = [find_bundle(name) for name in bundles] or known_bundles()
     report: dict[str, Any] = {"processor": processor("cpu"), "repeats": repeats, "bundles": []}
     report["versions"] = {name: version(name) for name in ("torch", "onnxruntime", "openvino")}
@@ -79,13 +76,7 @@ def bench_engines(
         entry["engines"] = _summary(rounds)
         report["threads"] = rounds[0]["torch float32"]["threads"]
         report["bundles"].append(entry)
-    text = format_engines(report)
-    print(f"\n{text}")
-    write_text(Path(output), json.dumps(report, indent=1) + "\n")
-    if markdown is not None:
-        before, after = read_page(Path(markdown), start, end)  # anew: the page may have been edited meanwhile
-        write_text(Path(markdown), f"{before}{start}\n\n{text}\n\n{end}{after}")
-    print("\nwritten: " + ", ".join(filter(None, [output, markdown])))
+    publish(report, format_engines(report), output, markdown, "engines")
     return report
 
 

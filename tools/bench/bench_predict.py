@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from custom_networks.bundle_folder import find_bundle
-from custom_networks.files import write_text
-from tools.bench.bench import check_repeats, markers, read_page
+from tools.bench.bench import check_repeats
 from tools.bench.measure import processor
+from tools.bench.publish import check_section, publish
 
 IMPORT = "import monai.bundle"
 RUN = "monai.bundle run"
@@ -131,9 +131,7 @@ def bench_predict(
     if not bundles:
         raise ValueError("no bundle given; name one or more segmentation bundles")
     check_repeats(repeats)
-    start, end = markers("predict")
-    if markdown is not None:
-        read_page(Path(markdown), start, end)  # an error shows before the measuring
+    check_section(markdown, "predict")
     root = Path(dataset_dir).resolve()
     rows = []
     folders = [find_bundle(name) for name in bundles]
@@ -148,13 +146,7 @@ def bench_predict(
                 (images / f"{case}.nii.gz").symlink_to(root / "imagesTr" / f"{case}.nii.gz")
             rows += _rows(members, images, root / "labelsTr", cases, classes, repeats, Path(scratch))
     report = {"processor": processor("cpu"), "cpus": os.cpu_count(), "repeats": repeats, "fold": fold, "rows": rows}
-    text = format_table(report)
-    print(f"\n{text}")
-    write_text(Path(output), json.dumps(report, indent=2) + "\n")
-    if markdown is not None:
-        before, after = read_page(Path(markdown), start, end)  # anew: the page may have been edited meanwhile
-        write_text(Path(markdown), f"{before}{start}\n\n{text}\n\n{end}{after}")
-    print("\nwritten: " + ", ".join(filter(None, [output, markdown])))
+    publish(report, format_table(report), output, markdown, "predict")
     return report
 
 

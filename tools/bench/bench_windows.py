@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import statistics
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from custom_networks.files import parse_json, write_text
-from tools.bench.bench import check_device, check_repeats, conditions, markers, read_page
+from custom_networks.files import parse_json
+from tools.bench.bench import check_device, check_repeats, conditions
 from tools.bench.measure import forget_peak, in_own_process, peak_mib, processor
+from tools.bench.publish import check_section, publish
 
 PROFILE = "large_volume"
 WAYS: dict[str, dict[str, Any]] = {
@@ -138,9 +138,7 @@ def bench_windows(
         raise ValueError("no bundle given; name one or more segmentation bundles")
     check_repeats(repeats)
     check_device(device)
-    start, end = markers("windows")
-    if markdown is not None:
-        read_page(Path(markdown), start, end)  # an error shows before the measuring
+    check_section(markdown, "windows")
     file = template() if image is None else Path(image)
     if not file.is_file():
         raise FileNotFoundError(f"{file} does not exist; give an image file")
@@ -167,13 +165,7 @@ def bench_windows(
     one = rows[0]["rounds"][0]
     report: dict[str, Any] = {**conditions(one, device), "image": file.name, "shape": one["shape"], "repeats": repeats}
     report["rows"] = [summary(row) for row in rows]
-    text = format_table(report)
-    print(f"\n{text}")
-    write_text(Path(output), json.dumps(report, indent=2) + "\n")
-    if markdown is not None:
-        before, after = read_page(Path(markdown), start, end)  # anew: the page may have been edited meanwhile
-        write_text(Path(markdown), f"{before}{start}\n\n{text}\n\n{end}{after}")
-    print("\nwritten: " + ", ".join(filter(None, [output, markdown])))
+    publish(report, format_table(report), output, markdown, "windows")
     return report
 
 
