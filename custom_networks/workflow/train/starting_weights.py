@@ -53,7 +53,7 @@ def say_outcome(best_checkpoint: BestCheckpoint, evaluator: Evaluator, metric: s
     """
     if idist.get_rank() > 0:
         return
-    cases = len(evaluator.data_loader.dataset)  # type: ignore[attr-defined]
+    cases = len(evaluator.data_loader.dataset)
     where = f"on {cases} case{'s'[: cases > 1]}"
     start, best = best_checkpoint.starting_metric, best_checkpoint.best_metric
     if start is None:

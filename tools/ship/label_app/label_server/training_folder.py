@@ -58,7 +58,7 @@ class TrainingFolder:
     def runs(self) -> bool:
         """Return whether a process trains here."""
         process = self._read().get("process")
-        return bool(process) and _runs(*process)
+        return process is not None and _runs(*process)
 
     def interrupted(self) -> dict[str, Any] | None:
         """Return what an interrupted training was started with; ``None`` if there is none, or it still runs."""
