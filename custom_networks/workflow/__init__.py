@@ -34,6 +34,7 @@ _MODULES = {
     "train.optimizers": "adan",
     "train.processes": "end_processes start_processes",
     "train.segmentation_loss": "SegmentationLoss",
+    "train.starting_weights": "say_outcome start_from",
     "transforms.class_labels": "ClassLabelsd FileLabelsd label_dtype",
     "transforms.ignored": "ClearIgnoredd RandCropLabelledd SplitIgnoredd",
     "transforms.intensity": "NormalizeChannelsd",

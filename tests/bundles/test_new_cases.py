@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.synthetic import IMAGES, ONE_PER_RECIPE, SEGMENTATION, each, kind, read_rows, run, tiny_training
+from custom_networks.files import checksum
+from tests.synthetic import IMAGES, ONE_PER_RECIPE, SEGMENTATION, each, kind, read_rows, run, tiny_training, weights
 
 COUNT = 6
 
@@ -78,7 +79,14 @@ def test_what_came_before_counts(bundle, dataset, trained, second, tmp_path):
     """Fine-tuned from the weights of another training, or resumed on other data."""
     data, names = second
     one, two = tmp_path / "one", tmp_path / "two"
-    run(bundle, "train", tiny_training(bundle, data, one, epochs=1, finetune_ckpt=str(trained / "model.pt")))
+    start = weights(trained / "model.pt")
+    blank = {key: torch.zeros_like(value) for key, value in start.items() if "head" in key}
+    shutil.copytree(trained, tmp_path / "weak", ignore=shutil.ignore_patterns("events*"))
+    weak = tmp_path / "weak" / "model.pt"
+    torch.save({**start, **blank}, weak)  # so that the training is better
+    described = {**record(trained), "weights": checksum(weak)}
+    weak.with_name("training_cases.json").write_text(json.dumps(described))
+    run(bundle, "train", tiny_training(bundle, data, one, finetune_ckpt=str(weak)))
     assert record(one)["training"] == names[1:5]
     assert record(one)["earlier"] == record(trained)["training"]
     run(bundle, "train", tiny_training(bundle, dataset, two, **{"train#trainer#max_epochs": 1}))

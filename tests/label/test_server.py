@@ -163,23 +163,27 @@ def test_labels_are_saved(server):
 
 
 @segmentations
-def test_training_publishes_the_model(server, model):
+def test_training_publishes_better_weights_only(server, model):
     """With the trainer's own options, as 3D Slicer sends them: ``run_id`` is empty."""
     options = server.get("/info/").json()["trainers"][model]["config"]
     request = {key: value[0] if isinstance(value, list) and value else value for key, value in options.items()}
     assert request["run_id"] == ""
     assert options["model_filename"] == ["model.pt"]
     path = server.app / "model" / model / "models" / "model.pt"
-    before = torch.load(path, weights_only=True)
+    before, content = torch.load(path, weights_only=True), path.read_bytes()
     answer = requests.post(
         f"{server.url}/train/{model}", json={**request, "max_epochs": 1, "device": "cpu"}, timeout=60
     )
     assert answer.ok, answer.text
     state = server.wait("/train/")
-    assert state["status"] == "DONE", "\n".join(map(str, state.get("details", [])[-20:]))
-    after = torch.load(path, weights_only=True)
+    details = "\n".join(map(str, state.get("details", [])))
+    assert state["status"] == "DONE", details
+    after, kept = torch.load(path, weights_only=True), list(path.parent.glob("model_*.pt"))
     assert before.keys() == after.keys()
-    assert any(not torch.equal(before[key], after[key]) for key in before)
+    replaced = any(not torch.equal(before[key], after[key]) for key in before)
+    assert [file.read_bytes() for file in kept] == [content] * replaced
+    assert replaced or path.read_bytes() == content
+    assert f"weights of {model}: {'replaced' if replaced else 'kept'}, 0." in details
     assert server.mask(model, "d").shape == server.image("d").shape
     assert server.get("/info/").json()["models"][model]["config"]["model_filename"] == ["model.pt"]
 

@@ -137,7 +137,9 @@ KNOBS = {
     ),
     "resume_ckpt": Knob("A `last_checkpoint.pt` to resume from; with `null` the training starts anew.", None),
     "finetune_ckpt": Knob(
-        "Weights to start from, as far as they fit by name and shape; with `null` random ones.", None
+        "Weights to start from, as far as they fit by name and shape; with `null` random ones. Where nothing starts "
+        "anew they are validated first, and stay unless an epoch is better.",
+        None,
     ),
     "gate_warm_up_epochs": Knob("Epochs at the start in which the gates of the attention stand still."),
     "ckpt_path": Knob("The weights that evaluation and inference load."),

@@ -173,7 +173,41 @@ def best_checkpoint(*records: str) -> dict[str, Any]:
     Args:
         *records: references to what is written beside them.
     """
-    return ours("BestCheckpoint", network="@network", path="$@ckpt_dir + '/model.pt'", records=list(records))
+    return ours(
+        "BestCheckpoint",
+        network="@network",
+        path="$@ckpt_dir + '/model.pt'",
+        records=list(records),
+        start="@finetune_ckpt",
+    )
+
+
+def train(metric: str) -> list[Any]:
+    """Return the end of a run: the training, from the weights it starts with to the page.
+
+    Args:
+        metric: what the key metric of the validation is, in words.
+    """
+    return [
+        ours(
+            "start_from",
+            network="@network",
+            path="@finetune_ckpt",
+            evaluator="@validate#evaluator",
+            resume_ckpt="@resume_ckpt",
+            _disabled_="$not @finetune_ckpt",
+        ),
+        "$@checkpoint.attach(@train#trainer)",
+        "$@train#trainer.run()",
+        WRITE_PAGE,
+        ours(
+            "say_outcome",
+            best_checkpoint="@best_checkpoint",
+            evaluator="@validate#evaluator",
+            metric=metric,
+            _disabled_="$not @finetune_ckpt",
+        ),
+    ]
 
 
 def remember_cases(**default_folds: str) -> dict[str, Any]:

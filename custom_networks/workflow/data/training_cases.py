@@ -68,9 +68,10 @@ class TrainingCases:
     ) -> None:
         self.dataset_dir = Path(str(dataset_dir)).resolve()
         self.training, self.validation = _names(training), _names(validation)
-        self.earlier: frozenset[str] | None = frozenset()
+        self.start = Seen(frozenset(), "none")
         if finetune_ckpt:
-            self.earlier = find_seen_cases(Path(finetune_ckpt), default_folds).names
+            self.start = find_seen_cases(Path(finetune_ckpt), default_folds)
+        self.earlier = self.start.names
 
     def write(self, weights: Path) -> None:
         """Write the record beside weights that lie there already.
@@ -78,8 +79,23 @@ class TrainingCases:
         Args:
             weights: their file.
         """
-        record = {"weights": checksum(weights), "dataset_dir": str(self.dataset_dir), **self.state_dict()}
-        write_text(weights.with_name(RECORD), json.dumps(record, indent=1) + "\n")
+        self._write(weights, {"dataset_dir": str(self.dataset_dir), **self.state_dict()})
+
+    def write_of_start(self, weights: Path, start: Path) -> None:
+        """Write the record of weights that this training has not changed; nothing, if their cases are not known.
+
+        Args:
+            weights: their file.
+            start: the file that they were taken from.
+        """
+        if self.start.names is not None:
+            folder = str(self.start.dataset_dir or start.resolve().parent)  # never that of the data at hand
+            names = sorted(self.start.names)
+            self._write(weights, {"dataset_dir": folder, "training": [], "validation": [], "earlier": names})
+
+    def _write(self, weights: Path, record: Mapping[str, Any]) -> None:
+        text = json.dumps({"weights": checksum(weights), **record}, indent=1)
+        write_text(weights.with_name(RECORD), text + "\n")
 
     def state_dict(self) -> dict[str, list[str] | None]:
         """Return the names of the cases; those of earlier trainings are ``None`` if they are not known."""

@@ -128,6 +128,19 @@ class TrainingData:
         except OSError as error:
             self._fail(error)
 
+    def write_of_start(self, weights: Path, start: Path) -> None:
+        """Write the description of the weights that the training started from, where they have one, beside them.
+
+        Args:
+            weights: their file.
+            start: the file that they were taken from.
+        """
+        try:
+            if found := read_training_data(start):
+                write_description(weights, found)
+        except (OSError, ValueError) as error:
+            logger.warning("the training data of the weights at the start are not described (%s)", on_one_line(error))
+
 
 def describe(
     cases: Iterable[Mapping[str, Any]],

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from custom_networks.failures import on_one_line
 from custom_networks.workflow.guard.interrupts import PROGRESS
 from custom_networks.workflow.infer.engines.engine_network import EngineNetwork
-from custom_networks.workflow.train.checkpoint_files import read_checkpoint, save_atomically, weights_in
+from custom_networks.workflow.train.checkpoint_files import keep_aside, read_checkpoint, save_atomically, weights_in
 
 logger = logging.getLogger(__name__)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -61,7 +61,7 @@ def _layers(tensors: Sequence[str], current: Iterable[str]) -> str:
     return ", ".join(dict.fromkeys(names))
 
 
-def load_weights(network: nn.Module, path: str | Path, *, strict: bool = True) -> None:
+def load_weights(network: nn.Module, path: str | Path, *, strict: bool = True) -> bool:
     """Load a state dict, or the "model" entry of a resumable checkpoint, into a network.
 
     Fine-tuning (``strict=False``) loads what fits by name and shape and logs in one line which layers it does not.
@@ -73,6 +73,9 @@ def load_weights(network: nn.Module, path: str | Path, *, strict: bool = True) -
         network: the network, wrapped for distributed training or not.
         path: the checkpoint.
         strict: refuse any difference.
+
+    Returns:
+        Whether every tensor of the network comes from the file, so that nothing in it starts anew.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -104,16 +107,25 @@ def load_weights(network: nn.Module, path: str | Path, *, strict: bool = True) -
     if misfits:
         told = "; ".join(f"{what}: {names}" for what, names in notes.items() if names)
         logger.warning("%s: %d of %d tensors loaded; %s", path, len(fitting) + len(spread), len(current), told)
+    return not fresh
 
 
 class WrittenBeside(Protocol):
     """What is written beside weights whenever they are."""
 
     def write(self, weights: Path) -> None:
-        """Write it.
+        """Write it beside weights that the training has made.
 
         Args:
             weights: their file.
+        """
+
+    def write_of_start(self, weights: Path, start: Path) -> None:
+        """Write what holds of the weights that the training started from, none of whose cases they have seen.
+
+        Args:
+            weights: their file.
+            start: the file that they were taken from.
         """
 
 
@@ -124,16 +136,28 @@ class BestCheckpoint:
     overwrite better weights. Beside the weights lies what says of them which cases they have seen, and what these are
     like, for evaluations and predictions.
 
+    Weights that a training starts from are the first candidate, validated as epoch 0. Where they lie in ``path`` itself
+    they are not written again, and the first better ones move them to ``model_<time>.pt`` beside it.
+
     Args:
         network: the network whose plain float32 state dict is written.
         path: the file to write, ``model.pt``.
         records: what to write beside it.
+        start: the weights that the training starts from, ``None`` for random ones.
     """
 
-    def __init__(self, network: nn.Module, path: str | Path, records: Sequence[WrittenBeside]) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        path: str | Path,
+        records: Sequence[WrittenBeside],
+        start: str | Path | None = None,
+    ) -> None:
         self.network = network
         self.path = Path(path)
         self.records = records
+        self.start = Path(start) if start else None
+        self.starting_metric: float | None = None
         self.best_metric = -float("inf")
         self.best_epoch = 0
 
@@ -152,27 +176,48 @@ class BestCheckpoint:
             engine: the evaluator that has just finished.
         """
         metric = float(engine.state.metrics[engine.state.key_metric_name])  # type: ignore[attr-defined]
-        if metric > self.best_metric:
-            self.best_metric = metric
-            self.best_epoch = int(engine.state.epoch)
+        epoch = int(engine.state.epoch)
+        if self.start and epoch == 0:
+            self.starting_metric = metric
+            self.best_metric = max(self.best_metric, metric)  # stays if the metric is NaN
+            if idist.get_rank() == 0 and not self._starts_in_place():
+                self._save()
+                for record in self.records:
+                    record.write_of_start(self.path, self.start)
+        elif metric > self.best_metric:
             if idist.get_rank() == 0:
-                state = bare(self.network).state_dict()
-                save_atomically({key: value.detach().cpu() for key, value in state.items()}, self.path)
+                if self.best_epoch == 0 and self._starts_in_place():
+                    logger.info("the weights before are %s now", keep_aside(self.path))
+                self._save()
                 for record in self.records:
                     record.write(self.path)
+            self.best_metric = metric
+            self.best_epoch = epoch
 
-    def state_dict(self) -> dict[str, float | int]:
-        """Return the best metric and its epoch."""
-        return {"best_metric": self.best_metric, "best_epoch": self.best_epoch}
+    def _starts_in_place(self) -> bool:
+        return self.start is not None and self.path.exists() and self.start.samefile(self.path)
+
+    def _save(self) -> None:
+        state = bare(self.network).state_dict()
+        save_atomically({key: value.detach().cpu() for key, value in state.items()}, self.path)
+
+    def state_dict(self) -> dict[str, float | int | None]:
+        """Return the best metric, its epoch, and the metric of the weights at the start, if they have one."""
+        return {
+            "best_metric": self.best_metric,
+            "best_epoch": self.best_epoch,
+            "starting_metric": self.starting_metric,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the best metric and its epoch.
+        """Restore what was the best.
 
         Args:
             state: result of :meth:`state_dict`.
         """
         self.best_metric = float(state["best_metric"])
         self.best_epoch = int(state["best_epoch"])
+        self.starting_metric = state["starting_metric"]
 
 
 def _restore(value: Any, state: Any, subject: str) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import shutil
 import zipfile
 from collections.abc import Mapping
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,18 @@ def save_atomically(state: Any, path: str | Path) -> None:
             raise ValueError(
                 f"{path} cannot be written ({on_one_line(error)}); free some space, or set ckpt_dir to another folder"
             ) from error
+
+
+def keep_aside(weights: Path) -> Path:
+    """Copy weights that are about to be replaced to ``model_<time>.pt`` beside them, and return that file.
+
+    Args:
+        weights: their file.
+    """
+    kept = weights.with_stem(f"{weights.stem}_{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}")
+    with replacing(kept) as partial:
+        shutil.copyfile(weights, partial)
+    return kept
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

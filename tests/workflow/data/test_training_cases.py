@@ -145,6 +145,17 @@ def test_fine_tuned_from_unknown_weights_it_goes_by_folds(tmp_path, log):
     assert f"({file} are fine-tuned from weights whose cases nothing names)" in log.text
 
 
+def test_weights_that_outlast_a_training_have_seen_none_of_its_cases(tmp_path, log):
+    root = dataset(tmp_path / "data", OTHERS)
+    for name, start in (("known", trained(tmp_path / "before")), ("unknown", weights(tmp_path / "else"))):
+        kept = weights(tmp_path / name)
+        TrainingCases(root, entries(OTHERS[1:]), entries(OTHERS[:1]), start).write_of_start(kept, start)
+        known = name == "known"
+        assert kept.with_name(RECORD).exists() == known
+        assert find_seen_cases(kept).names == ({*NAMES[2:]} if known else None)
+        assert evaluated(root, kept) == (OTHERS if known else [OTHERS[0], OTHERS[5]])
+
+
 def test_a_resumed_training_has_seen_what_it_saw_before(tmp_path):
     before = TrainingCases("data", entries("ab"), entries("c")).state_dict()
     after = TrainingCases("data", entries("bd"), entries("c"))

@@ -149,6 +149,21 @@ def test_without_a_case_nothing_is_written(weights):
         describe([], NAMES)
 
 
+def test_weights_that_outlast_a_training_keep_their_own_description(cases, weights, tmp_path, caplog):
+    data = TrainingData(NAMES)
+    kept = tmp_path / "kept" / "model.pt"
+    kept.parent.mkdir()
+    kept.write_bytes(b"the same weights, written again")
+    data.write_of_start(kept, weights)
+    assert not kept.with_name(DESCRIPTION).exists()
+    write_description(weights, describe(cases, NAMES))
+    data.write_of_start(kept, weights)
+    assert read_training_data(kept)["volumes_ml"] == read_training_data(weights)["volumes_ml"]
+    weights.with_name(DESCRIPTION).write_text("{}")
+    data.write_of_start(kept, weights)
+    assert "the training data of the weights at the start are not described" in caplog.text
+
+
 def test_it_is_of_its_weights_only(cases, weights):
     write_description(weights, describe(cases[:1], NAMES))
     weights.write_bytes(b"others")

@@ -202,7 +202,7 @@ def test_best_checkpoint_remembers_across_a_resume(tmp_path):
     second.load_state_dict(read_checkpoint(saved(tmp_path / "s.pt", first.state_dict())))
     second(evaluator(0.7, 5))
     assert second.path.read_bytes() == written
-    assert second.state_dict() == {"best_metric": 0.8, "best_epoch": 4}
+    assert second.state_dict() == {"best_metric": 0.8, "best_epoch": 4, "starting_metric": None}
     second(evaluator(0.9, 6))
     assert second.path.read_bytes() != written
 

@@ -103,16 +103,7 @@ def build_train(bundle: Bundle) -> dict[str, Any]:
             shared.CHECK_PAGE,
             ours("check_outputs", output_dir="@output_dir", ckpt_dir="@ckpt_dir"),
             ours("check_patches", **PATCHES, training="@train#dataset#data", validation="@validate#dataset#data"),
-            ours(
-                "load_weights",
-                network="@network",
-                path="@finetune_ckpt",
-                strict=False,
-                _disabled_="$not @finetune_ckpt",
-            ),
-            "$@checkpoint.attach(@train#trainer)",
-            "$@train#trainer.run()",
-            shared.WRITE_PAGE,
+            *shared.train("AUC"),
         ],
     }
 

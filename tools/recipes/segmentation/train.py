@@ -187,16 +187,7 @@ def build_train(bundle: Bundle) -> dict[str, Any]:
                 training="@train#dataset#data",
                 validation="@validate#dataset#data",
             ),
-            ours(
-                "load_weights",
-                network="@network",
-                path="@finetune_ckpt",
-                strict=False,
-                _disabled_="$not @finetune_ckpt",
-            ),
-            "$@checkpoint.attach(@train#trainer)",
-            "$@train#trainer.run()",
-            shared.WRITE_PAGE,
+            *shared.train("mean Dice"),
         ],
     }
 
