@@ -28,11 +28,13 @@ def run_beside_the_loop(app: FastAPI, threads: int) -> None:
         app: the application of MONAI Label.
         threads: how many requests may be computed or wait for it.
     """
-    from monailabel.endpoints import batch_infer, infer, scoring, train
+    from monailabel.endpoints import batch_infer, infer, scoring, train, wsi_infer
 
     pool = ThreadPoolExecutor(threads, thread_name_prefix="REQUEST")
     for path, endpoint in {
         "/infer/{model}": infer.api_run_inference,
+        "/infer/wsi/{model}": wsi_infer.api_run_wsi_inference,
+        "/infer/wsi_v2/{model}": wsi_infer.api_run_wsi_v2_inference,
         "/batch/infer/{model}": batch_infer.api_run,
         "/scoring/{method}": scoring.api_run_method,
         "/train/{model}": train.api_run_model,
