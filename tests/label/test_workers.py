@@ -13,7 +13,6 @@ import re
 import select
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -30,6 +29,7 @@ import torch
 from custom_networks.workflow.memory.bill import available_bytes
 from tests.label.conftest import SCORED, Server, free_port, started, stopped, write_studies
 from tests.synthetic import ROOT
+from tools.ship.label import check_port
 
 HELD = "held_mr_attention_unet_segmentation"
 PATCH = """
@@ -68,6 +68,14 @@ def ended(pid: int) -> bool:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE  # whose parent does not look
     except psutil.NoSuchProcess:
         return True
+
+
+def answer_of(client: http.client.HTTPConnection) -> tuple[int, bytes]:
+    """Wait for the answer and leave."""
+    with client.getresponse() as answer:
+        found = answer.status, answer.read()
+    client.close()
+    return found
 
 
 @dataclass
@@ -134,7 +142,7 @@ def test_a_client_that_leaves_stops_its_own_request_alone(held):
     leaving.close()
     wait_for(lambda: ended(pid))
     held.release()
-    assert waiting.getresponse().status == 200
+    assert answer_of(waiting)[0] == 200
     np.testing.assert_array_equal(held.server.mask(HELD, "a").dataobj, other.dataobj)
 
 
@@ -143,10 +151,10 @@ def test_a_queue_that_is_full(held):
     clients = {client.sock: client for client in (held.ask() for _ in range(QUEUE + 3))}
     refused = wait_for(lambda: len(found := select.select(clients, [], [], 0)[0]) == 2 and found)
     for sock in refused:
-        answer = clients.pop(sock).getresponse()
-        assert answer.status == 429
-        detail = json.loads(answer.read())["detail"]
-        assert detail == f"{QUEUE} requests are waiting for {HELD} already; ask again in a minute"
+        status, body = answer_of(clients.pop(sock))
+        assert status == 429
+        detail = f"{QUEUE} requests are waiting for {HELD} already; ask again in a minute"
+        assert json.loads(body) == {"detail": detail}
     pid = held.pid()
     for client in clients.values():
         client.close()
@@ -159,9 +167,9 @@ def test_a_process_that_is_killed(held):
     held.hold()
     client = held.ask()
     os.kill(held.pid(), signal.SIGKILL)
-    answer = client.getresponse()
-    assert answer.status == 503
-    assert f"the process of {HELD} was killed, mostly for want of memory" in json.loads(answer.read())["detail"]
+    status, body = answer_of(client)
+    assert status == 503
+    assert f"the process of {HELD} was killed, mostly for want of memory" in json.loads(body)["detail"]
     held.release()
     assert held.server.infer(HELD, "a").status_code == 200
 
@@ -227,13 +235,13 @@ Worker(Path({str(held.bundle)!r}), "segmentation", {{}}).run({request!r})
 
 def test_sigterm_ends_server_and_processes_and_frees_the_port(held):
     held.hold()
-    held.ask()
+    client = held.ask()
     pid = held.pid()
     family = psutil.Process(held.process.pid).children(recursive=True)
     assert pid in {process.pid for process in family}
     held.process.terminate()
     assert held.process.wait(60) == 143
+    client.close()
     for process in family:
         wait_for(lambda process=process: ended(process.pid))
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", int(held.server.url.rpartition(":")[2])))
+    check_port("127.0.0.1", int(held.server.url.rpartition(":")[2]))  # as the next start does
