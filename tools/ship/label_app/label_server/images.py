@@ -44,7 +44,8 @@ def check_memory(task: Any, data: Mapping[str, Any]) -> None:
     stored, resampled = check_fits(data["image"], get("spacing"), get("in_channels"), get("series"))
     if "low_memory" not in task.bundle_config.get():  # of a patch of one size
         return
-    plan = MemoryPlan(SimpleNamespace(parser=task.bundle_config, network=task.network), None)
+    segmenter: Any = SimpleNamespace(parser=task.bundle_config, network=task.network)
+    plan = MemoryPlan(segmenter, memory=None)
     need = plan.total(stored, resampled)
     if need is None or need <= plan.limit:
         return
