@@ -51,7 +51,8 @@ class MemoryPlan:
 
     def _total(self, stored: tuple[int, ...], resampled: tuple[int, ...]) -> int | None:
         """Return the bytes that an image takes, None where the network cannot be run without values."""
-        sizes: dict[str, Any] = {**self.channels, "original_shape": None if stored == resampled else stored}
+        sizes: dict[str, Any] = {**self.channels, "low_memory": self.low_memory}
+        sizes["original_shape"] = None if stored == resampled else stored
         volumes = sum(volume_bill(resampled, window=self.window, at_window={}, **sizes).values())
         if volumes < SMALL * self.limit:
             return volumes

@@ -77,7 +77,6 @@ def test_inference_as_slicer_asks(server):
 
 
 def test_every_bundle_runs_its_own_code(server):
-    """Between two others, so that the modules are exchanged both ways."""
     own = np.asarray(server.mask(SCORED, "a").dataobj)
     # Not all: where two classes tie in bfloat16, the first is taken.
     assert agreement(np.asarray(server.mask(ROLLED, "a").dataobj), (own + 1) % 3)[0] > 0.999

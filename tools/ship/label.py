@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 from custom_networks.bundle_folder import find_bundle, task_of, version_of
+from custom_networks.workflow.guard.interrupts import Terminated
 from tools import ROOT
+from tools.ship.label_process import run_group
 
 APP = Path(__file__).with_name("label_app")
 PYTHON = ROOT / ".venv-label" / "bin" / "python"
 IMAGES = ("*.nii.gz", "*.nii", "*.nrrd", "*.mha")
+KNOWN = "models/training_data.json"
+"""What the weights were trained on, where that is described: what an image is compared with."""
 PACKED = ("LICENSE", "configs", "docs", "models/model.pt", "custom_networks")
 
 
@@ -31,7 +34,7 @@ def serve(
 
     The app folder keeps its copies of the bundles: a training in the viewer writes the weights there, and the next
     start goes on with them. Nothing is downloaded. The server has no password: leave ``host`` at this machine's own
-    address unless the network is trusted.
+    address unless the network is trusted. Ctrl-C and SIGTERM end the server with all that it has started.
 
     Args:
         bundles: names or folders of the bundles.
@@ -47,6 +50,7 @@ def serve(
             no images, or the port is taken.
         FileNotFoundError: if there is no such interpreter.
         RuntimeError: if the server fails.
+        KeyboardInterrupt: after SIGTERM, when the server has ended.
     """
     interpreter = Path(python) if python else PYTHON
     if not interpreter.is_file():
@@ -73,7 +77,9 @@ def serve(
     print(f"MONAI Label for {', '.join(names)} at http://{host}:{port}; stop it with Ctrl-C", flush=True)
     command, environment = start_command(interpreter, folder, images, names, epistemic, host, port)
     try:
-        code = subprocess.run(command, env=environment, cwd=folder, check=False).returncode
+        code = run_group(command, environment, folder)
+    except Terminated:
+        raise
     except KeyboardInterrupt:
         return
     if code:
@@ -136,6 +142,9 @@ def prepare(app: Path, bundles: Sequence[str]) -> Path:
                 shutil.copytree(path, partial / name, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copyfile(path, partial / name)
+        known = source / KNOWN
+        if known.is_file():
+            shutil.copyfile(known, partial / KNOWN)
         partial.rename(target)
     return app.resolve()
 

@@ -6,9 +6,11 @@ import json
 import shutil
 import socket
 import sys
+from contextlib import nullcontext
 
 import pytest
 
+from custom_networks.workflow.guard.interrupts import Terminated
 from tests.synthetic import CLASSIFICATION, ROOT, SEGMENTATION, volume, write_nifti
 from tools.ship import label
 from tools.ship.label import prepare, serve
@@ -29,14 +31,11 @@ def started(monkeypatch):
     """Return the commands that would have started a server."""
     commands = []
 
-    class Done:
-        returncode = 0
+    def run(command, environment, folder):
+        commands.append((command, environment))
+        return 0
 
-    def run(command, **options):
-        commands.append((command, options["env"]))
-        return Done
-
-    monkeypatch.setattr(label.subprocess, "run", run)
+    monkeypatch.setattr(label, "run_group", run)
     return commands
 
 
@@ -57,7 +56,9 @@ def test_the_app_folder(tmp_path, studies, started):
         assert (own / "models" / "model.pt").read_bytes() == (
             ROOT / "bundles" / name / "models" / "model.pt"
         ).read_bytes()
-        assert [path.name for path in (own / "models").iterdir()] == ["model.pt"]
+        known = "models/training_data.json"
+        assert (own / known).exists() == (ROOT / "bundles" / name / known).exists()
+        assert {path.name for path in (own / "models").iterdir()} <= {"model.pt", "training_data.json"}
         assert not list(own.rglob("__pycache__"))
 
 
@@ -105,6 +106,16 @@ def test_what_is_refused(tmp_path, studies, started):
 
 
 def test_a_server_that_fails_is_an_error(tmp_path, studies, started, monkeypatch):
-    monkeypatch.setattr(label.subprocess, "run", lambda *_, **__: type("Failed", (), {"returncode": 3}))
+    monkeypatch.setattr(label, "run_group", lambda *_: 3)
     with pytest.raises(RuntimeError, match=r"ended with exit code 3; its log is .*app\.log"):
+        serve(NAME, studies=str(studies), app=str(tmp_path / "app"), python=sys.executable, port=0)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, Terminated])
+def test_ctrl_c_is_how_a_server_is_stopped_and_sigterm_is_no_success(tmp_path, studies, monkeypatch, error):
+    def run(*_):
+        raise error
+
+    monkeypatch.setattr(label, "run_group", run)
+    with pytest.raises(Terminated) if error is Terminated else nullcontext():
         serve(NAME, studies=str(studies), app=str(tmp_path / "app"), python=sys.executable, port=0)

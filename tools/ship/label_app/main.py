@@ -2,7 +2,9 @@
 
 Runs inside the MONAI Label server, in an environment where this repository is not installed. Beyond the stock app:
 
-- every bundle runs its own ``custom_networks``, whatever other bundles the server holds;
+- every bundle runs in a process of its own, with its own ``custom_networks``, so that none waits for another; at most
+  ``queue_length`` (8) requests wait for one, and one whose client has left is stopped;
+- an image that the memory does not hold is refused before it is read, and what is odd about one is in the answer;
 - the strategy "epistemic" offers the image first that the network is least sure of, by the entropy of its class
   probabilities under dropout; the stock score takes class numbers for probabilities, and no strategy uses it;
 - classification bundles answer with probabilities;
@@ -22,7 +24,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import monailabel
 from fastapi import HTTPException
-from label_server.inference import Classification, Segmentation, Uncertainty
+from label_server.bundles import CLASSIFICATION, Bundle
+from label_server.inference import Uncertainty
+from label_server.routes import run_beside_the_loop
 from label_server.sentences import first_cause, sentence
 from label_server.training import Training
 from monailabel.interfaces.app import MONAILabelApp
@@ -35,6 +39,8 @@ from monailabel.utils.others.generic import get_bundle_models
 
 DROPOUT = 0.2
 SIMULATIONS = 5
+SPARE = 4
+"""Threads for each bundle beside those that wait: one computes, the others refuse."""
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +52,8 @@ class BundlesApp(MONAILabelApp):
         app_dir: folder of the app; the bundles are in its folder ``model``.
         studies: folder of the images.
         conf: ``models``, comma separated; ``epistemic_model``, the one whose uncertainty orders the images;
-            ``epistemic_dropout`` (0.2), ``epistemic_simulation_size`` (5), ``epistemic_max_samples`` (0: all).
+            ``epistemic_dropout`` (0.2), ``epistemic_simulation_size`` (5), ``epistemic_max_samples`` (0: all);
+            ``queue_length`` (8), the requests that may wait for one bundle.
     """
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
@@ -61,16 +68,13 @@ class BundlesApp(MONAILabelApp):
             version=monailabel.__version__,
         )
 
-    def init_infers(self) -> dict[str, Segmentation]:
+    def init_infers(self) -> dict[str, Bundle]:
         """Return an inference task for every bundle."""
-        return {
-            name: (Classification if "classification" in name else Segmentation)(path, self.conf)
-            for name, path in self.bundles.items()
-        }
+        return {name: Bundle(path, self.conf) for name, path in self.bundles.items()}
 
     def init_trainers(self) -> dict[str, Training]:
         """Return a training task for every segmentation bundle: what viewers save are masks, not classes."""
-        return {name: Training(path, self.conf) for name, path in self.bundles.items() if "classification" not in name}
+        return {name: Training(path, self.conf) for name, path in self.bundles.items() if CLASSIFICATION not in name}
 
     def init_strategies(self) -> dict[str, Any]:
         """Return the ways to choose the next image."""
@@ -91,6 +95,13 @@ class BundlesApp(MONAILabelApp):
         most = int(self.conf.get("epistemic_max_samples", 0))
         return {self.scored: EpistemicScoring(task, max_samples=most, simulation_size=size)}
 
+    def on_init_complete(self) -> None:
+        """Let the server answer while it computes; only the server calls this, no task in the background."""
+        from monailabel.app import app
+
+        run_beside_the_loop(app, sum(task.worker.length + SPARE for task in self._infers.values()))
+        super().on_init_complete()
+
     def infer(self, request: dict[str, Any], datastore: Any = None) -> dict[str, Any]:
         """Run a model on an image.
 
@@ -99,13 +110,14 @@ class BundlesApp(MONAILabelApp):
             datastore: where the images are.
 
         Raises:
-            HTTPException: 404 for an unknown model or image, 422 for an image that cannot be used, 500 otherwise, each
-                with one sentence.
+            HTTPException: 404 for an unknown model or image, 413 for an image that the memory does not hold, 422 for
+                one that cannot be used, 429 if too many requests wait, 503 if the process was ended, 500 otherwise,
+                each with one sentence.
         """
         model, image = request.get("model"), request.get("image")
         if model not in self._infers:
             raise HTTPException(404, f"there is no model {model}; use one of {', '.join(self._infers)}")
-        if isinstance(self._infers[model], Classification):
+        if self._infers[model].type == CLASSIFICATION:
             request = {**request, "save_label": False}
         if isinstance(image, str) and not Path(image).exists():
             try:

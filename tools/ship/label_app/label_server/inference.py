@@ -1,4 +1,4 @@
-"""Inference of bundles, each with its own code."""
+"""Inference of bundles, as it runs in the process of one bundle."""
 
 from __future__ import annotations
 
@@ -14,24 +14,68 @@ from fastapi import HTTPException
 from monai.transforms import Activationsd
 from monailabel.tasks.infer.bundle import BundleInferTask
 
+from label_server.images import check_memory, watched
 from label_server.models import without_state
 from label_server.own_code import PACKAGE, OwnCode, code_digest
 from label_server.sentences import sentence
 
 logger = logging.getLogger(__name__)
+WARNINGS = "warnings"
 
 
 class Segmentation(BundleInferTask):
     """Inference of a segmentation bundle."""
 
     def __init__(self, path: str, conf: Mapping[str, str], **options: Any) -> None:
-        with OwnCode.of(path):
-            super().__init__(path, conf, **options)
-            self._check_code(path)
+        super().__init__(path, conf, **options)
         without_state(self._config)
 
-    def _check_code(self, path: str) -> None:
-        module = sys.modules[type(self.network).__module__.split(".")[0]]
+    def run_pre_transforms(self, data: dict[str, Any], transforms: Any) -> Any:
+        """Load and prepare the image, and note what is odd about it.
+
+        Args:
+            data: the request.
+            transforms: the bundle's preprocessing.
+
+        Raises:
+            HTTPException: 413 if the memory does not hold what the image takes, 422 if the image cannot be read or does
+                not fit.
+        """
+        image = data.get("image")
+        try:
+            check_memory(self, data)
+            with watched(self, data) as warnings:
+                prepared = super().run_pre_transforms(data, transforms)
+        except HTTPException:
+            raise
+        except Exception as error:
+            logger.exception("preprocessing")
+            raise HTTPException(422, f"{image} cannot be used: {sentence(error)}") from error
+        prepared[WARNINGS] = warnings
+        return prepared
+
+    def writer(self, data: dict[str, Any], extension: Any = None, dtype: Any = None) -> tuple[Any, dict[str, Any]]:
+        """Write the mask, and answer with what is odd about the image.
+
+        Args:
+            data: the result.
+            extension: see MONAI Label.
+            dtype: see MONAI Label.
+        """
+        file, answer = super().writer(data, extension, dtype)
+        return file, {**answer, WARNINGS: data[WARNINGS]}
+
+
+class Uncertainty(Segmentation):
+    """Class probabilities on the network's grid with dropout on, of which the score is computed.
+
+    It runs in the process that scores, which knows the code of other bundles, too.
+    """
+
+    def __init__(self, path: str, conf: Mapping[str, str], **options: Any) -> None:
+        with OwnCode.of(path):
+            super().__init__(path, conf, **options)
+            module = sys.modules[type(self.network).__module__.split(".")[0]]
         folder = Path(str(module.__file__)).parent
         if folder.name == PACKAGE and code_digest(folder) != code_digest(Path(path) / PACKAGE):
             raise RuntimeError(f"{Path(path).name} would run the code of {folder}; start the server anew")
@@ -46,27 +90,6 @@ class Segmentation(BundleInferTask):
         with OwnCode.of(self.bundle_path):
             result: tuple[str | None, dict[str, Any]] = super().__call__(request, callbacks)
         return result
-
-    def run_pre_transforms(self, data: dict[str, Any], transforms: Any) -> Any:
-        """Load and prepare the image.
-
-        Args:
-            data: the request.
-            transforms: the bundle's preprocessing.
-
-        Raises:
-            HTTPException: 422 if the image cannot be read or does not fit.
-        """
-        image = data.get("image")
-        try:
-            return super().run_pre_transforms(data, transforms)
-        except Exception as error:
-            logger.exception("preprocessing")
-            raise HTTPException(422, f"{image} cannot be used: {sentence(error)}") from error
-
-
-class Uncertainty(Segmentation):
-    """Class probabilities on the network's grid with dropout on, of which the score is computed."""
 
     def post_transforms(self, data: Any = None) -> list[Callable]:
         """Return the transform that makes probabilities of logits, and nothing after it.
@@ -100,7 +123,7 @@ class Classification(Segmentation):
         probabilities = {
             name: float(data[self.output_label_key].flatten()[number]) for name, number in sorted(self.labels.items())
         }
-        answer = {"probabilities": probabilities}
+        answer = {"probabilities": probabilities, WARNINGS: data[WARNINGS]}
         with tempfile.NamedTemporaryFile("w", suffix=".json", delete=False) as file:
             json.dump(answer, file)
         return file.name, answer
