@@ -23,12 +23,12 @@ MEDICAL_TRANSFORMER := bundles/hippocampus_mr_medical_transformer_segmentation
 QUICK := tests/test_docstrings.py tests/attention/test_cbam.py tests/blocks/test_attention_gate.py tests/nets/test_attention_unet.py \
 	tests/workflow/data/test_cases.py tests/workflow/transforms tests/adapt/test_choices.py tests/tools/recipes/test_knobs.py
 PARTS := attention blocks bundles docs nets adapt predict tools workflow
-OTHERS := $(filter-out $(addprefix tests/,$(PARTS) label page __pycache__),$(patsubst %/,%,$(wildcard tests/*/))) $(wildcard tests/test_*.py)
+OTHERS := $(filter-out $(addprefix tests/,$(PARTS) label page versions __pycache__),$(patsubst %/,%,$(wildcard tests/*/))) $(wildcard tests/test_*.py)
 TEST := OMP_NUM_THREADS=1 TORCH_FAKE_TENSOR_DISPATCH_CACHE=0 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile \
 	--no-loadscope-reorder -m "not slow" --cov=custom_networks --cov-append --cov-report=
 CHANGED = { git diff --name-only --diff-filter=d HEAD; git ls-files --others --exclude-standard; } | grep '\.py$$'
 
-.PHONY: help demo test quick test-page test-label fuzz venv-label lint docs bench clean
+.PHONY: help demo test quick test-page test-label test-versions test-oldest test-newest fuzz venv-label lint docs bench clean
 
 help:
 	@echo "make demo    train, evaluate and look at a segmentation of real MR: a few minutes on a CPU"
@@ -36,11 +36,12 @@ help:
 	@echo "make quick   in about a minute: style of the changed files, examples of the docstrings, tests of one module of each kind"
 	@echo "make test-page     the tests of the report page in a real browser, chromium"
 	@echo "make test-label    the tests of the live MONAI Label server, in an environment of its own, .venv-label"
+	@echo "make test-versions  a training and an inference with the oldest and with the newest versions that pyproject.toml allows"
 	@echo "make fuzz    ten thousand damaged files of each image format, each of which must end in a mask or in one sentence: half an hour"
 	@echo "make lint    style, types, import contracts, spelling, rendered configs and pages"
 	@echo "make docs    the documentation as a site in site/"
 	@echo "make bench   time and memory of the networks, into docs/benchmarks.md, and of every attention module, into docs/reference"
-	@echo "make clean   remove what these commands wrote, except .venv, .venv-label, data and runs (trainings that go on where they stopped)"
+	@echo "make clean   remove what these commands wrote, except .venv, .venv-*, data and runs (trainings that go on where they stopped)"
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: constraints.txt needs Python 3.11 or newer; \
@@ -74,6 +75,17 @@ venv-label: $(LABEL_INSTALLED)
 test-label: $(LABEL_INSTALLED)
 	$(LABEL_BIN)/python -m pip install --disable-pip-version-check --quiet $(shell grep -E '^pytest(-timeout)?==' constraints.txt)
 	OMP_NUM_THREADS=$(JOBS) $(LABEL_BIN)/python -m pytest -p no:cacheprovider tests/label
+
+# Made anew each time, since what is newest changes; old versions warn of what no longer is.
+test-oldest: CONSTRAINTS := -c constraints-oldest.txt
+test-oldest test-newest: test-%:
+	rm -rf .venv-$*
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/python -m pip install --disable-pip-version-check --quiet $(CONSTRAINTS) . \
+		$(shell grep -E '^pytest(-timeout)?==' constraints.txt)
+	OMP_NUM_THREADS=$(JOBS) .venv-$*/bin/python -m pytest -q -s -W default -p no:cacheprovider tests/versions
+
+test-versions: test-oldest test-newest
 
 test-page: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -p no:cacheprovider tests/page

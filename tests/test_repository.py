@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections import Counter
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from custom_networks import __version__, attention
+from tools.recipes.metadata import VERSIONS
 
 ROOT = Path(__file__).resolve().parents[1]
 WORKFLOW = ROOT / ".github" / "workflows" / "ci.yml"
@@ -18,6 +23,8 @@ ISSUES = [path for path in FORMS if path.name != "config.yml"]
 MAPS = [ROOT / "CONTRIBUTING.md", ROOT / "docs" / "concepts" / "architecture.md"]
 # what a page calls a file or folder of the repository, but not a pattern with a name to fill in
 PLACE = re.compile(r"`((?:custom_networks|docs|tests|tools)/[\w./*]*)`")
+PROMISES = ["README.md", "CONTRIBUTING.md", "docs/get-started.md"]
+PROMISES += [f"tools/recipes/{recipe}/readme.md" for recipe in ("segmentation", "classification")]
 FILES = [ROOT / "CITATION.cff", ROOT / ".pre-commit-config.yaml", WORKFLOW, *FORMS]
 
 
@@ -25,8 +32,8 @@ def read(path: Path) -> dict:
     return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
-def jobs() -> list[dict]:
-    return list(read(WORKFLOW)["jobs"].values())
+def jobs() -> dict[str, dict]:
+    return read(WORKFLOW)["jobs"]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
@@ -44,15 +51,59 @@ def test_citation_is_that_of_the_package():
 
 
 def test_ci_runs_what_a_contributor_runs():
-    assert all(any(step.get("run") == ".ci/run" for step in job["steps"]) for job in jobs())
+    assert [step["run"] for step in jobs()["everything"]["steps"] if "run" in step] == [".ci/run"]
 
 
-def test_ci_runs_on_the_oldest_python_that_make_takes():
-    oldest = re.search(r"sys\.version_info < \((\d+), (\d+)\)", (ROOT / "Makefile").read_text())
-    for job in jobs():
-        versions = [tuple(map(int, version.split("."))) for version in job["strategy"]["matrix"]["python-version"]]
-        assert min(versions) == tuple(map(int, oldest.groups()))
-        assert len(versions) > 1
+def pythons(matrix: dict) -> list[str]:
+    return matrix.get("python-version") or [entry["python-version"] for entry in matrix["include"]]
+
+
+def test_python_is_of_one_version_everywhere():
+    """What the package takes is what make takes, ruff writes for, CI begins with and the pages promise."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    oldest = project["project"]["requires-python"].removeprefix(">=")
+    made = re.search(r"sys\.version_info < \((\d+), (\d+)\)", (ROOT / "Makefile").read_text())
+    assert ".".join(made.groups()) == oldest
+    assert project["tool"]["ruff"]["target-version"] == f"py{oldest.replace('.', '')}"
+    for job in jobs().values():
+        found = sorted(pythons(job["strategy"]["matrix"]), key=Version)
+        assert found[0] == oldest
+        for page in PROMISES:
+            assert f"Python {found[0]} to {found[-1]}" in (ROOT / page).read_text()
+
+
+def test_ci_runs_the_oldest_and_the_newest_versions():
+    job = jobs()["versions"]
+    assert job["steps"][-1]["run"] == "make test-${{ matrix.set }} PYTHON=python"
+    for name in job["strategy"]["matrix"]["set"]:
+        assert re.search(rf"^test-versions:.* test-{name}\b", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+def pins(name: str) -> dict[str, Version]:
+    lines = [line for line in (ROOT / name).read_text().splitlines() if not line.startswith("#")]
+    return {canonicalize_name(line.partition("==")[0]): Version(line.partition("==")[2]) for line in lines}
+
+
+def test_the_oldest_versions_are_the_least_of_the_ranges():
+    needs = [
+        Requirement(text) for text in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    ]
+    least = {need.name: [Version(s.version) for s in need.specifier if s.operator == ">="] for need in needs}
+    assert {name: [number] for name, number in pins("constraints-oldest.txt").items()} == least
+    newer = pins("constraints.txt")
+    assert [need.name for need in needs if not need.specifier.contains(newer[canonicalize_name(need.name)])] == []
+
+
+def test_the_versions_that_bundles_were_made_with_are_those_of_the_constraints():
+    named = {
+        **{
+            name: VERSIONS[f"{key}_version"]
+            for name, key in (("monai", "monai"), ("torch", "pytorch"), ("numpy", "numpy"))
+        },
+        **VERSIONS["required_packages_version"],
+    }
+    pinned = pins("constraints.txt")
+    assert {name: Version(number) for name, number in named.items()} == {name: pinned[name] for name in named}
 
 
 def test_hooks_call_what_make_lint_calls():

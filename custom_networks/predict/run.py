@@ -238,7 +238,7 @@ class Run:
             },
             "working_spacing": list(self.config.get_parsed_content("spacing")),
             **done.value["computed"],
-            "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "bundles": self.described,
             "seconds": {stage: round(seconds, 3) for stage, seconds in done.seconds.items()},
             "inputs": inputs,

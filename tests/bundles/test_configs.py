@@ -23,7 +23,7 @@ from tests.synthetic import (
 )
 from tools.recipes.metadata import SCHEMA
 from tools.recipes.render import render
-from tools.ship.verify import SCHEMA as METADATA_SCHEMA
+from tools.ship.metadata_schema import SCHEMA as METADATA_SCHEMA
 
 META = "metadata"
 DROPOUT = {"segmentation": 0.0, "classification": 0.5}

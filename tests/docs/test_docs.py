@@ -92,8 +92,8 @@ def test_commands_of_the_bundles(bundle, copy, tmp_path):
     folder = copy / "bundles" / bundle.name
     data = data_for(bundle, copy)
     image = sorted((data / IMAGES).iterdir())[0]
-    weights, places = folder / "models" / "model.pt", [("<data>", data), ("<image or folder>", image)]
-    assert weights.is_file(), "the bundle ships no weights"
+    places = [("<data>", data), ("<image>", image), ("<image or folder>", image)]
+    assert (folder / "models" / "model.pt").is_file(), "the bundle ships no weights"
     ran = 0
     for command in commands(bundle / "docs" / "README.md"):
         if skipped(command):

@@ -92,6 +92,19 @@ def test_load_and_create_workflow(bundle, downloaded, python, tmp_path):
     assert found["sum"] != 0
 
 
+@pytest.mark.parametrize("bundle", ONE_PER_RECIPE, indirect=True, ids=lambda path: path.name, scope="session")
+def test_the_first_commands_of_the_page(bundle, downloaded, dataset, python, tmp_path):
+    """The environment has what the first of them installs."""
+    page = (downloaded / "README.md").read_text()
+    install, use = page.partition("```bash\n")[2].partition("```")[0].splitlines()
+    assert install == "pip install -r requirements.txt"
+    assert (downloaded / "requirements.txt").is_file()
+    image = sorted((dataset / IMAGES).iterdir())[0]
+    use = use.replace("<image or folder>", str(image)).replace("<image>", str(image)).replace("<folder>", str(tmp_path))
+    python(*use.split()[1:], cwd=downloaded)
+    assert set(kind(bundle).results[:1]) <= {path.name for path in tmp_path.iterdir()}
+
+
 def test_train_and_infer(bundle, downloaded, dataset, python, tmp_path):
     weights = hashlib.sha256((downloaded / "models" / "model.pt").read_bytes()).digest()
     files = {name: str(downloaded / "configs" / f"{name}.json") for name in ("train", "inference")}

@@ -27,6 +27,7 @@ class Bundle:
         notes: what its README says about its training and about no other bundle's, a sentence or more each.
         folds: case names of the five folds, or ``None`` for the rule of rank modulo five.
         data_license: text of ``docs/data_license.txt``.
+        weights_license: the licence in it, which the weights inherit, as Hugging Face names it.
         removal_profiles: profiles of the removal test, the one without attention first, the shipped one last.
         single_seed_profiles: profiles of the removal test that are run with one seed only.
     """
@@ -43,6 +44,7 @@ class Bundle:
     max_shape: tuple[int, int, int]
     expected: str
     data_license: str
+    weights_license: str
     removal_profiles: tuple[str, ...]
     profiles: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()

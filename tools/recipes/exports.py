@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from tools.recipes.bundle import Bundle
-from tools.recipes.markdown import format_table
+from tools.recipes.markdown import format_table, keep_in_a_clone
 
 RECORD = "docs/runs/exports.json"
 FORMATS = {".ts": "TorchScript", ".pt2": "`torch.export`", ".onnx": "ONNX"}
@@ -19,7 +19,8 @@ def describe_exports(bundle: Bundle, folder: Path) -> str:
         bundle: the specification.
         folder: the bundle's folder.
     """
-    text = ["```bash", f"python -m tools export {bundle.name}", "```"]
+    command = f"python -m tools export {bundle.name}"
+    text = keep_in_a_clone("In a clone of the repository:", "", "```bash", command, "```")
     path = folder / RECORD
     if not path.is_file():
         return "\n".join([*text, "", "Not measured yet."])

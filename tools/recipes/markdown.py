@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 
 from tools.recipes.bundle import Bundle
 from tools.recipes.removal import Record
+
+CLONE_START, CLONE_END = "<!-- clone:start -->", "<!-- clone:end -->"
 
 
 def format_table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
@@ -53,6 +56,28 @@ def join_paragraphs(*texts: str) -> str:
     return "\n\n".join(text for text in texts if text)
 
 
+def keep_in_a_clone(*lines: str) -> list[str]:
+    """Return lines that :func:`drop_clone` takes out: what needs the repository is of no use beside a packed bundle.
+
+    Args:
+        lines: Markdown.
+    """
+    return [CLONE_START, "", *lines, "", CLONE_END]
+
+
+def drop_clone(text: str) -> str:
+    r"""Return a README without what is of use in a clone of the repository only.
+
+    Args:
+        text: Markdown.
+
+    Example:
+        >>> drop_clone("\n".join(["one", "", *keep_in_a_clone("two"), "", "three"]))
+        'one\n\nthree'
+    """
+    return re.sub(rf"(?:\n*{CLONE_START}.*?{CLONE_END}\n*)+", "\n\n", text, flags=re.DOTALL)
+
+
 def fill_template(template: Path, fields: Mapping[str, object]) -> str:
     """Return a template with its ``{{ name }}`` replaced.
 
@@ -82,6 +107,7 @@ def collect_fields(bundle: Bundle, record: Record | None) -> dict[str, object]:
         "name": bundle.name,
         "network": bundle.network["_target_"],
         "expected": bundle.expected,
+        "weights_license": bundle.weights_license.upper(),
         "patch": " x ".join(str(n) for n in bundle.knobs["patch_size"]),
         "spacing": " x ".join(f"{n:g}" for n in bundle.knobs["spacing"]),
         "parameters": f"{record['parameters']:,}" if record else "not counted yet",

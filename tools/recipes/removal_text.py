@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 
 from tools.recipes.bundle import Bundle
-from tools.recipes.markdown import format_spread, format_table
+from tools.recipes.markdown import format_spread, format_table, keep_in_a_clone
 from tools.recipes.removal import Costs, Row, Score, Variant, make_row, pair_differences
 
 
@@ -158,9 +158,9 @@ def _describe_costs(bundle: Bundle, costs: Costs) -> list[str]:
         "processes per variant, which took turns; peak: resident memory over that before the first forward pass."
         + (f" The same without a training: {'; '.join(untrained)}." if untrained else ""),
         "",
-        "```bash",
-        f"python -m tools ablate cost {bundle.name} --variants {','.join(costs['variants'])}",
-        "```",
+        *keep_in_a_clone(
+            "```bash", f"python -m tools ablate cost {bundle.name} --variants {','.join(costs['variants'])}", "```"
+        ),
         "",
     ]
 
@@ -168,10 +168,10 @@ def _describe_costs(bundle: Bundle, costs: Costs) -> list[str]:
 def _describe_repetition(bundle: Bundle, seeds: Mapping[str, int]) -> list[str]:
     """Return how to repeat the runs, one command for all variants with the same number of seeds."""
     profiles = {n: ",".join(name for name in seeds if seeds[name] == n) for n in sorted(set(seeds.values()))}
-    return [
+    return keep_in_a_clone(
         "Regenerate (the kept runs under `docs/runs/removal` are not repeated; delete them first):",
         "",
         "```bash",
         *(f"python -m tools ablate {bundle.name} --variants {names} --seeds {n}" for n, names in profiles.items()),
         "```",
-    ]
+    )

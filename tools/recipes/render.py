@@ -14,6 +14,7 @@ from tools.recipes.bundle import Bundle
 from tools.recipes.formatting import to_json
 from tools.recipes.knob_page import Configs, render_knob_page
 from tools.recipes.markdown import format_table
+from tools.recipes.model_card import render_model_card
 
 START, END = "<!-- bundles:start -->", "<!-- bundles:end -->"
 
@@ -26,7 +27,7 @@ def all_bundles() -> list[Bundle]:
 
 
 def recipe_of(bundle: Bundle) -> ModuleType:
-    """Return the recipe of a bundle: ``build_configs``, ``render_readme``, ``state_result`` and ``SCORE``.
+    """Return the recipe of a bundle: what its ``__all__`` names.
 
     Args:
         bundle: the specification.
@@ -47,9 +48,21 @@ def render_bundle(bundle: Bundle, configs: Configs) -> dict[str, str]:
         **files,
         "configs/logging.conf": Path(__file__).with_name("logging.conf").read_text(),
         "docs/README.md": recipe_of(bundle).render_readme(bundle, ROOT / "bundles" / bundle.name),
+        "docs/model_card.yml": _model_card(bundle),
         "docs/data_license.txt": bundle.data_license,
         "LICENSE": (ROOT / "LICENSE").read_text(),
     }
+
+
+def _model_card(bundle: Bundle) -> str:
+    run = _run_file(bundle)
+    metrics = recipe_of(bundle).list_metrics(json.loads(run.read_text()), bundle) if run.is_file() else []
+    return render_model_card(bundle, metrics)
+
+
+def _run_file(bundle: Bundle) -> Path:
+    """Return the path of the run file of the shipped weights."""
+    return ROOT / "bundles" / bundle.name / "docs" / "runs" / "training.json"
 
 
 def fill_table_of_bundles(bundles: list[Bundle], text: str) -> str:
@@ -61,7 +74,7 @@ def fill_table_of_bundles(bundles: list[Bundle], text: str) -> str:
     """
     rows = []
     for bundle in bundles:
-        run = ROOT / "bundles" / bundle.name / "docs" / "runs" / "training.json"
+        run = _run_file(bundle)
         result = recipe_of(bundle).state_result(json.loads(run.read_text())) if run.is_file() else "not measured yet"
         link = f"[{bundle.name}](bundles/{bundle.name}/docs/README.md)"
         rows.append([link, bundle.network_name, bundle.metadata["data_source"].split(" (")[0], result])

@@ -28,11 +28,12 @@ from tools.ship.lint_configs import (
     read,
     walk,
 )
-from tools.ship.verify import SCHEMA
+from tools.ship.metadata_schema import SCHEMA
 
 METADATA = "configs/metadata.json"
 FILES = (
-    *("LICENSE", "configs/logging.conf", "docs/README.md", "docs/data_license.txt", "models/model.pt", METADATA),
+    *("LICENSE", "configs/logging.conf", "docs/README.md", "docs/model_card.yml", "docs/data_license.txt"),
+    *("models/model.pt", METADATA),
     *(f"configs/{name}.json" for name in ("train", "inference", "evaluate", "multi_gpu_train", "multi_gpu_evaluate")),
 )
 MAX_BYTES = 25 * 2**20  # of a file in the model zoo

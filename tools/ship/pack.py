@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import io
 import json
-import shutil
+import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from importlib.metadata import requires
@@ -16,6 +17,7 @@ import torch
 
 from custom_networks.bundle_folder import find_bundle
 from tools import ROOT
+from tools.recipes.markdown import drop_clone
 from tools.recipes.render import all_bundles
 from tools.ship import verify
 from tools.ship.lint import bundle_problems
@@ -30,7 +32,8 @@ def pack(bundle: str | None = None, out: str = "dist", base_url: str = "", all: 
     """Write ``<name>_vX.Y.Z.zip`` of a bundle, or of all, with everything that is needed to host them.
 
     A zip holds one folder: the bundle's configs, pages and weights with what is known of their data, the whole
-    ``custom_networks``, ``requirements.txt`` and ``SHA256SUMS``; packing the same tree twice gives the same bytes.
+    ``custom_networks``, ``requirements.txt``, ``README.md``, the page as the model card of a hub, and ``SHA256SUMS``;
+    packing the same tree twice gives the same bytes. The pages name no command of the repository.
     Beside the zips ``out`` holds ``SHA256SUMS``, ``model_info.json`` and the stand-alone ``verify.py``. The entries go
     into ``bundles/model_info.json`` as well. A version whose zip is listed there is final: other contents need another
     version.
@@ -75,12 +78,26 @@ def pack(bundle: str | None = None, out: str = "dist", base_url: str = "", all: 
     _write_json(info_file, known | info)
     listed = target / "model_info.json"
     _write_json(listed, (json.loads(listed.read_text()) if listed.is_file() else {}) | info)
-    shutil.copyfile(verify.__file__, target / "verify.py")
+    (target / "verify.py").write_text(stand_alone(Path(verify.__file__).read_text()))
     files = sorted([*target.glob("*.zip"), target / "verify.py", listed])
     (target / verify.MANIFEST).write_text("".join(_line(path.read_bytes(), path.name) for path in files))
     for path in written:
         print(f"wrote {path} ({path.stat().st_size / 2**20:.1f} MiB)")
     return written
+
+
+def stand_alone(text: str) -> str:
+    """Return a module with what it imports from the tools in the place of the imports.
+
+    Args:
+        text: its source; what it imports must import nothing from the repository.
+    """
+
+    def source(match: re.Match[str]) -> str:
+        own = Path(str(importlib.import_module(match[1]).__file__)).read_text()
+        return own.partition("from __future__ import annotations\n")[2].lstrip()
+
+    return re.sub(r"^from (tools\.[\w.]+) import .+\n", source, text, flags=re.MULTILINE)
 
 
 def _refuse(problems: Sequence[Problem], folder: Path) -> None:
@@ -114,6 +131,9 @@ def _contents(folder: Path) -> dict[str, bytes]:
     if missing:
         raise ValueError(f"{folder} lacks {', '.join(missing)}; train the bundle, or render it, first")
     contents["models/model.pt"] = _plain(contents["models/model.pt"], folder)
+    page = drop_clone(contents[verify.PAGE].decode())
+    contents[verify.PAGE] = page.encode()
+    contents[verify.CARD] = f"---\n{contents[verify.CARD_DATA].decode()}---\n\n{page}".encode()
     contents = dict(sorted(contents.items()))
     contents[verify.MANIFEST] = "".join(_line(content, name) for name, content in contents.items()).encode()
     return contents

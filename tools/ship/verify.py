@@ -1,4 +1,4 @@
-"""Check a packed bundle before it is used. This file needs nothing of the repository: copy it and run it anywhere.
+"""Check a packed bundle before it is used. As ``pack`` writes it beside the zips, this file needs nothing else of us.
 
 python verify.py NAME_vX.Y.Z.zip          a zip on the disk, checked against the SHA256SUMS beside it
 python verify.py https://host/NAME.zip    the same, downloaded first
@@ -26,59 +26,24 @@ from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
 
-MANIFEST, CONVERTED = "SHA256SUMS", "models/engines/"  # the latter is made of the weights where the bundle is used
+from tools.ship.metadata_schema import SCHEMA
+
+MANIFEST, CARD, PAGE, CARD_DATA = "SHA256SUMS", "README.md", "docs/README.md", "docs/model_card.yml"
 REQUIREMENTS = "requirements.txt"
+# What belongs to no bundle and harms none: engines, made of the weights where it is used, and what Hugging Face adds.
+APART = ("models/engines/", ".gitattributes", ".cache/huggingface/")
 REQUIRED = (
     "LICENSE",
     REQUIREMENTS,
     "configs/metadata.json",
     "configs/inference.json",
     "configs/train.json",
-    "docs/README.md",
+    PAGE,
+    CARD_DATA,
     "docs/data_license.txt",
     "models/model.pt",
     "custom_networks/__init__.py",
 )
-TEXT, VERSION = {"type": "string", "minLength": 1}, {"type": "string", "pattern": r"^\d+(\.\d+)+"}
-TENSORS = {
-    "type": "object",
-    "minProperties": 1,
-    "additionalProperties": {
-        "type": "object",
-        "required": ["type", "format", "num_channels", "spatial_shape", "dtype", "value_range"],
-        "properties": {
-            "type": TEXT,
-            "format": TEXT,
-            "num_channels": {"type": "integer", "minimum": 1},
-            "spatial_shape": {"type": "array", "items": {"type": "integer", "minimum": 1}},
-            "dtype": TEXT,
-            "value_range": {"type": "array"},
-            "channel_def": {"type": "object"},
-        },
-    },
-}
-# What MONAI's metadata schema of 2024-07-25 asks for, and what these bundles promise beyond it.
-SCHEMA = {
-    "type": "object",
-    "required": [
-        *("schema", "version", "changelog", "monai_version", "pytorch_version", "numpy_version", "task", "description"),
-        *("required_packages_version", "authors", "copyright", "intended_use", "network_data_format"),
-    ],
-    "properties": {
-        "schema": {"type": "string", "pattern": r"^https://.*meta_schema_20240725\.json$"},
-        "version": {"type": "string", "pattern": r"^\d\.\d\.\d$"},
-        "changelog": {"type": "object", "additionalProperties": TEXT},
-        **dict.fromkeys(("monai_version", "pytorch_version", "numpy_version"), VERSION),
-        "required_packages_version": {"type": "object", "additionalProperties": VERSION},
-        "supported_apps": {"type": "object"},
-        **dict.fromkeys(("task", "description", "authors", "copyright", "intended_use"), TEXT),
-        "network_data_format": {
-            "type": "object",
-            "required": ["inputs", "outputs"],
-            "properties": {"inputs": TENSORS, "outputs": TENSORS},
-        },
-    },
-}
 # Runs in a process of its own, without the repository on its path.
 NETWORK = """
 import json, pathlib, sys
@@ -255,13 +220,38 @@ def _files(folder: Path) -> str:
         raise Problems(f"{folder.name} has no {MANIFEST}; only packed bundles can be verified")
     sums = _sums(manifest.read_text())
     files = {str(path.relative_to(folder).as_posix()) for path in folder.rglob("*") if not path.is_dir()}
-    there = {name for name in files - {MANIFEST} if not name.startswith(CONVERTED)}
+    there = {name for name in files - {MANIFEST} if not name.startswith(APART)}
+    remark = _other_card(folder) if CARD in there and sums.get(CARD) != _digest(folder / CARD) else ""
+    if remark:
+        there.remove(CARD)
+        sums.pop(CARD, None)
     problems = [f"{name} is missing" for name in sorted(set(sums) - there)]
     problems += [f"{name} was added since packing; delete it" for name in sorted(there - set(sums))]
     problems += [f"{name} was changed" for name in sorted(there & set(sums)) if _digest(folder / name) != sums[name]]
     problems += [f"{name} was not packed" for name in REQUIRED if name not in sums]
     _stop(problems)
-    return f"{len(sums)} as packed"
+    return f"{len(sums)} as packed{remark}"
+
+
+def _other_card(folder: Path) -> str:
+    """Say what is wrong with the README.md that ``push_to_hf_hub`` writes; nothing if it is not that."""
+    if not all((folder / name).is_file() for name in (CARD, PAGE, CARD_DATA)):
+        return ""
+    card, page, data = ((folder / name).read_text("utf-8", "replace") for name in (CARD, PAGE, CARD_DATA))
+    head, text = _split_card(card)
+    if not head or text != page:
+        return ""
+    said, wanted = (re.findall(r"^license: *(.+)$", part, re.MULTILINE) or ["none"] for part in (head, data))
+    return (
+        f"; {CARD} is another card, which gives the weights the licence {said[0]}, and theirs is {wanted[0]}: take the "
+        "card of the zip"
+    )
+
+
+def _split_card(text: str) -> tuple[str, str]:
+    """Return the YAML at the head of a page and the rest."""
+    match = re.match(r"---\n(.*?)\n---\n+", text, re.DOTALL)
+    return (match[1], text[match.end() :]) if match else ("", text)
 
 
 def _same(folder: Path, against: str) -> str:

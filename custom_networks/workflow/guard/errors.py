@@ -13,6 +13,8 @@ from custom_networks.workflow.guard.interrupts import PROGRESS, catch_sigterm, e
 
 REFERENCE = re.compile(r"@(\w+)")
 LAUNCHED = ("RANK", "LOCAL_RANK")
+NO_GPU = "Cannot find any GPU devices."
+"""What MONAI's ``trt_export`` says where there is none."""
 
 
 def describe(error: BaseException) -> str:
@@ -36,6 +38,11 @@ def describe(error: BaseException) -> str:
         return (
             "the multi_gpu configs are for several processes; start them with torchrun --nproc_per_node N -m "
             "monai.bundle run, or leave them out"
+        )
+    if str(cause) == NO_GPU:
+        return (
+            "trt_export needs an NVIDIA GPU, and torch finds none here; run it on a machine with one, or write ONNX by "
+            "onnx_export, which ONNX Runtime runs by TensorRT"
         )
     what = f"{type(cause).__name__}: {_reason(cause)}"
     return f"{_place(chain)} ({what}); {write_log(error, PROGRESS.output_dir)}"

@@ -15,61 +15,61 @@ from typing import Any
 
 import monai.bundle
 from fire.parser import DefaultParseValue
-from monai.bundle import ConfigParser
+from monai.bundle import ConfigParser, ConfigWorkflow
 
 from custom_networks.workflow.guard.errors import on_the_command_line
 from custom_networks.workflow.guard.knobs import RULES
 
 FLAG = re.compile(r"-{1,2}([A-Za-z_][^=]*)(?:=(.*))?", re.DOTALL)
-COMMAND_LINE = "the command line"
+COMMAND_LINE, CALL = "the command line", "the call"
 FILES = ("args_file", "config_file")
 MONAI_READS = ("$", "@", "%")
 NO_CONFIGS = ("metadata.json", "folds.json")
+METADATA = "_meta_"
+"""Where MONAI puts metadata.json in the config of a workflow."""
+Override = tuple[str, Any, str]
+"""Name, value, and where it is set."""
 
 
 def check_overrides(bundle_root: str, argv: Sequence[str] | None = None) -> None:
-    """End a run of ``python -m monai.bundle`` whose overrides change nothing that exists, or give text for a yes or no.
+    """End a run of a bundle whose overrides change nothing that exists, or give text for a yes or no.
 
     ``--epoch 1`` adds an entry ``epoch`` that nothing reads, and the run takes the epochs of the config. Looked at are
-    the command line and the files given with it: profiles and config files that are not the bundle's own. Accepted is
-    every entry of any config of the bundle, since one profile serves training, evaluation and inference; the arguments
-    of a component, whose class checks them itself; and a new entry that another override refers to with ``@``.
+    the command line of ``python -m monai.bundle`` and the files given with it: profiles and config files that are not
+    the bundle's own; of a workflow that Python or MONAI Label makes (``create_workflow``, ``load``, ``run``), the
+    config with all that was merged into it. Accepted is every entry of any config of the bundle, since one profile
+    serves training, evaluation and inference; the arguments of a component, whose class checks them itself; and a new
+    entry that another one refers to with ``@``.
     ``--amp false`` is refused where the configs have true or false: it arrives as a text, which counts as true; so is
-    ``--output_dir 2024_01``, which arrives as a number whose text is lost. Calls from Python and MONAI Label are not
-    looked at.
+    ``--output_dir 2024_01``, which arrives as a number whose text is lost.
 
     Args:
         bundle_root: the bundle's folder.
-        argv: the command line; that of the process if None, and then only if it runs ``monai.bundle``.
+        argv: the command line; if None, that of the process where it runs ``monai.bundle``, else the workflow that
+            calls this.
 
     Raises:
-        ValueError: if ``bundle_root`` is no bundle, or an override changes nothing, with the nearest name that exists,
-            is a text such as "false", or is to be a text and is read as something else.
+        ValueError: if ``bundle_root`` is no bundle, on the command line, or an override changes nothing, with the
+            nearest name that exists, is a text such as "false", or is to be a text and is read as something else.
     """
-    if argv is None:
-        if not on_the_command_line():
-            return
+    if argv is None and on_the_command_line():
         argv = sys.argv[1:]
-    given = dict(_flags(argv))
     own = Path(bundle_root).resolve() / "configs"
-    if not own.is_dir():
+    if own.is_dir():
+        overrides = _merged() if argv is None else _given(argv, own)
+    elif argv is None:
+        return
+    else:
         raise ValueError(
             f"{own.parent} is not the folder of a bundle, it has no configs; give that above them as --bundle_root"
         )
-    parameters = inspect.signature(monai.bundle.run).parameters
-    overrides = [(name, value, COMMAND_LINE) for name, value in given.items()]
-    for path in [path for name in FILES for path in _paths(given.get(name, ""))]:
-        if path.resolve().parent != own and path.is_file():
-            content = ConfigParser.load_config_file(path)
-            overrides += [(name, value, str(path)) for name, value in content.items()]
-    overrides = [override for override in overrides if override[0] not in parameters]
     known = _known(own)
     texts = [str(value) for _, value, _ in overrides]
     for name, value, source in overrides:
         if isinstance(known.get(name), bool) and _is_text(value, source):
             raise ValueError(
                 f"{source} sets {name} to the text {value!r}, which would count as true; write "
-                + (value.capitalize() if source == COMMAND_LINE else value.lower() + " without quotation marks")
+                + (value.capitalize() if source in (COMMAND_LINE, CALL) else value.lower() + " without quotation marks")
             )
         if name in RULES and RULES[name].is_text:
             _check_text(name, value, source)
@@ -82,6 +82,39 @@ def check_overrides(bundle_root: str, argv: Sequence[str] | None = None) -> None
             f"{source} sets {name}, but nothing in the configs of {own.parent.name} is called {wrong}; "
             + (f"did you mean {near[0]}?" if near else "see the knobs at the top of configs/train.json")
         )
+
+
+def _given(argv: Sequence[str], own: Path) -> list[Override]:
+    """Return what a command line and the files that it names set, but for arguments of MONAI and the bundle's files."""
+    given = dict(_flags(argv))
+    overrides: list[Override] = [(name, value, COMMAND_LINE) for name, value in given.items()]
+    for path in [path for name in FILES for path in _paths(given.get(name, ""))]:
+        if path.resolve().parent != own and path.is_file():
+            content = ConfigParser.load_config_file(path)
+            overrides += [(name, value, str(path)) for name, value in content.items()]
+    parameters = inspect.signature(monai.bundle.run).parameters
+    return [override for override in overrides if override[0] not in parameters]
+
+
+def _merged() -> list[Override]:
+    """Return every entry of the workflow that is being initialised, which keeps no list of its overrides."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        workflow = frame.f_locals.get("self")
+        if isinstance(workflow, ConfigWorkflow):
+            config = {name: value for name, value in workflow.parser.config.items() if name != METADATA}
+            return [(name, value, CALL) for name, value in _entries(config)]
+        frame = frame.f_back
+    return []
+
+
+def _entries(config: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the entries of a config by their id paths; a component and a list are one."""
+    for name, value in config.items():
+        if isinstance(value, Mapping) and value and "_target_" not in value:
+            yield from _entries(value, f"{above}{name}#")
+        else:
+            yield f"{above}{name}", value
 
 
 def _is_text(value: Any, source: str) -> bool:

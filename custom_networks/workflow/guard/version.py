@@ -14,7 +14,8 @@ def require_version(minimum: str) -> None:
     """Refuse to run a bundle with an older ``custom_networks`` than it was packed with.
 
     Python keeps the first package of a name that a process has imported: a bundle may find that of another bundle, or
-    an installed one, in place of its own. Called by every config before anything else of this package.
+    an installed one, in place of its own. Called by every config before anything else of this package, so that the
+    exports of ``python -m monai.bundle``, too, end with one sentence (:func:`report_errors`).
 
     Args:
         minimum: version of the package that the bundle was packed with.
@@ -22,10 +23,10 @@ def require_version(minimum: str) -> None:
     Raises:
         ValueError: if the imported package is older.
     """
+    report_errors()
     package = sys.modules[__name__.partition(".")[0]]  # not imported by name: it imports the networks
     if version_geq(package.__version__, minimum):
         return
-    report_errors()
     folder = Path(str(package.__file__)).parent
     raise ValueError(
         f"this bundle needs custom_networks {minimum} or newer, but {package.__version__} was imported from "

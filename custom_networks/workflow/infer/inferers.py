@@ -28,10 +28,11 @@ logger = logging.getLogger(__name__)
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Return whether the device computes in bfloat16 natively (emulation is slower than float32).
+    """Return whether the device is known to compute in bfloat16 natively (emulation is slower than float32).
 
     Args:
-        device: a CUDA device (compute capability 8.0 or newer has it) or the CPU (AVX512-BF16 or AMX-BF16).
+        device: a CUDA device (compute capability 8.0 or newer has it) or the CPU (AVX512-BF16 or AMX-BF16), of which
+            torch tells from 2.11 on; before, it counts as without.
 
     Example:
         >>> has_bfloat16(torch.device("meta"))
@@ -40,7 +41,7 @@ def has_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device)[0] >= 8
     if device.type == "cpu":
-        capabilities = torch.cpu.get_capabilities()
+        capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
         return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
     return False
 

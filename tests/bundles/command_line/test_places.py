@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 
 import numpy as np
 import onnxruntime
@@ -11,10 +13,15 @@ import torch
 
 from tests.bundles.command_line.conftest import from_places
 from tests.processes import flags, isolated
-from tests.synthetic import IMAGES, ROOT, config, kind, paths, tiny_knobs, tiny_training, workflow
-from tools.ship.verify import SCHEMA as METADATA_SCHEMA
+from tests.synthetic import IMAGES, ONE_PER_RECIPE, ROOT, config, kind, paths, tiny_knobs, tiny_training, workflow
+from tools.ship.metadata_schema import SCHEMA as METADATA_SCHEMA
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+def readme(bundle):
+    return (bundle / "docs" / "README.md").read_text()
+
 
 WHERE = '$(print("code from", sys.modules["custom_networks"].__file__), 0)[1]'
 
@@ -65,8 +72,10 @@ def test_verify(bundle, place, tmp_path, command_line):
     command_line("verify_net_in_out", "--net_id", "network_def", *meta, configs=("inference",))
 
 
-def test_export(bundle, tmp_path, command_line, shipped_size):
+def test_export(bundle, tmp_path, command_line, shipped_size, monkeypatch):
     """From the place where no package is found by chance; a graph of the shipped size takes up to a minute."""
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
     checkpoint, x, expected = shipped_size
     meta = ["--meta_file", str(bundle / "configs" / "metadata.json")]
     weights = ["--net_id", "network_def", "--ckpt_file", str(checkpoint), *meta]
@@ -77,10 +86,26 @@ def test_export(bundle, tmp_path, command_line, shipped_size):
         torch.testing.assert_close(exported(x), expected, rtol=1e-4, atol=1e-4)
     assert json.loads(extra["metadata.json"])["version"] == config(bundle, "metadata")["version"]
 
-    command_line("onnx_export", *weights, "--filepath", str(tmp_path / "model.onnx"), configs=("inference",))
+    (options,) = re.findall(r"With `(--use_trace True\s--converter_kwargs .*?)` it", readme(bundle), re.DOTALL)
+    onnx = [*shlex.split(options), "--filepath", str(tmp_path / "model.onnx")]
+    command_line("onnx_export", *weights, *onnx, configs=("inference",))
+    assert list((tmp_path / "temporary").glob("*.data")) == []
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     (result,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
     np.testing.assert_allclose(result, expected.numpy(), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("bundle", ONE_PER_RECIPE[:1], indirect=True, ids=lambda path: path.name, scope="session")
+def test_load_as_the_page_says(bundle, tmp_path):
+    (snippet,) = re.findall(r"^```python\n(.*?)^```", readme(bundle), re.MULTILINE | re.DOTALL)
+    script = tmp_path / "load.py"
+    script.write_text(snippet.replace("<this folder>", str(bundle)) + "print(type(network).__name__)\n")
+    done = isolated(str(script), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.split()[-1] == config(bundle)["network_def"]["_target_"].rpartition(".")[2]
+    script.write_text(snippet.replace("<this folder>", str(bundle)).replace(', args_file={"bundle_root": root}', ""))
+    (sentence,) = re.findall(r"ends in `(.*?)`", readme(bundle))
+    assert sentence in isolated(str(script), cwd=tmp_path).stderr
 
 
 def test_bad_input_ends_with_a_sentence(bundle, tmp_path, command_line):

@@ -8,7 +8,7 @@ import pytest
 
 from custom_networks.workflow.infer.structures import cielab_of, with_codes
 from tests.synthetic import ROOT, SEGMENTATION
-from tools.ship.verify import SCHEMA
+from tools.ship.metadata_schema import SCHEMA
 
 LISTS = {"category": "cid7150", "type": "cid7151", "modifier": "cid2"}
 """Segmentation property categories, segmentation property types, anatomic modifiers."""

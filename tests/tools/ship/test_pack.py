@@ -15,46 +15,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.synthetic import CLASSIFICATION, SEGMENTATION
-from tools.ship import pack as module
+from tests.synthetic import SEGMENTATION
+from tests.tools.ship.conftest import NAME, SOURCE
 from tools.ship.lint import bundle_problems
 from tools.ship.pack import pack
 from tools.ship.verify import MANIFEST, verify
 
 pytestmark = pytest.mark.slow
-
-SOURCE = CLASSIFICATION[0]
-NAME = f"{SOURCE.name}_v{json.loads((SOURCE / 'configs' / 'metadata.json').read_text())['version']}"
-
-
-@pytest.fixture
-def root(tmp_path, monkeypatch):
-    """Put model_info.json into an empty folder."""
-    own = tmp_path / "root"
-    (own / "bundles").mkdir(parents=True)
-    (own / "custom_networks").symlink_to(module.ROOT / "custom_networks")
-    monkeypatch.setattr(module, "ROOT", own)
-    return own
-
-
-@pytest.fixture(scope="module")
-def dist(tmp_path_factory):
-    """Return a folder with one packed bundle."""
-    own = tmp_path_factory.mktemp("pack")
-    (own / "bundles").mkdir()
-    (own / "custom_networks").symlink_to(module.ROOT / "custom_networks")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "ROOT", own)
-        pack(str(SOURCE), out=str(own / "dist"), base_url="https://example.org/dist/")
-    return own / "dist"
-
-
-@pytest.fixture
-def folder(dist, tmp_path):
-    """Return the unpacked bundle."""
-    with zipfile.ZipFile(dist / f"{NAME}.zip") as archive:
-        archive.extractall(tmp_path)
-    return tmp_path / SOURCE.name
 
 
 def rezip(folder, tmp_path, manifest=True, extra=()):
@@ -95,6 +62,7 @@ def test_what_is_written(dist):
     assert {"custom_networks/registry.py", "custom_networks/py.typed", "models/model.pt", "LICENSE"} <= set(names)
     assert not [name for name in names if "__pycache__" in name or name.startswith(("eval", "models/model.o"))]
     assert "torch<3,>=2.8" in requirements.splitlines()
+    assert ("README.md" in names) and ("docs/model_card.yml" in names)
     lines = (dist / MANIFEST).read_text().splitlines()
     assert [line.split("  ")[1] for line in lines] == [f"{NAME}.zip", "model_info.json", "verify.py"]
 
@@ -176,6 +144,7 @@ KINDS = [
     "requirements.txt",
     "configs/train.json",
     "docs/README.md",
+    "README.md",
     "models/model.pt",
     "custom_networks/plugging.py",
 ]

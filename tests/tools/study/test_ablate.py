@@ -140,7 +140,7 @@ def test_table_of_single_seeds_compares_seed_0_with_the_shipped_network(bundle, 
         row(bundle, score, "a", "0.7800", "-0.0300", "2,000", "2.000"),
         row(bundle, score, "b", "0.8500", "+0.0400", "1,500", "1.500"),
     ]
-    assert lines[-2] == f"python -m tools ablate {bundle.name} --variants a,b --seeds 1"
+    assert lines[-4] == f"python -m tools ablate {bundle.name} --variants a,b --seeds 1"
     assert "±" not in "\n".join(lines)
 
 
@@ -155,7 +155,7 @@ def test_a_single_seed_variant_with_more_seeds_shows_them_all(bundle, score):
     assert row(bundle, score, "a", "0.7800", "-0.0300", "2,000", "2.000") in table
     assert "; mean ± standard deviation where a variant has more seeds." in table[2]
     command = f"python -m tools ablate {bundle.name} --variants"
-    assert table[-3:-1] == [f"{command} a,c --seeds 1", f"{command} b --seeds 3"]
+    assert table[-5:-3] == [f"{command} a,c --seeds 1", f"{command} b --seeds 3"]
 
 
 def test_table_of_single_seeds_without_seed_0_of_the_others(bundle, score, plain, shipped):
@@ -206,7 +206,7 @@ def test_every_variant_gets_every_seed_and_the_readme_its_table(bundle, folder, 
     variants = read_variants(folder, bundle.removal_profiles)
     assert [list(variant.runs) for variant in variants] == [[0, 1, 2]] * len(variants)
     page = (folder / "docs" / "README.md").read_text()
-    assert page.splitlines()[2].startswith("**The attention helps here:**")
+    assert page.partition("\n**")[2].startswith("The attention helps here:**")
     assert all(f"| `{variant}` |" in page for variant in bundle.removal_profiles)
     assert "{{" not in page
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import pytest
 
 from custom_networks.workflow import check_overrides
+from custom_networks.workflow.guard.errors import sentence_of
 from tests.processes import isolated
-from tests.synthetic import BUNDLES
+from tests.synthetic import BUNDLES, run, workflow
 
 BUNDLE = next(bundle for bundle in BUNDLES if "attention_unet" in bundle.name)
 RUN = ["run", "--config_file", f"['{BUNDLE}/configs/train.json','{BUNDLE}/configs/evaluate.json']"]
@@ -118,9 +120,47 @@ def test_a_bundle_root_that_is_none(tmp_path):
         check_overrides(str(tmp_path), ["run", "--epochs", "1"])
 
 
-def test_calls_from_python_are_left_alone(monkeypatch):
+def test_another_program_has_a_command_line_of_its_own(monkeypatch, tmp_path):
     monkeypatch.setattr("sys.argv", ["pytest", "--epoch", "1"])
     check_overrides(str(BUNDLE))
+    check_overrides(str(tmp_path))
+
+
+CALLS = {
+    "a knob": (
+        {"epoch": 1},
+        "the call sets epoch, but nothing in the configs of {} is called epoch; did you mean epochs?",
+    ),
+    "in a section": (
+        {"train#dataset_": 1},
+        "the call sets train#dataset_, but nothing in the configs of {} is called dataset_; did you mean dataset?",
+    ),
+    "a text for no": (
+        {"amp": "false"},
+        "the call sets amp to the text 'false', which would count as true; write False",
+    ),
+    "a number for a text": (
+        {"output_dir": 2024},
+        "the call sets output_dir to 2024, which is no text; put it in quotation marks",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CALLS)
+@pytest.mark.parametrize("call", [partial(run, BUNDLE, "train"), partial(workflow, BUNDLE, "train", "train")])
+def test_calls_from_python_are_looked_at(case, call, tmp_path):
+    overrides, sentence = CALLS[case]
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - MONAI wraps the error; its sentence is checked
+        call({"dataset_dir": str(tmp_path), **overrides})
+    assert sentence_of(caught.value) == sentence.format(BUNDLE.name)
+
+
+def test_calls_from_python_that_change_something_pass(tmp_path):
+    given = {"epochs": "@mine", "mine": 3, "train#trainer#max_epochs": 2, "network_def#dropout": 0.1}
+    made = workflow(BUNDLE, ["train", "evaluate"], "train", {"dataset_dir": str(tmp_path), **given})
+    assert made.parser.get_parsed_content("epochs") == 3
+    tracked = {"tracking": "mlflow", "save_execute_config": False}
+    assert workflow(BUNDLE, "train", "train", {"dataset_dir": str(tmp_path), **tracked}).network_def is not None
 
 
 @pytest.mark.parametrize(("bundle", "name"), [(BUNDLE, "train"), (BUNDLES[-1], "inference")], ids=str)

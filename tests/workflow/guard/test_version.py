@@ -48,3 +48,16 @@ def test_the_command_line_ends_with_one_sentence(tmp_path):
     done = isolated("-m", "monai.bundle", "run", "--config_file", *files, cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == f"error: {SENTENCE}"
+
+
+@pytest.mark.slow
+def test_an_export_without_a_gpu_ends_with_one_sentence(tmp_path):
+    """No config of ours runs in it but the one of the network."""
+    bundle = BUNDLES[0]
+    files = ["--ckpt_file", str(bundle / "models" / "model.pt"), "--filepath", str(tmp_path / "model.ts")]
+    files += ["--meta_file", str(bundle / "configs" / "metadata.json"), "--bundle_root", str(bundle)]
+    files += ["--config_file", str(bundle / "configs" / "inference.json")]
+    done = isolated("-m", "monai.bundle", "trt_export", "network_def", *files, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: trt_export needs an NVIDIA GPU, and torch finds none here;")

@@ -172,6 +172,13 @@ def test_which_cpu_has_bfloat16(monkeypatch, capabilities, expected):
     assert has_bfloat16(torch.device("cpu")) is expected
 
 
+def test_a_torch_that_says_nothing_of_the_cpu_computes_in_float32(monkeypatch):
+    """Before 2.11 the function is not there."""
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert has_bfloat16(torch.device("cpu")) is False
+    assert network_dtype(torch.device("cpu"), True, torch.nn.Identity(), (16, 16, 16)) is torch.float32
+
+
 def test_no_other_device_is_trusted_with_bfloat16():
     assert has_bfloat16(torch.device("mps")) is False
 

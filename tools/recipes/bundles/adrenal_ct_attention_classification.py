@@ -87,6 +87,7 @@ AdrenalMNIST3D of MedMNIST v2
   License: Creative Commons Attribution 4.0 International (CC BY 4.0),
   https://creativecommons.org/licenses/by/4.0/
 """,
+    weights_license="cc-by-4.0",
     profiles={
         "none": {"network_def#attention_module": "$None"},
         **{name: {"network_def#attention_module": name} for name in MODULES},

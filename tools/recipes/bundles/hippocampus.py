@@ -78,3 +78,4 @@ Medical Segmentation Decathlon, Task04_Hippocampus
   License: Creative Commons Attribution-ShareAlike 4.0 International (CC-BY-SA 4.0),
   https://creativecommons.org/licenses/by-sa/4.0/
 """
+WEIGHTS_LICENSE = "cc-by-sa-4.0"

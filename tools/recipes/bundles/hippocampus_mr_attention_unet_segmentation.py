@@ -37,6 +37,7 @@ BUNDLE = Bundle(
     max_shape=hippocampus.MAX_SHAPE,
     expected=hippocampus.EXPECTED,
     data_license=hippocampus.DATA_LICENSE,
+    weights_license=hippocampus.WEIGHTS_LICENSE,
     folds=hippocampus.FOLDS,
     profiles={
         "plain": {"network_def#attention": []},

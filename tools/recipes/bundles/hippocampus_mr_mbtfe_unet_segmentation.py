@@ -49,12 +49,13 @@ BUNDLE = Bundle(
     max_shape=hippocampus.MAX_SHAPE,
     expected=hippocampus.EXPECTED,
     data_license=hippocampus.DATA_LICENSE,
+    weights_license=hippocampus.WEIGHTS_LICENSE,
     folds=hippocampus.FOLDS,
     notes=(
         "Deep supervision on every decoder level, with nnU-Net's weights 1, 1/2, ..., 0, normalised to one.",
         "The widths are half of those that nnU-Net plans for this data set (profile `nnunet_plan`), so that a training "
-        "fits into 40 minutes on two cores. `python -m tools adapt --plans plans.json --out mine.json` makes a profile "
-        "of any nnU-Net v2 plans file.",
+        "fits into 40 minutes on two cores. `python -m custom_networks adapt --plans plans.json --out mine.json` makes "
+        "a profile of any nnU-Net v2 plans file.",
         "The profile `adan` needs `pip install pytorch-optimizer`. Its learning rate is 0.01, ten times the "
         "authors' default: the best of those tried, if only with four epochs to spend (docs/decisions/schedule.md of "
         "the project).",

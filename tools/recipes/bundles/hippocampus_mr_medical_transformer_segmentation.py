@@ -66,11 +66,12 @@ BUNDLE = Bundle(
     max_shape=hippocampus.MAX_SHAPE,
     expected=hippocampus.EXPECTED,
     data_license=hippocampus.DATA_LICENSE,
+    weights_license=hippocampus.WEIGHTS_LICENSE,
     folds=hippocampus.FOLDS,
     notes=(
         "The gates stand still for the first `gate_warm_up_epochs` epochs, at 0.1 for the positions and 1 for the "
-        "values, and are trained with everything else afterwards; `python -m tools gates` prints what has become of "
-        "them. The released code frees them in epoch 10 of 400, where they hardly act: they stand before a batch norm "
+        "values, and are trained with everything else afterwards; what has become of them stands below the removal "
+        "test. The released code frees them in epoch 10 of 400, where they hardly act: they stand before a batch norm "
         "there (profile `released_gates`).",
         "The paper's stem halves the grid in its first convolution, of 7 voxels, nothing finer reaches the decoder, "
         "and the decoder has no norms. Here two convolutions of 3 voxels stay on the image's grid, their map is added "

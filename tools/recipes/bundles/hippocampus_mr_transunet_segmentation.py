@@ -45,6 +45,7 @@ BUNDLE = Bundle(
     max_shape=hippocampus.MAX_SHAPE,
     expected=hippocampus.EXPECTED,
     data_license=hippocampus.DATA_LICENSE,
+    weights_license=hippocampus.WEIGHTS_LICENSE,
     folds=hippocampus.FOLDS,
     notes=(
         "The source note trains with plain SGD (learning rate 0.1, no momentum) and cross-entropy alone, and "

@@ -8,11 +8,11 @@ from tools.recipes.bundle import Bundle
 from tools.recipes.classification.evaluate import EVALUATE
 from tools.recipes.classification.inference import build_inference
 from tools.recipes.classification.metadata import build_metadata
-from tools.recipes.classification.readme import SCORE, render_readme, state_result
+from tools.recipes.classification.readme import SCORE, list_metrics, render_readme, state_result
 from tools.recipes.classification.train import build_train
 from tools.recipes.multi_gpu import MULTI_GPU_EVALUATE, MULTI_GPU_TRAIN
 
-__all__ = ["SCORE", "build_configs", "render_readme", "state_result"]
+__all__ = ["SCORE", "build_configs", "list_metrics", "render_readme", "state_result"]
 
 
 def build_configs(bundle: Bundle) -> dict[str, dict[str, Any]]:

@@ -19,7 +19,9 @@ from tools.recipes.markdown import (
     format_spread,
     format_table,
     join_paragraphs,
+    keep_in_a_clone,
 )
+from tools.recipes.model_card import Metric
 from tools.recipes.removal import Record, Score, Variant, pair_differences, read_variants
 from tools.recipes.removal_text import state_verdict, tabulate_removal, tabulate_single_seeds
 
@@ -61,6 +63,20 @@ def state_result(record: Record) -> str:
     return (
         f"AUC {auc['value']:.3f} (95 % interval {interval_text(auc['interval'])}, {record['metrics']['cases']} cases)"
     )
+
+
+def list_metrics(record: Record, bundle: Bundle) -> list[Metric]:
+    """Return the figures of a run for the model card.
+
+    Args:
+        record: the run file.
+        bundle: the specification.
+    """
+    cases = f"split {bundle.knobs['evaluation_split']}, {record['metrics']['cases']} cases"
+    return [
+        (kind, f"{METRIC_HEADS[kind]} ({cases})", _value_of(kind)(record))
+        for kind in ("auc", "sensitivity", "specificity")
+    ]
 
 
 def state_study(variants: Sequence[Variant]) -> str:
@@ -184,11 +200,13 @@ def describe_performance(records: Sequence[Record], forest: Mapping[str, Any] | 
             "",
             *(f"{name[0].upper()}{name[1:]}: {rule}." for name, rule in metrics["policy"].items()),
             "",
-            "Regenerate the weights, the table and the run files under `docs/runs`:",
-            "",
-            "```bash",
-            *commands,
-            "```",
+            *keep_in_a_clone(
+                "Regenerate the weights, the table and the run files under `docs/runs`:",
+                "",
+                "```bash",
+                *commands,
+                "```",
+            ),
         ]
     )
 

@@ -9,10 +9,10 @@ from tools.recipes.multi_gpu import MULTI_GPU_EVALUATE, MULTI_GPU_TRAIN
 from tools.recipes.segmentation.evaluate import EVALUATE
 from tools.recipes.segmentation.inference import build_inference
 from tools.recipes.segmentation.metadata import build_metadata
-from tools.recipes.segmentation.readme import SCORE, render_readme, state_result
+from tools.recipes.segmentation.readme import SCORE, list_metrics, render_readme, state_result
 from tools.recipes.segmentation.train import build_train
 
-__all__ = ["SCORE", "build_configs", "render_readme", "state_result"]
+__all__ = ["SCORE", "build_configs", "list_metrics", "render_readme", "state_result"]
 
 
 def build_configs(bundle: Bundle) -> dict[str, dict[str, Any]]:

@@ -17,7 +17,9 @@ from tools.recipes.markdown import (
     fill_template,
     format_table,
     join_paragraphs,
+    keep_in_a_clone,
 )
+from tools.recipes.model_card import Metric
 from tools.recipes.removal import Record, Score, read_costs, read_variants
 from tools.recipes.removal_text import state_verdict, tabulate_removal, tabulate_single_seeds
 
@@ -54,6 +56,21 @@ def state_result(record: Record) -> str:
     return f"Dice {dice} (fold 0, original grid)"
 
 
+def list_metrics(record: Record, bundle: Bundle) -> list[Metric]:
+    """Return the figures of a run for the model card.
+
+    Args:
+        record: the run file.
+        bundle: the specification.
+    """
+    cases = f"fold {bundle.knobs.get('fold', 0)}, {record['metrics']['cases']} cases"
+    return [
+        (kind, f"{head} {name} ({cases})", values[kind]["mean"])
+        for name, values in record["metrics"]["classes"].items()
+        for kind, head in (("dice", "Dice"), ("hd95", METRIC_HEADS["hd95"]))
+    ]
+
+
 def describe_performance(record: Record | None, bundle: Bundle) -> str:
     """Return the metrics of the shipped weights as Markdown.
 
@@ -84,11 +101,13 @@ def describe_performance(record: Record | None, bundle: Bundle) -> str:
             + "; ".join(f"{case}: {rule}" for case, rule in metrics["policy"].items() if case.startswith("empty"))
             + ".",
             "",
-            "Regenerate the weights, this table and the run file `docs/runs/training.json`:",
-            "",
-            "```bash",
-            f"python -m tools bundles train {bundle.name}",
-            "```",
+            *keep_in_a_clone(
+                "Regenerate the weights, this table and the run file `docs/runs/training.json`:",
+                "",
+                "```bash",
+                f"python -m tools bundles train {bundle.name}",
+                "```",
+            ),
         ]
     )
 
@@ -109,9 +128,7 @@ def describe_gates(bundle: Bundle, folder: Path) -> str:
             "",
             tabulate_gates(read_checkpoint(weights), str(weights)),
             "",
-            "```bash",
-            f"python -m tools gates {bundle.name}",
-            "```",
+            *keep_in_a_clone("```bash", f"python -m tools gates {bundle.name}", "```"),
         ]
     )
 
