@@ -6,7 +6,8 @@ Runs inside the MONAI Label server, in an environment where this repository is n
 - the strategy "epistemic" offers the image first that the network is least sure of, by the entropy of its class
   probabilities under dropout; the stock score takes class numbers for probabilities, and no strategy uses it;
 - classification bundles answer with probabilities;
-- a request that cannot be met ends in one sentence;
+- a request that cannot be met ends in one sentence; what must not reach MONAI Label is refused in front of it;
+- batch inference works without a GPU;
 - a training with ``pretrained`` false starts, and one whose processes fail is not reported as done;
 - the state of a training, ``last_checkpoint.pt``, is not offered as a model.
 """
@@ -14,6 +15,7 @@ Runs inside the MONAI Label server, in an environment where this repository is n
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,10 +23,14 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 import monailabel
+import requests
 from fastapi import HTTPException
+from label_server.batch import Batch
+from label_server.front.settings import BEHIND
 from label_server.inference import Classification, Segmentation, Uncertainty
 from label_server.sentences import first_cause, sentence
 from label_server.training import Training
+from monailabel.config import settings
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.exception import MONAILabelException
 from monailabel.tasks.activelearning.epistemic import Epistemic
@@ -47,9 +53,14 @@ class BundlesApp(MONAILabelApp):
         studies: folder of the images.
         conf: ``models``, comma separated; ``epistemic_model``, the one whose uncertainty orders the images;
             ``epistemic_dropout`` (0.2), ``epistemic_simulation_size`` (5), ``epistemic_max_samples`` (0: all).
+
+    Raises:
+        RuntimeError: if there is no front before it: whoever reached the server could then run code.
     """
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
+        if not os.environ.get(BEHIND):
+            raise RuntimeError("this app runs only behind its front; start it with: python -m tools label serve")
         self.bundles: dict[str, str] = get_bundle_models(app_dir, {**conf, "zoo_source": "local"})
         self.scored = conf.get("epistemic_model", "")
         super().__init__(
@@ -90,6 +101,22 @@ class BundlesApp(MONAILabelApp):
         size = int(self.conf.get("epistemic_simulation_size", SIMULATIONS))
         most = int(self.conf.get("epistemic_max_samples", 0))
         return {self.scored: EpistemicScoring(task, max_samples=most, simulation_size=size)}
+
+    def init_batch_infer(self) -> Batch:
+        """Return the inference of many images."""
+        return Batch()
+
+    def _local_request(self, url: str, params: dict[str, Any] | None, action: str) -> Any:
+        # How a training, which has a process of its own, asks the server for new scores.
+        answer = requests.post(
+            f"http://127.0.0.1:{settings.MONAI_LABEL_SERVER_PORT}{url}",
+            json=params or {},
+            headers={"Authorization": f"Bearer {os.environ[BEHIND]}"},
+            timeout=60,
+        )
+        if not answer.ok:
+            logger.error("%s did not start: %s", action, answer.text)
+        return answer.json() if answer.ok else None
 
     def infer(self, request: dict[str, Any], datastore: Any = None) -> dict[str, Any]:
         """Run a model on an image.
