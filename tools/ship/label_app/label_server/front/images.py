@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from label_server.front.refusals import Refusal, shown
 
@@ -119,7 +119,7 @@ def grid(path: Path) -> tuple[tuple[int, ...], np.ndarray]:
     if path.name.endswith((".nii", ".nii.gz")):
         import nibabel as nib
 
-        image = nib.load(path)
+        image: Any = nib.load(path)
         shape, affine = tuple(map(int, image.shape)), np.asarray(image.affine, float)
     else:
         import SimpleITK
@@ -156,7 +156,8 @@ def _no_classes(path: Path) -> str:
     if path.name.endswith((".nii", ".nii.gz")):
         import nibabel as nib
 
-        values = np.asanyarray(nib.load(path).dataobj)
+        label: Any = nib.load(path)
+        values = np.asanyarray(label.dataobj)
     else:
         import SimpleITK
 
