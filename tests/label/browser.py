@@ -51,6 +51,7 @@ def site() -> Iterator[tuple[int, queue.Queue]]:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server.server_address[1], results
     server.shutdown()
+    server.server_close()
 
 
 def visit(page: str, results: queue.Queue, server: str, profile: Path) -> dict[str, str]:
