@@ -29,13 +29,13 @@ from label_server.batch import Batch
 from label_server.front.settings import BEHIND
 from label_server.inference import Classification, Segmentation, Uncertainty
 from label_server.sentences import first_cause, sentence
+from label_server.strategies import RandomImage
 from label_server.training import Training
 from monailabel.config import settings
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.exception import MONAILabelException
 from monailabel.tasks.activelearning.epistemic import Epistemic
 from monailabel.tasks.activelearning.first import First
-from monailabel.tasks.activelearning.random import Random
 from monailabel.tasks.scoring.epistemic_v2 import EpistemicScoring
 from monailabel.utils.others.generic import get_bundle_models
 
@@ -85,7 +85,7 @@ class BundlesApp(MONAILabelApp):
 
     def init_strategies(self) -> dict[str, Any]:
         """Return the ways to choose the next image."""
-        return {"random": Random(), "first": First(), **({"epistemic": Epistemic()} if self.scored else {})}
+        return {"random": RandomImage(), "first": First(), **({"epistemic": Epistemic()} if self.scored else {})}
 
     def init_scoring_methods(self) -> dict[str, EpistemicScoring]:
         """Return the score of the bundle whose uncertainty orders the images."""
