@@ -11,6 +11,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from tests.synthetic import BUNDLES, ROOT, SEGMENTATION, write_dataset
 from tools.ship.label import prepare, start_command
 
 SCORED = next(bundle.name for bundle in SEGMENTATION if "attention_unet" in bundle.name)
+TOKEN = "the-token-of-these-tests"
 ROLLED = "rolled_mr_attention_unet_segmentation"
 PATCH = """
 
@@ -41,15 +44,36 @@ class Server:
     labels: Path
     app: Path
     log: Path
+    token: str = ""
+    pid: int = 0
+
+    def ask(self, method: str, path: str, timeout: int = 60, **options) -> requests.Response:
+        """Ask with the token, where there is one."""
+        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        headers |= options.pop("headers", {})
+        return requests.request(method, self.url + path, headers=headers, timeout=timeout, **options)
 
     def get(self, path: str, **params) -> requests.Response:
         return requests.get(self.url + path, params=params, timeout=60)
 
-    def infer(self, model: str, image: str, output: str = "image", **params) -> requests.Response:
+    def save_label(self, image: str, content: bytes, tag: str = "final", params: str = "{}") -> requests.Response:
+        files = {"label": (f"{image}.nii.gz", content)}
+        query = {"image": image, "tag": tag}
+        return self.ask("PUT", "/datastore/label", params=query, data={"params": params}, files=files)
+
+    def session(self, path: Path) -> str:
+        """Send an image that is not in the studies, as 3D Slicer does, and return the id of its session."""
+        answer = self.ask(
+            "PUT", "/session/", files=[("files", (path.name, path.read_bytes()))], data={"client_id": "x"}
+        )
+        assert answer.ok, answer.text
+        return answer.json()["session_id"]
+
+    def infer(self, model: str, image: str, output: str = "image", session: str = "", **params) -> requests.Response:
         """Ask as 3D Slicer does."""
         data = {"params": json.dumps({"device": "cpu", "result_dtype": "uint8", **params})}
-        query = {"image": image, "output": output}
-        return requests.post(f"{self.url}/infer/{model}", params=query, data=data, timeout=240)
+        query = {"image": image, "output": output, **({"session_id": session} if session else {})}
+        return self.ask("POST", f"/infer/{model}", params=query, data=data, timeout=240)
 
     def mask(self, model: str, image: str, **params) -> nib.Nifti1Image:
         answer = self.infer(model, image, **params)
@@ -126,18 +150,25 @@ def rolled(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def server(rolled, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("server")
+@contextmanager
+def served(folder: Path, *arguments: str, token: str = TOKEN) -> Iterator[Server]:
+    """Run ``python -m tools label serve`` with bundles and options."""
     images, labels = write_studies(folder)
     port, app, log = free_port(), folder / "app", folder / "server.log"
-    command = [sys.executable, "-m", "tools", "label", "serve", *(bundle.name for bundle in BUNDLES), str(rolled)]
-    command += ["--studies", str(images), "--epistemic", SCORED, "--app", str(app), "--port", str(port)]
+    command = [sys.executable, "-m", "tools", "label", "serve", *arguments]
+    command += ["--studies", str(images), "--app", str(app), "--port", str(port), "--token", token]
     environment = {**os.environ, "MONAI_LABEL_AUTO_UPDATE_SCORING": "false", "PYTHONDONTWRITEBYTECODE": "1"}
     url = f"http://127.0.0.1:{port}"
     process = started([*command, "--python", sys.executable], environment, url, log)
-    yield Server(url, images, labels, app, log)
+    yield Server(url, images, labels, app, log, "" if token == "none" else token, process.pid)
     stopped(process)
+
+
+@pytest.fixture(scope="session")
+def server(rolled, tmp_path_factory):
+    arguments = [*(bundle.name for bundle in BUNDLES), str(rolled), "--epistemic", SCORED]
+    with served(tmp_path_factory.mktemp("server"), *arguments) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

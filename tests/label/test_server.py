@@ -10,7 +10,6 @@ import nibabel as nib
 import nrrd
 import numpy as np
 import pytest
-import requests
 import torch
 
 from tests.label.conftest import ROLLED, SCORED, flipped
@@ -52,7 +51,8 @@ def test_inference(server, model, tmp_path):
     assert mask.shape == image.shape
     np.testing.assert_allclose(mask.affine, image.affine, atol=1e-4)
     assert set(np.unique(values)) <= {0, 1, 2}
-    stored = np.asarray(server.mask(model, str(flipped(image, tmp_path / "flipped.nii.gz"))).dataobj)[:, :, ::-1]
+    session = server.session(flipped(image, tmp_path / "flipped.nii.gz"))
+    stored = np.asarray(server.mask(model, "flipped", session=session).dataobj)[:, :, ::-1]
     same, of_foreground = agreement(values, stored)
     assert same > 0.98
     assert of_foreground > 0.8
@@ -121,7 +121,7 @@ def test_bad_requests_leave_the_server_up(server, case, tmp_path):
     nib.save(nib.Nifti1Image(np.zeros((20, 20, 20, 3), np.float32), np.eye(4)), tmp_path / "series.nii.gz")
     (model, image), status, sentence = BAD[case]
     path = tmp_path / f"{image}.nii.gz"
-    answer = server.infer(model, str(path) if path.exists() else image)
+    answer = server.infer(model, image, session=server.session(path) if path.exists() else "")
     assert answer.status_code == status, answer.text
     assert sentence in answer.json()["detail"]
     assert "\n" not in answer.json()["detail"]
@@ -130,32 +130,24 @@ def test_bad_requests_leave_the_server_up(server, case, tmp_path):
 
 @pytest.mark.parametrize("strategy", ["first", "random"])
 def test_next_sample(server, strategy):
-    answer = requests.post(f"{server.url}/activelearning/{strategy}", json={"client_id": "test"}, timeout=60)
+    answer = server.ask("POST", f"/activelearning/{strategy}", json={"client_id": "test"}, timeout=60)
     assert answer.json()["id"] in set("abcd")
 
 
 def test_epistemic_learning_offers_the_least_certain_image(server):
-    scored = requests.post(
-        f"{server.url}/scoring/{SCORED}", params={"run_sync": "true"}, json={"device": "cpu"}, timeout=240
-    )
+    scored = server.ask("POST", f"/scoring/{SCORED}", params={"run_sync": "true"}, json={"device": "cpu"}, timeout=240)
     assert scored.status_code == 200, scored.text
     entropies = {name: server.get("/datastore/image/info", image=name).json()["epistemic_entropy"] for name in "abcd"}
     assert all(0 < entropy < np.log(3) for entropy in entropies.values())
     assert len(set(entropies.values())) == 4
-    answer = requests.post(f"{server.url}/activelearning/epistemic", json={"client_id": "test"}, timeout=60).json()
+    answer = server.ask("POST", "/activelearning/epistemic", json={"client_id": "test"}, timeout=60).json()
     assert answer["id"] == max(entropies, key=entropies.get)
 
 
 def test_labels_are_saved(server):
     for name in "abc":
         content = (server.labels / f"{name}.nii.gz").read_bytes()
-        answer = requests.put(
-            f"{server.url}/datastore/label",
-            params={"image": name, "tag": "final"},
-            data={"params": json.dumps({"label_info": []})},
-            files={"label": (f"{name}.nii.gz", content)},
-            timeout=60,
-        )
+        answer = server.save_label(name, content, params=json.dumps({"label_info": []}))
         assert answer.ok, answer.text
         assert (server.studies / "labels" / "final" / f"{name}.nii.gz").read_bytes() == content
     assert len(server.get("/datastore/", output="train").json()) == 3
@@ -170,9 +162,7 @@ def test_training_publishes_better_weights_only(server, model):
     assert options["model_filename"] == ["model.pt"]
     path = server.app / "model" / model / "models" / "model.pt"
     before, content = torch.load(path, weights_only=True), path.read_bytes()
-    answer = requests.post(
-        f"{server.url}/train/{model}", json={**request, "max_epochs": 1, "device": "cpu"}, timeout=60
-    )
+    answer = server.ask("POST", f"/train/{model}", json={**request, "max_epochs": 1, "device": "cpu"}, timeout=60)
     assert answer.ok, answer.text
     state = server.wait("/train/")
     details = "\n".join(map(str, state.get("details", [])))
@@ -189,15 +179,16 @@ def test_training_publishes_better_weights_only(server, model):
 
 def test_labelled_images_are_not_offered_again(server):
     for strategy in ("first", "random", "epistemic"):
-        answer = requests.post(f"{server.url}/activelearning/{strategy}", json={"client_id": "test"}, timeout=60)
+        answer = server.ask("POST", f"/activelearning/{strategy}", json={"client_id": "test"}, timeout=60)
         assert answer.json()["id"] == "d"
 
 
 def test_batch_inference(server):
-    answer = requests.post(
-        f"{server.url}/batch/infer/{NAMES[0]}",
+    """With default settings, which share the images among all GPUs."""
+    answer = server.ask(
+        "POST",
+        f"/batch/infer/{NAMES[0]}",
         params={"images": "unlabeled", "run_sync": "true"},
-        json={"device": "cpu", "multi_gpu": False, "model_filename": "model.pt", "save_label": True},
         timeout=240,
     )
     assert answer.status_code == 200, answer.text

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import ipaddress
+import json
 import os
+import re
+import secrets
 import shutil
 import socket
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from custom_networks.bundle_folder import find_bundle, task_of, version_of
 from custom_networks.workflow.guard.interrupts import Terminated
@@ -18,6 +23,8 @@ PYTHON = ROOT / ".venv-label" / "bin" / "python"
 IMAGES = ("*.nii.gz", "*.nii", "*.nrrd", "*.mha")
 KNOWN = "models/training_data.json"
 """What the weights were trained on, where that is described: what an image is compared with."""
+NO_TOKEN = "none"
+SHORTEST_TOKEN = 16
 PACKED = ("LICENSE", "configs", "docs", "models/model.pt", "custom_networks")
 
 
@@ -29,12 +36,18 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
     python: str | None = None,
+    token: str | None = None,
+    allow_origin: str | None = None,
+    allow_delete: bool = False,
+    allow_upload: bool = False,
+    max_body: float = 2.0,
 ) -> None:
     """Prepare an app folder with the bundles and run the MONAI Label server until it is stopped.
 
     The app folder keeps its copies of the bundles: a training in the viewer writes the weights there, and the next
-    start goes on with them. Nothing is downloaded. The server has no password: leave ``host`` at this machine's own
-    address unless the network is trusted. Ctrl-C and SIGTERM end the server with all that it has started.
+    start goes on with them. Nothing is downloaded. Whatever writes needs the token that is printed; from another
+    machine everything does. Pages of other sites are kept out. Ctrl-C and SIGTERM end the server with all that it has
+    started.
 
     Args:
         bundles: names or folders of the bundles.
@@ -44,10 +57,15 @@ def serve(
         host: address to listen on.
         port: port to listen on.
         python: interpreter of the environment with MONAI Label; that of ``make venv-label`` if None.
+        token: the token; made anew if None. The word "none" leaves it out, on this machine's own address only.
+        allow_origin: addresses, with commas between them, whose pages may use the server and whose names it answers to.
+        allow_delete: whether images, labels and weights may be deleted or replaced through the server.
+        allow_upload: whether weights may be sent to the server.
+        max_body: largest request in gigabytes.
 
     Raises:
         ValueError: if a bundle does not exist or has no weights, the app folder holds another version of it, there are
-            no images, or the port is taken.
+            no images, the port is taken, or the token is short or left out where other machines reach the server.
         FileNotFoundError: if there is no such interpreter.
         RuntimeError: if the server fails.
         KeyboardInterrupt: after SIGTERM, when the server has ended.
@@ -69,13 +87,17 @@ def serve(
         raise ValueError(
             f"epistemic must be a segmentation bundle that is served, got {epistemic}; use one of {', '.join(names)}"
         )
+    front = front_settings(token, host, allow_origin, max_body)
     check_port(host, port)
     folder = prepare(Path(app), bundles)
     shutil.copyfile(APP / "main.py", folder / "main.py")
     shutil.rmtree(folder / "label_server", ignore_errors=True)
     shutil.copytree(APP / "label_server", folder / "label_server", ignore=shutil.ignore_patterns("__pycache__"))
     print(f"MONAI Label for {', '.join(names)} at http://{host}:{port}; stop it with Ctrl-C", flush=True)
-    command, environment = start_command(interpreter, folder, images, names, epistemic, host, port)
+    if front["token"]:
+        print(f"To log in, give any name and as password the token {front['token']}", flush=True)
+    front |= {"allow_delete": allow_delete, "allow_upload": allow_upload}
+    command, environment = start_command(interpreter, folder, images, names, epistemic, host, port, front)
     try:
         code = run_group(command, environment, folder)
     except Terminated:
@@ -86,6 +108,51 @@ def serve(
         raise RuntimeError(
             f"the MONAI Label server ended with exit code {code}; its log is {folder / 'logs' / 'app.log'}"
         )
+
+
+def front_settings(token: str | None, host: str, allow_origin: str | None, max_body: float) -> dict[str, Any]:
+    """Return what the front of the server is told, see ``label_app/label_server/front/settings.py``.
+
+    Args:
+        token: the token, None for a new one, or "none".
+        host: address to listen on.
+        allow_origin: addresses with commas between them.
+        max_body: largest request in gigabytes.
+
+    Raises:
+        ValueError: if one of them cannot be.
+    """
+    token = secrets.token_urlsafe(24) if token is None else str(token)
+    if token == NO_TOKEN and not is_loopback(host):
+        raise ValueError(
+            f"--token {NO_TOKEN} is for this machine's own address, got --host {host}; leave one of the two out"
+        )
+    if token != NO_TOKEN and (len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable()):
+        raise ValueError(f"--token must be {SHORTEST_TOKEN} ASCII characters or more, got {len(token)}; leave it out")
+    origins = [origin.strip().rstrip("/") for origin in (allow_origin or "").split(",") if origin.strip()]
+    for origin in origins:
+        if not re.fullmatch(r"https?://[^/\s@*]+", origin):
+            raise ValueError(f"--allow-origin must be an address such as http://viewer:3000, got {origin}; correct it")
+    if not isinstance(max_body, (int, float)) or max_body <= 0:
+        raise ValueError(f"--max-body must be gigabytes above 0, got {max_body}; 2 is usual")
+    return {
+        "token": "" if token == NO_TOKEN else token,
+        "host": host,
+        "origins": origins,
+        "max_body": int(max_body * 1000**3),
+    }
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether an address is this machine's own, which no other machine reaches.
+
+    Args:
+        host: name or address.
+    """
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 def check_port(host: str, port: int) -> None:
@@ -150,7 +217,14 @@ def prepare(app: Path, bundles: Sequence[str]) -> Path:
 
 
 def start_command(
-    python: Path, app: Path, studies: Path, names: Sequence[str], epistemic: str | None, host: str, port: int
+    python: Path,
+    app: Path,
+    studies: Path,
+    names: Sequence[str],
+    epistemic: str | None,
+    host: str,
+    port: int,
+    front: dict[str, Any] | None = None,
 ) -> tuple[list[str], dict[str, str]]:
     """Return the command that starts the server, and its environment.
 
@@ -162,6 +236,7 @@ def start_command(
         epistemic: the bundle whose uncertainty is the score, if any.
         host: address.
         port: port.
+        front: settings of the front; None for an app that has none, such as the stock one.
     """
     conf = {"models": ",".join(names), "zoo_source": "local", "sam2": "false"}
     if epistemic:
@@ -173,4 +248,16 @@ def start_command(
         command += ["--conf", key, value]
     path = os.pathsep.join([str(python.absolute().parent), os.environ.get("PATH", "")])
     kept = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    return command, {"MONAI_LABEL_SESSIONS": "false", "HF_HUB_OFFLINE": "1", **kept, "PATH": path}
+    environment = {"MONAI_LABEL_SESSIONS": "false", "HF_HUB_OFFLINE": "1", **kept, "PATH": path}
+    if front is None:
+        return command, environment
+    sessions = str(app / "sessions")
+    environment |= {
+        "PYTHONPATH": str(app),
+        "MONAI_LABEL_SESSIONS": "true",
+        "MONAI_LABEL_SESSION_PATH": sessions,
+        "MONAI_LABEL_AUTH_ENABLE": "false",  # the front has the login
+        "MONAI_LABEL_DATASTORE_FILE_EXT": json.dumps(IMAGES),
+        "LABEL_SERVER_FRONT": json.dumps({**front, "studies": str(studies.resolve()), "sessions": sessions}),
+    }
+    return [*command, "--uvicorn_app", "label_server.app:app"], environment

@@ -6,7 +6,7 @@ import re
 import shutil
 import zipfile
 from collections.abc import Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ def keep_aside(weights: Path) -> Path:
     Args:
         weights: their file.
     """
-    kept = weights.with_stem(f"{weights.stem}_{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}")
+    kept = weights.with_stem(f"{weights.stem}_{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
     with replacing(kept) as partial:
         shutil.copyfile(weights, partial)
     return kept

@@ -48,7 +48,12 @@ def test_the_app_folder(tmp_path, studies, started):
     assert f"--conf models {NAME},{CLASSIFIER} --conf zoo_source local --conf sam2 false" in text
     assert f"--conf epistemic_model {NAME}" in text
     assert "--host 127.0.0.1" in text
-    assert "PYTHONPATH" not in environment
+    assert environment["PYTHONPATH"] == str(app)
+    assert command[-2:] == ["--uvicorn_app", "label_server.app:app"]
+    front = json.loads(environment["LABEL_SERVER_FRONT"])
+    assert len(front["token"]) >= 32
+    assert (front["allow_delete"], front["allow_upload"], front["max_body"]) == (False, False, 2_000_000_000)
+    assert (front["studies"], front["sessions"]) == (str(studies), str(app / "sessions"))
     assert (app / "main.py").is_file()
     for name in (NAME, CLASSIFIER):
         own = app / "model" / name
@@ -60,6 +65,24 @@ def test_the_app_folder(tmp_path, studies, started):
         assert (own / known).exists() == (ROOT / "bundles" / name / known).exists()
         assert {path.name for path in (own / "models").iterdir()} <= {"model.pt", "training_data.json"}
         assert not list(own.rglob("__pycache__"))
+
+
+def test_the_token_is_printed_and_the_options_reach_the_front(tmp_path, studies, started, capsys):
+    common = {"studies": str(studies), "app": str(tmp_path / "app"), "python": sys.executable, "port": 0}
+    serve(NAME, **common, allow_origin="http://a:1/, https://b", allow_delete=True, max_body=0.5)
+    serve(NAME, **common, token="none", allow_upload=True)
+    serve(NAME, **common, token="0123456789abcdef", host="localhost")
+    fronts = [json.loads(environment["LABEL_SERVER_FRONT"]) for _, environment in started]
+    said = capsys.readouterr().out
+    assert f"as password the token {fronts[0]['token']}\n" in said
+    assert said.count("token") == 2
+    assert [front["token"] for front in fronts[1:]] == ["", "0123456789abcdef"]
+    assert (fronts[0]["origins"], fronts[0]["allow_delete"], fronts[0]["max_body"]) == (
+        ["http://a:1", "https://b"],
+        True,
+        500_000_000,
+    )
+    assert fronts[1]["allow_upload"]
 
 
 def test_weights_trained_in_the_viewer_stay(tmp_path):
@@ -97,6 +120,25 @@ def test_what_is_refused(tmp_path, studies, started):
             ((NAME,), {"epistemic": CLASSIFIER}, ValueError, f"epistemic must be .*; use one of {NAME}$"),
             ((NAME,), {"port": port}, ValueError, rf"cannot listen on 127\.0\.0\.1:{port} \(.*\); give another --port"),
             ((NAME,), {"python": str(tmp_path / "python")}, FileNotFoundError, "run: make venv-label"),
+            (
+                (NAME,),
+                {"token": "none", "host": "0.0.0.0"},
+                ValueError,
+                "--token none is for this machine's own address",
+            ),
+            (
+                (NAME,),
+                {"token": "short"},
+                ValueError,
+                "--token must be 16 ASCII characters or more, got 5; leave it out",
+            ),
+            (
+                (NAME,),
+                {"allow_origin": "viewer"},
+                ValueError,
+                "--allow-origin must be an address such as .*, got viewer",
+            ),
+            ((NAME,), {"max_body": 0}, ValueError, "--max-body must be gigabytes above 0, got 0; 2 is usual"),
         ]
         for bundles, options, kind, message in cases:
             with pytest.raises(kind, match=message):

@@ -8,7 +8,8 @@ Runs inside the MONAI Label server, in an environment where this repository is n
 - the strategy "epistemic" offers the image first that the network is least sure of, by the entropy of its class
   probabilities under dropout; the stock score takes class numbers for probabilities, and no strategy uses it;
 - classification bundles answer with probabilities;
-- a request that cannot be met ends in one sentence;
+- a request that cannot be met ends in one sentence; what must not reach MONAI Label is refused in front of it;
+- batch inference works without a GPU;
 - a training with ``pretrained`` false starts, and one whose processes fail is not reported as done;
 - the state of a training, ``last_checkpoint.pt``, is not offered as a model.
 """
@@ -16,6 +17,7 @@ Runs inside the MONAI Label server, in an environment where this repository is n
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,17 +25,21 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 import monailabel
+import requests
 from fastapi import HTTPException
+from label_server.batch import Batch
 from label_server.bundles import CLASSIFICATION, Bundle
+from label_server.front.settings import BEHIND
 from label_server.inference import Uncertainty
 from label_server.routes import run_beside_the_loop
 from label_server.sentences import first_cause, sentence
+from label_server.strategies import RandomImage
 from label_server.training import Training
+from monailabel.config import settings
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.exception import MONAILabelException
 from monailabel.tasks.activelearning.epistemic import Epistemic
 from monailabel.tasks.activelearning.first import First
-from monailabel.tasks.activelearning.random import Random
 from monailabel.tasks.scoring.epistemic_v2 import EpistemicScoring
 from monailabel.utils.others.generic import get_bundle_models
 
@@ -54,9 +60,14 @@ class BundlesApp(MONAILabelApp):
         conf: ``models``, comma separated; ``epistemic_model``, the one whose uncertainty orders the images;
             ``epistemic_dropout`` (0.2), ``epistemic_simulation_size`` (5), ``epistemic_max_samples`` (0: all);
             ``queue_length`` (8), the requests that may wait for one bundle.
+
+    Raises:
+        RuntimeError: if there is no front before it: whoever reached the server could then run code.
     """
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
+        if not os.environ.get(BEHIND):
+            raise RuntimeError("this app runs only behind its front; start it with: python -m tools label serve")
         self.bundles: dict[str, str] = get_bundle_models(app_dir, {**conf, "zoo_source": "local"})
         self.scored = conf.get("epistemic_model", "")
         super().__init__(
@@ -78,7 +89,7 @@ class BundlesApp(MONAILabelApp):
 
     def init_strategies(self) -> dict[str, Any]:
         """Return the ways to choose the next image."""
-        return {"random": Random(), "first": First(), **({"epistemic": Epistemic()} if self.scored else {})}
+        return {"random": RandomImage(), "first": First(), **({"epistemic": Epistemic()} if self.scored else {})}
 
     def init_scoring_methods(self) -> dict[str, EpistemicScoring]:
         """Return the score of the bundle whose uncertainty orders the images."""
@@ -101,6 +112,22 @@ class BundlesApp(MONAILabelApp):
 
         run_beside_the_loop(app, sum(task.worker.length + SPARE for task in self._infers.values()))
         super().on_init_complete()
+
+    def init_batch_infer(self) -> Batch:
+        """Return the inference of many images."""
+        return Batch()
+
+    def _local_request(self, url: str, params: dict[str, Any] | None, action: str) -> Any:
+        # How a training, which has a process of its own, asks the server for new scores.
+        answer = requests.post(
+            f"http://127.0.0.1:{settings.MONAI_LABEL_SERVER_PORT}{url}",
+            json=params or {},
+            headers={"Authorization": f"Bearer {os.environ[BEHIND]}"},
+            timeout=60,
+        )
+        if not answer.ok:
+            logger.error("%s did not start: %s", action, answer.text)
+        return answer.json() if answer.ok else None
 
     def infer(self, request: dict[str, Any], datastore: Any = None) -> dict[str, Any]:
         """Run a model on an image.

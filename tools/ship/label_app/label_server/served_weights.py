@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from label_server.models import KEPT, SERVED
@@ -47,7 +47,7 @@ class ServedWeights:
         return name
 
     def _keep(self) -> str:
-        time = datetime.now(timezone.utc)
+        time = datetime.now(UTC)
         while (kept := self.folder / f"model_{time:%Y%m%dT%H%M%SZ}.pt").exists():
             time += timedelta(seconds=1)
         partial = kept.with_name(f".partial_{kept.name}")
