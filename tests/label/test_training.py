@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 import torch
 
 from tests.label.conftest import SCORED, Server, free_port, started, stopped, write_studies
@@ -157,7 +156,7 @@ def test_a_training_from_nothing_is_compared_with_the_served_weights(bundle):
     ids=["restore", "elsewhere", "resume", "start"],
 )
 def test_requests_that_cannot_be_met(server, asked, sentence):
-    answer = requests.post(f"{server.url}/train/{SCORED}", params={"run_sync": "true"}, json=asked, timeout=60)
+    answer = server.ask("POST", f"/train/{SCORED}", params={"run_sync": "true"}, json=asked)
     assert answer.status_code == 422, answer.text
     assert re.search(sentence, answer.json()["detail"])
 
@@ -165,7 +164,7 @@ def test_requests_that_cannot_be_met(server, asked, sentence):
 def serve(folder: Path) -> tuple[Server, subprocess.Popen]:
     port, log = free_port(), folder / "server.log"
     command = [sys.executable, "-m", "tools", "label", "serve", SCORED, "--studies", str(folder / "studies")]
-    command += ["--app", str(folder / "app"), "--port", str(port), "--python", sys.executable]
+    command += ["--app", str(folder / "app"), "--port", str(port), "--token", "none", "--python", sys.executable]
     environment = {**os.environ, "MONAI_LABEL_AUTO_UPDATE_SCORING": "false", "PYTHONDONTWRITEBYTECODE": "1"}
     url = f"http://127.0.0.1:{port}"
     process = started(command, environment, url, log)
@@ -176,16 +175,10 @@ def test_a_server_that_was_killed_in_a_training_says_so_and_goes_on(tmp_path):
     write_studies(tmp_path)
     server, process = serve(tmp_path)
     for name in "abc":
-        requests.put(
-            f"{server.url}/datastore/label",
-            params={"image": name, "tag": "final"},
-            data={"params": json.dumps({"label_info": []})},
-            files={"label": (f"{name}.nii.gz", (server.labels / f"{name}.nii.gz").read_bytes())},
-            timeout=60,
-        )
+        assert server.save_label(name, (server.labels / f"{name}.nii.gz").read_bytes()).ok
     bundle = server.app / "model" / SCORED
     before = (bundle / "models" / "model.pt").read_bytes()
-    answer = requests.post(f"{server.url}/train/{SCORED}", json={"max_epochs": 5, "device": "cpu"}, timeout=60)
+    answer = server.ask("POST", f"/train/{SCORED}", json={"max_epochs": 5, "device": "cpu"})
     assert answer.ok, answer.text
     state = bundle / "training" / "last_checkpoint.pt"
     for _ in range(1200):
@@ -201,7 +194,7 @@ def test_a_server_that_was_killed_in_a_training_says_so_and_goes_on(tmp_path):
         said = server.get("/info/").json()["train_stats"][SCORED]["interrupted"]
         assert re.search(rf"the training of {SCORED} .* was interrupted after epoch [1-4] of 5; train with", said)
         assert said in server.log.read_text()
-        answer = requests.post(f"{server.url}/train/{SCORED}", json={"resume": True}, timeout=60)
+        answer = server.ask("POST", f"/train/{SCORED}", json={"resume": True})
         assert answer.ok, answer.text
         done = server.wait("/train/")
         details = "\n".join(map(str, done["details"]))

@@ -23,7 +23,6 @@ import nibabel as nib
 import numpy as np
 import psutil
 import pytest
-import requests
 import torch
 
 from custom_networks.workflow.memory.bill import available_bytes
@@ -123,7 +122,7 @@ def held(tmp_path_factory):
     shutil.copytree(labels, images / "labels" / "final")
     port, app, log = free_port(), folder / "app", folder / "server.log"
     command = [sys.executable, "-m", "tools", "label", "serve", SCORED, str(bundle), "--studies", str(images)]
-    command += ["--app", str(app), "--port", str(port), "--python", sys.executable]
+    command += ["--app", str(app), "--port", str(port), "--token", "none", "--python", sys.executable]
     url = f"http://127.0.0.1:{port}"
     process = started(command, {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}, url, log)
     yield Held(Server(url, images, labels, app, log), process, app / "model" / HELD)
@@ -204,8 +203,7 @@ def test_what_is_odd_about_an_image_is_in_the_answer(held):
 
 def test_a_training_lets_other_bundles_work(held):
     held.hold()
-    url = f"{held.server.url}/train/{HELD}"
-    answer = requests.post(url, json={"max_epochs": 1, "device": "cpu"}, timeout=60)
+    answer = held.server.ask("POST", f"/train/{HELD}", json={"max_epochs": 1, "device": "cpu"})
     assert answer.ok, answer.text
     pid = held.pid()
     assert held.server.infer(SCORED, "a").status_code == 200
