@@ -234,7 +234,20 @@ def test_with_the_token(client, method, path, given):
     assert b"authorization" not in dict(client.inner.asked[0][0]["headers"])
 
 
-@pytest.mark.parametrize("given", ["", "Bearer x", f"Token {TOKEN}", TOKEN, "Basic ???", "Basic " + "w7w=", "Bearer ü"])
+@pytest.mark.parametrize(
+    "given",
+    [
+        "",
+        "Bearer x",
+        f"Bearer {TOKEN[:-1]}",
+        f"Bearer {TOKEN}x",
+        f"Token {TOKEN}",
+        TOKEN,
+        "Basic ???",
+        "Basic " + "w7w=",
+        "Bearer ü",
+    ],
+)
 def test_without_the_token(client, tmp_path, given):
     headers = {"authorization": given} if given else {}
     for method, path in [("POST", "/train/net"), ("PUT", "/session/"), ("DELETE", "/train/"), ("POST", "/infer/net")]:
@@ -516,7 +529,7 @@ CODE = {
     "weights elsewhere, as a list": {"model_filename": ["/tmp/x.pt"]},
     "tracking by a file": {"tracking": "/tmp/x.json"},
     "tracking elsewhere": {"tracking_uri": "http://evil.test"},
-    "an argument of torchrun": {"run_id": "--config_file=/tmp/x"},
+    "an argument of torchrun": {"run_id": "--config_file=x.json"},
     "a tag elsewhere": {"label_tag": "../../x"},
     "an ending elsewhere": {"result_extension": "/../x"},
     "a character that ends texts": {"gpus": "0\x00"},
