@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import SimpleITK
 
-from tests.tools.ship.label_client import BEARER, GONE, TOKEN, Client, form, nifti, volume
+from tests.tools.ship.label_front.label_client import BEARER, GONE, TOKEN, Client, form, nifti, volume
 
 
 @pytest.mark.parametrize("announced", [True, False])

@@ -11,7 +11,7 @@ from urllib.parse import quote, urlencode
 import pytest
 from label_server.front.settings import BEHIND, VARIABLE, Settings
 
-from tests.tools.ship.label_client import BEARER, GONE, TOKEN, Client, form, nifti, volume
+from tests.tools.ship.label_front.label_client import BEARER, GONE, TOKEN, Client, form, nifti, volume
 
 
 def test_the_hole_of_monai_label(client):

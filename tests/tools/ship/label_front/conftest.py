@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.tools.ship.label_client import Client, nifti, volume
+from tests.tools.ship.label_front.label_client import Client, nifti, volume
 
 
 @pytest.fixture
