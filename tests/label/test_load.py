@@ -18,7 +18,7 @@ from tests.label.test_front import BAD
 CLIENTS = 8
 SECONDS = 120
 WARM = 30
-GROWTH = 100 * 1000**2
+GROWTH = 50 * 1000**2
 
 
 @pytest.fixture(scope="module")

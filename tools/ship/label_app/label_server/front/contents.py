@@ -126,7 +126,7 @@ def _check_new_image(request: Request, form: Form, part: Part, settings: Setting
         request.query = [(key, value) for key, value in request.query if key != "image"] + [("image", stem)]
     name = dict(request.query)["image"]
     there = knowledge.image(name)
-    if there and not settings.allow_delete and not (there.endswith(suffix) and _is_copy(form, part, Path(there))):
+    if there and not settings.allow_delete and not _is_copy(form, part, Path(there)):
         raise Refusal(
             409,
             f"there is another image {shown(name)} already; rename yours, or start the server with --allow-delete to "
