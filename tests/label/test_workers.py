@@ -51,6 +51,15 @@ def _held(self, x):
 AttentionUnet.forward = _held
 """
 QUEUE = 8
+SERVER = """
+from pathlib import Path
+
+from label_server.workers import Worker
+
+request = {{"model": "held", "image": "{held.server.studies}/a.nii.gz", "device": "cpu"}}
+worker = Worker(Path("{held.bundle}"), "segmentation", {{"idle_seconds": "0.1"}})
+worker.run(request)
+"""
 
 
 def wait_for(found):
@@ -216,19 +225,16 @@ def test_a_training_lets_other_bundles_work(held):
 def test_a_process_ends_with_a_server_that_is_killed(held):
     """Even where the network runs, which does not ask whether anybody is there."""
     held.hold()
-    request = {"model": HELD, "image": str(held.server.studies / "a.nii.gz"), "device": "cpu"}
-    server = f"""
-from pathlib import Path
-
-from label_server.workers import Worker
-
-Worker(Path({str(held.bundle)!r}), "segmentation", {{}}).run({request!r})
-"""
-    with subprocess.Popen([sys.executable, "-c", server], cwd=held.server.app) as process:
+    with subprocess.Popen([sys.executable, "-c", SERVER.format(held=held)], cwd=held.server.app) as process:
         pid = held.pid()
         process.kill()
     wait_for(lambda: ended(pid))
     held.release()
+
+
+def test_a_process_that_nobody_asks_ends_and_the_next_request_starts_another(held):
+    code = SERVER.format(held=held) + "worker.running[0].wait()\nworker.run(request)\n"
+    subprocess.run([sys.executable, "-c", code], cwd=held.server.app, check=True, timeout=120)
 
 
 def test_sigterm_ends_server_and_processes_and_frees_the_port(held):

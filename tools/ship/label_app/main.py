@@ -59,7 +59,8 @@ class BundlesApp(MONAILabelApp):
         studies: folder of the images.
         conf: ``models``, comma separated; ``epistemic_model``, the one whose uncertainty orders the images;
             ``epistemic_dropout`` (0.2), ``epistemic_simulation_size`` (5), ``epistemic_max_samples`` (0: all);
-            ``queue_length`` (8), the requests that may wait for one bundle.
+            ``queue_length`` (8), the requests that may wait for one bundle; ``idle_seconds`` (1800) after which the
+            process of a bundle ends.
 
     Raises:
         RuntimeError: if there is no front before it: whoever reached the server could then run code.

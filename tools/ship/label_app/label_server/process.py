@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from multiprocessing.connection import Connection
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from fastapi import HTTPException
@@ -19,10 +19,12 @@ from label_server.sentences import first_cause, sentence
 logger = logging.getLogger(__name__)
 
 KINDS = {"segmentation": Segmentation, "classification": Classification}
+IDLE = 1800
+"""Seconds without a request after which the process ends, and its memory is free."""
 
 
 def serve(connection: Connection, kind: str, bundle: str) -> None:
-    """Answer requests, one after the other, until the server is gone.
+    """Answer requests, one after the other, until none comes for long or the server is gone.
 
     The first message is the settings of the app, every other one is a request. An answer is ``("done", result)``,
     ``("refused", (status, sentence))``, ``("invalid", sentence)`` or ``("failed", sentence)``.
@@ -37,7 +39,10 @@ def serve(connection: Connection, kind: str, bundle: str) -> None:
     threading.Thread(target=_receive, args=(connection, requests), daemon=True).start()
     conf, task = requests.get(), None
     while True:
-        request = requests.get()
+        try:
+            request = requests.get(timeout=float(conf.get("idle_seconds", IDLE)))
+        except Empty:
+            return
         try:
             task = task or KINDS[kind](bundle, conf)
             answer: tuple[str, Any] = ("done", task(request))

@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import Any, NoReturn
 
 from fastapi import HTTPException
 
@@ -31,14 +31,16 @@ GONE: ContextVar[threading.Event | None] = ContextVar("gone", default=None)
 
 
 class Worker:
-    """The process of a bundle, started at the first request and after one that ended it.
+    """The process of a bundle, started by a request where there is none.
 
-    It sees the code of this bundle alone, works on one request at a time, and ends with the server, however that ends.
+    It sees the code of this bundle alone, works on one request at a time, and ends when nobody has asked it for long,
+    and with the server, however that ends.
 
     Args:
         bundle: the bundle's folder.
         kind: what the bundle does, see :data:`label_server.process.KINDS`.
-        conf: the settings of the app; ``queue_length`` is the number of requests that may wait (8).
+        conf: the settings of the app; ``queue_length`` is the number of requests that may wait (8), ``idle_seconds``
+            after how many without a request the process ends (1800).
     """
 
     def __init__(self, bundle: Path, kind: str, conf: Mapping[str, str]) -> None:
@@ -62,6 +64,8 @@ class Worker:
         """
         gone = GONE.get()
         with self._turn(gone):
+            if self.running and self.running[0].poll() is not None:
+                self._end(*self.running, patience=0)
             process, connection = self.running or self._start()
             try:
                 connection.send(request)
@@ -69,10 +73,10 @@ class Worker:
                     _leave_if(gone)
                 kind, content = connection.recv()
             except HTTPException:
-                self._end(process, connection, 0)
+                self._end(process, connection, patience=0)
                 raise
             except (EOFError, OSError) as error:
-                raise HTTPException(503, self._why(self._end(process, connection, ENDING))) from error
+                raise HTTPException(503, self._why(self._end(process, connection, patience=ENDING))) from error
         if kind == "done":
             return content
         _fail(kind, content)
@@ -109,7 +113,7 @@ class Worker:
                 stderr=subprocess.STDOUT,
                 pass_fds=[theirs.fileno()],
             )
-        threading.Thread(target=_log, args=(self.bundle.name, process.stdout), daemon=True).start()
+        threading.Thread(target=_log, args=(self.bundle.name, process), daemon=True).start()
         ours.send(self.conf)
         self.running = process, ours
         logger.info("%s runs in process %d", self.bundle.name, process.pid)
@@ -128,7 +132,7 @@ class Worker:
         name = self.bundle.name
         if code == -signal.SIGKILL:
             return f"the process of {name} was killed, mostly for want of memory; crop the image, or free memory"
-        return f"the process of {name} ended with exit code {code}; the log of the server says more"
+        return f"the process of {name} ended with exit code {code}; ask again, or see the log of the server"
 
 
 def _leave_if(gone: threading.Event | None) -> None:
@@ -143,6 +147,8 @@ def _fail(kind: str, content: Any) -> NoReturn:
     raise ValueError(content) if kind == "invalid" else RuntimeError(content)
 
 
-def _log(name: str, lines: IO[bytes]) -> None:
-    for line in lines:
+def _log(name: str, process: subprocess.Popen[bytes]) -> None:
+    """Write what a process says into the log of the server, until it ends."""
+    for line in process.stdout or ():
         logger.info("%s: %s", name, line.decode(errors="replace").rstrip())
+    process.wait()
