@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 MOST_LETTERS = 300
-FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 PACKAGES = ("custom_networks", "tools")
 ON_PURPOSE = (ValueError, RuntimeError, OSError)
 RAISE = dis.opmap["RAISE_VARARGS"]

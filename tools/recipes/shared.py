@@ -134,8 +134,14 @@ RESUMABLE_CHECKPOINT = ours(
         "best_checkpoint": "@best_checkpoint",
         "training_cases": "@training_cases",
     },
-    resume_ckpt="@resume_ckpt",
+    resume_ckpt="@resume_from",
 )
+
+CKPT_DIR = "$@output_dir + '/finetuned' if @finetune_ckpt else @bundle_root + '/models'"
+"""Where a training writes its weights: never by itself over those that it starts from."""
+RESUME_FROM = ours("resume_from", ckpt_dir="@ckpt_dir", resume_ckpt="@resume_ckpt")
+CHECK_CKPT_DIR = ours("check_ckpt_dir", ckpt_dir="@ckpt_dir", resumed="@resume_from", overwrite="@overwrite")
+RUN_TRAINING = ours("run_training", trainer="@train#trainer", ckpt_dir="@ckpt_dir", resumed="@resume_from")
 
 
 def define_network(bundle: Bundle, out_channels: str) -> dict[str, Any]:

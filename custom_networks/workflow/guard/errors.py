@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import re
 import sys
+import threading
 from types import TracebackType
 from typing import Any
 
 from custom_networks.failures import chain_of, file_sentence, on_one_line, sentence_of, write_log
-from custom_networks.workflow.guard.interrupts import PROGRESS, catch_sigterm, exit_code, say_interrupted
+from custom_networks.workflow.guard.interrupts import PROGRESS, Terminated, catch_sigterm, exit_code, say_interrupted
+from custom_networks.workflow.guard.lost_processes import lost_process
 
 REFERENCE = re.compile(r"@(\w+)")
 LAUNCHED = ("RANK", "LOCAL_RANK")
@@ -29,6 +31,8 @@ def describe(error: BaseException) -> str:
     files = [said for seen in chain if isinstance(seen, OSError) and (said := file_sentence(seen))]
     if files:
         return files[-1]
+    if lost := lost_process(chain):
+        return lost
     cause = error
     while cause.__cause__ is not None:  # a context is what was being handled, which need not be the reason
         cause = cause.__cause__
@@ -93,8 +97,15 @@ def report_errors() -> None:
         if not isinstance(error, KeyboardInterrupt):
             sys.stderr.write(f"{below}error: {describe(error)}\n")
             return
-        if os.environ.get("RANK", "0") == "0":
+        # Ctrl-C reaches every process, SIGTERM the one that lost another, too
+        if os.environ.get("RANK", "0") == "0" or isinstance(error, Terminated):
             sys.stderr.write(f"{below}{say_interrupted()}\n")
         raise SystemExit(exit_code(error))
 
+    def thread_hook(arguments: threading.ExceptHookArgs) -> None:
+        # TensorBoard's thread that writes meets a full disk first, and tells whoever writes next
+        if not isinstance(arguments.exc_value, OSError):
+            threading.__excepthook__(arguments)
+
     sys.excepthook = hook
+    threading.excepthook = thread_hook
