@@ -80,13 +80,13 @@ def children(process: int) -> list[int]:
 
 @pytest.fixture
 def start(tmp_path):
-    """Return a function that starts a run whose standard error is ``tmp_path / "log"``; what is left is killed."""
+    """Return a function that starts a run whose output is ``tmp_path / "log"``; what is left at the end is killed."""
     processes = []
 
     def call(words: list[str], log: str = "log") -> subprocess.Popen[bytes]:
         with (tmp_path / log).open("w") as file:
             process = subprocess.Popen(
-                words, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, stderr=file, start_new_session=True
+                words, cwd=ROOT, env=environment(), stdout=file, stderr=subprocess.STDOUT, start_new_session=True
             )
         processes.append(process)
         return process

@@ -26,6 +26,7 @@ from custom_networks.workflow.infer.inferers import MirrorSlidingWindowInferer
 from tests.synthetic import SEGMENTATION, config, run, tiny_training, write_dataset
 
 KILLS = 20
+EPOCHS = 4
 BUNDLE = SEGMENTATION[0]
 PLACES = ("step", "validation", "save", "replace")
 COUNTS: Counter[str] = Counter()
@@ -78,6 +79,12 @@ def arm(moment: dict[str, Any] | None) -> None:
     at_each(Path, "replace", "replace", when("replace", before_or_after))
 
 
+def epoch_of(checkpoint: Path) -> int:
+    """Return the last epoch in a resumable state."""
+    trainer = torch.load(checkpoint, weights_only=True)["trainer"]
+    return trainer["iteration"] // trainer["epoch_length"]
+
+
 def in_fork(act: Callable[[], None]) -> int:
     """Do something in a process of its own, and return how that ended, as ``os.waitpid`` says it."""
     process = os.fork()
@@ -103,7 +110,7 @@ def main(folder: Path) -> None:
     data = write_dataset(folder / "data")
     transforms = config(BUNDLE)["train"]["random_transforms"]
     knobs = {f"train#random_transforms#{i}#prob": 0.5 for i, transform in enumerate(transforms) if "prob" in transform}
-    knobs |= {"mirror_axes": [0, 2], "network_def#dropout": 0.3, "epochs": 4, "val_interval": 2}
+    knobs |= {"mirror_axes": [0, 2], "network_def#dropout": 0.3, "epochs": EPOCHS, "val_interval": 2}
 
     def train(name: str, moment: dict[str, Any] | None = None, **more: Any) -> int:
         def act() -> None:
@@ -124,9 +131,11 @@ def main(folder: Path) -> None:
         killed = train(name, moment)
         assert os.WIFSIGNALED(killed), f"{moment} ended with {killed}"
         last = folder / name / "last_checkpoint.pt"
-        go_on = {"resume_ckpt": str(last)} if last.is_file() else {"overwrite": True}
-        moments.append({**moment, "folder": name, "signal": os.WTERMSIG(killed), "resumed": last.is_file()})
-        assert train(name, **go_on) == 0, moment
+        epoch = epoch_of(last) if last.is_file() else 0
+        moments.append({**moment, "folder": name, "signal": os.WTERMSIG(killed), "epoch": epoch})
+        if epoch < EPOCHS:  # killed after the last state was in its place, a training is complete
+            go_on = {"resume_ckpt": str(last)} if epoch else {"overwrite": True}
+            assert train(name, **go_on) == 0, moment
     (folder / "moments.json").write_text(json.dumps(moments, indent=1))
 
 
