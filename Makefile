@@ -23,12 +23,12 @@ MEDICAL_TRANSFORMER := bundles/hippocampus_mr_medical_transformer_segmentation
 QUICK := tests/test_docstrings.py tests/attention/test_cbam.py tests/blocks/test_attention_gate.py tests/nets/test_attention_unet.py \
 	tests/workflow/data/test_cases.py tests/workflow/transforms tests/adapt/test_choices.py tests/tools/recipes/test_knobs.py
 PARTS := attention blocks bundles docs nets adapt predict tools workflow
-OTHERS := $(filter-out $(addprefix tests/,$(PARTS) label page versions __pycache__),$(patsubst %/,%,$(wildcard tests/*/))) $(wildcard tests/test_*.py)
+OTHERS := $(filter-out $(addprefix tests/,$(PARTS) label page reliability versions __pycache__),$(patsubst %/,%,$(wildcard tests/*/))) $(wildcard tests/test_*.py)
 TEST := OMP_NUM_THREADS=1 TORCH_FAKE_TENSOR_DISPATCH_CACHE=0 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile \
 	--no-loadscope-reorder -m "not slow" --cov=custom_networks --cov-append --cov-report=
 CHANGED = { git diff --name-only --diff-filter=d HEAD; git ls-files --others --exclude-standard; } | grep '\.py$$'
 
-.PHONY: help demo test quick test-page test-label test-versions test-oldest test-newest fuzz venv-label lint docs bench clean
+.PHONY: help demo test quick test-page test-label test-reliability test-versions test-oldest test-newest fuzz venv-label lint docs bench clean
 
 help:
 	@echo "make demo    train, evaluate and look at a segmentation of real MR: a few minutes on a CPU"
@@ -37,6 +37,7 @@ help:
 	@echo "make test-page     the tests of the report page in a real browser, chromium"
 	@echo "make test-label    the tests of the live MONAI Label server, in an environment of its own, .venv-label"
 	@echo "make test-versions  a training and an inference with the oldest and with the newest versions that pyproject.toml allows"
+	@echo "make test-reliability   trainings that are killed, run out of disk, lose a process or meet another in their folder"
 	@echo "make fuzz    ten thousand damaged files of each image format, each of which must end in a mask or in one sentence: half an hour"
 	@echo "make lint    style, types, import contracts, spelling, rendered configs and pages"
 	@echo "make docs    the documentation as a site in site/"
@@ -89,6 +90,9 @@ test-versions: test-oldest test-newest
 
 test-page: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -p no:cacheprovider tests/page
+
+test-reliability: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -p no:cacheprovider tests/reliability
 
 fuzz: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -s -n $(JOBS) tests/fuzz/fuzz_files.py

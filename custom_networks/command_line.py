@@ -25,7 +25,7 @@ from typing import Any, TextIO
 
 import fire
 
-from custom_networks.failures import chain_of, file_sentence, is_ours, on_one_line, sentence_of, write_log
+from custom_networks.failures import is_ours, on_one_line, sentence_about_files, sentence_of, write_log
 
 Commands = Mapping[str, str | Mapping[str, str]]
 """What a name stands for: ``module:function``, or that of each second word; the one under an empty word runs when none
@@ -130,8 +130,7 @@ def sentence(error: BaseException) -> str:
     if is_ours(error):
         return " ".join(str(error).split())
     # MONAI wraps what a transform raises, so that a full disk arrives as a RuntimeError
-    files = [said for seen in chain_of(error) if isinstance(seen, OSError) and (said := file_sentence(seen))]
-    if said := sentence_of(error) or (files[-1] if files else None):
+    if said := sentence_of(error) or sentence_about_files(error):
         return " ".join(said.split())
     return f"{type(error).__name__}: {on_one_line(error)}; {write_log(error)}"
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 MOST_LETTERS = 300
-FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 PACKAGES = ("custom_networks", "tools")
 ON_PURPOSE = (ValueError, RuntimeError, OSError)
 RAISE = dis.opmap["RAISE_VARARGS"]
@@ -100,6 +100,23 @@ def file_sentence(error: OSError) -> str | None:
     reason = f"{error.strerror[0].lower()}{error.strerror[1:]}"
     advice = "free some, or write to another place" if error.errno in FULL else "correct the path or its permissions"
     return f"{file}{reason}; {advice}"
+
+
+def sentence_about_files(error: BaseException, folder: Path | None = None) -> str | None:
+    """Return what the operating system says about a file in an error or what it came from, ``None`` if nothing.
+
+    A file that cannot be closed on a full disk says so twice, and names itself once.
+
+    Args:
+        error: the error that arrived.
+        folder: where results go, for a full disk whose error names no file.
+    """
+    told = [(seen, said) for seen in chain_of(error) if isinstance(seen, OSError) and (said := file_sentence(seen))]
+    named = [said for seen, said in told if seen.filename is not None]
+    if named or not told:
+        return named[-1] if named else None
+    seen, said = told[-1]
+    return f"{folder}: {said}" if folder is not None and seen.errno in FULL else said
 
 
 def write_log(error: BaseException, folder: Path | None = None) -> str:

@@ -207,7 +207,8 @@ def demo(output_dir: str = "demo_output", epochs: int | None = None, dataset_dir
     data, output = from_repository(dataset_dir), from_repository(output_dir)
     common = {"args_file": str(profile), "dataset_dir": str(data)}
     checkpoints = str(output / "model")
-    train = {**common, "output_dir": str(output / "training"), "ckpt_dir": checkpoints}
+    # whoever calls the demo again wants it again
+    train = {**common, "output_dir": str(output / "training"), "ckpt_dir": checkpoints, "overwrite": "True"}
     if epochs is not None:
         train |= {"epochs": str(epochs), "val_interval": str(max(1, epochs // 8))}
     run_bundle("training on the left hippocampi", ["train.json"], train)

@@ -101,7 +101,7 @@ def test_commands_of_the_bundles(bundle, copy, tmp_path):
         for name, path in [*places, ("<folder>", tmp_path)]:
             command = command.replace(name, str(path))
         if "train.json" in command and "evaluate.json" not in command:
-            command += f" --epochs 1 --val_interval 1 --ckpt_dir {tmp_path} --output_dir {tmp_path}"
+            command += f" --epochs 1 --val_interval 1 --ckpt_dir {tmp_path / str(ran)} --output_dir {tmp_path}"
         run(command, folder)
         ran += 1
     assert ran >= 5

@@ -36,7 +36,8 @@ KNOBS = {
     ),
     "ckpt_dir": Knob(
         "Folder of the weights: `model.pt`, the best of a training, `training_cases.json`, the cases that it has seen, "
-        "`training_data.json`, what these are like (segmentation), and `last_checkpoint.pt`, from which one resumes.",
+        "`training_data.json`, what these are like (segmentation), and `last_checkpoint.pt`, from which one resumes; a "
+        "fine-tuning has one of its own by default.",
         "$@bundle_root + '/models'",
     ),
     "in_channels": Knob("Number of channels of an image."),
@@ -140,6 +141,9 @@ KNOBS = {
         "Weights to start from, as far as they fit by name and shape; with `null` random ones. Where nothing starts "
         "anew they are validated first, and stay unless an epoch is better.",
         None,
+    ),
+    "overwrite": Knob(
+        "Replace a training that `ckpt_dir` holds; with `false` a new training refuses such a folder.", False
     ),
     "gate_warm_up_epochs": Knob("Epochs at the start in which the gates of the attention stand still."),
     "ckpt_path": Knob("The weights that evaluation and inference load."),

@@ -134,8 +134,13 @@ RESUMABLE_CHECKPOINT = ours(
         "best_checkpoint": "@best_checkpoint",
         "training_cases": "@training_cases",
     },
-    resume_ckpt="@resume_ckpt",
+    resume_ckpt="@resume_from",
 )
+
+CKPT_DIR = "$@output_dir + '/finetuned' if @finetune_ckpt else @bundle_root + '/models'"
+"""Where a training writes its weights: never by itself over those that it starts from."""
+RESUME_FROM = ours("resume_from", ckpt_dir="@ckpt_dir", resume_ckpt="@resume_ckpt")
+CHECK_CKPT_DIR = ours("check_ckpt_dir", ckpt_dir="@ckpt_dir", resumed="@resume_from", overwrite="@overwrite")
 
 
 def define_network(bundle: Bundle, out_channels: str) -> dict[str, Any]:
@@ -188,17 +193,24 @@ def train(metric: str) -> list[Any]:
     Args:
         metric: what the key metric of the validation is, in words.
     """
+    start = ours(
+        "start_from",
+        network="@network",
+        path="@finetune_ckpt",
+        evaluator="@validate#evaluator",
+        resumed="@resume_from",
+        _mode_="callable",
+        _disabled_="$not @finetune_ckpt",
+    )
     return [
         ours(
-            "start_from",
-            network="@network",
-            path="@finetune_ckpt",
-            evaluator="@validate#evaluator",
-            resume_ckpt="@resume_ckpt",
-            _disabled_="$not @finetune_ckpt",
+            "run_training",
+            trainer="@train#trainer",
+            checkpoint="@checkpoint",
+            ckpt_dir="@ckpt_dir",
+            resumed="@resume_from",
+            start=start,
         ),
-        "$@checkpoint.attach(@train#trainer)",
-        "$@train#trainer.run()",
         WRITE_PAGE,
         ours(
             "say_outcome",

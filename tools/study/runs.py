@@ -64,7 +64,8 @@ def train_and_evaluate(
     knobs: dict[str, Any] = {**overrides, "output_dir": str(work_dir), "ckpt_dir": str(work_dir)}
     last, model = work_dir / "last_checkpoint.pt", work_dir / "model.pt"
     if not (work_dir / "trained").is_file():
-        resume = {"resume_ckpt": str(last)} if last.is_file() else {}
+        # weights of an earlier run may lie there
+        resume = {"resume_ckpt": str(last)} if last.is_file() else {"overwrite": True}
         _bundle_run([configs / "train.json"], bundle, profiles, {**knobs, **resume}, threads, work_dir / "train.log")
         (work_dir / "trained").touch()
     if not model.is_file():

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import re
 import sys
+import threading
 from types import TracebackType
 from typing import Any
 
-from custom_networks.failures import chain_of, file_sentence, on_one_line, sentence_of, write_log
-from custom_networks.workflow.guard.interrupts import PROGRESS, catch_sigterm, exit_code, say_interrupted
+from custom_networks.failures import chain_of, on_one_line, sentence_about_files, sentence_of, write_log
+from custom_networks.workflow.guard.interrupts import PROGRESS, Terminated, catch_sigterm, exit_code, say_interrupted
+from custom_networks.workflow.guard.lost_processes import lost_process
 
 REFERENCE = re.compile(r"@(\w+)")
 LAUNCHED = ("RANK", "LOCAL_RANK")
@@ -28,9 +30,10 @@ def describe(error: BaseException) -> str:
     if sentence := sentence_of(error):
         return sentence
     chain = list(chain_of(error))
-    files = [said for seen in chain if isinstance(seen, OSError) and (said := file_sentence(seen))]
-    if files:
-        return files[-1]
+    if said := sentence_about_files(error, PROGRESS.output_dir):
+        return said
+    if lost := lost_process(chain):
+        return lost
     cause = error
     while cause.__cause__ is not None:  # a context is what was being handled, which need not be the reason
         cause = cause.__cause__
@@ -79,6 +82,13 @@ def _place(chain: list[BaseException]) -> str:
     return f"{name.replace('::', '#')} failed" + (f" with {', '.join(plain)}" if plain else "")
 
 
+def _close_progress_bars() -> None:
+    """Draw progress bars for the last time, which would be when the interpreter ends, below the sentence."""
+    shown = getattr(sys.modules.get("tqdm"), "tqdm", None)
+    for bar in list(getattr(shown, "_instances", ())):
+        bar.close()
+
+
 def on_the_command_line() -> bool:
     """Return whether this process was started as ``python -m monai.bundle``."""
     main = getattr(sys.modules.get("__main__"), "__spec__", None)
@@ -96,12 +106,20 @@ def report_errors() -> None:
     catch_sigterm()
 
     def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        _close_progress_bars()
         below = "\n" * (PROGRESS.trains or sys.stderr.isatty())  # a progress bar may stand on the line
         if not isinstance(error, KeyboardInterrupt):
             sys.stderr.write(f"{below}error: {describe(error)}\n")
             return
-        if os.environ.get("RANK", "0") == "0":
+        # Ctrl-C reaches every process, SIGTERM the one that lost another, too
+        if os.environ.get("RANK", "0") == "0" or isinstance(error, Terminated):
             sys.stderr.write(f"{below}{say_interrupted()}\n")
         raise SystemExit(exit_code(error))
 
+    def thread_hook(arguments: threading.ExceptHookArgs) -> None:
+        # TensorBoard's thread that writes meets a full disk first, and tells whoever writes next
+        if not isinstance(arguments.exc_value, OSError):
+            threading.__excepthook__(arguments)
+
     sys.excepthook = hook
+    threading.excepthook = thread_hook

@@ -70,17 +70,30 @@ PROGRESS = Progress()
 """The progress of this process."""
 
 
+def say_saved() -> str:
+    """Return what is saved of a training, and how to resume it."""
+    others = os.environ.get(PROCESSES, "0") != "0"
+    # the first process writes the file, perhaps just now
+    if PROGRESS.checkpoint is None or (others and not PROGRESS.checkpoint.is_file()):
+        return "nothing is saved to resume from"
+    if PROCESSES in os.environ:
+        resume = f"resume by adding --resume_ckpt {PROGRESS.checkpoint} to the same command"
+    else:
+        words = ["python", "-m", "monai.bundle", *sys.argv[1:], "--resume_ckpt", str(PROGRESS.checkpoint)]
+        resume = f"resume: {shlex.join(words)}"
+    what = "its last whole epoch" if others else f"the training up to epoch {PROGRESS.epoch}"
+    return f"{PROGRESS.checkpoint} holds {what}; {resume}"
+
+
 def say_interrupted() -> str:
     """Return what is saved when a run is stopped, and for a training the command that resumes it."""
+    if (rank := os.environ.get(PROCESSES, "0")) != "0":
+        ended = f"process {rank} was told to end, as all are when one of them has"
+        return f"{ended}; {say_saved()}" if PROGRESS.trains else ended
     if PROGRESS.checkpoint is not None:
-        if PROCESSES in os.environ:
-            resume = f"resume by adding --resume_ckpt {PROGRESS.checkpoint} to the same command"
-        else:
-            words = ["python", "-m", "monai.bundle", *sys.argv[1:], "--resume_ckpt", str(PROGRESS.checkpoint)]
-            resume = f"resume: {shlex.join(words)}"
-        return f"interrupted, {PROGRESS.checkpoint} holds the training up to epoch {PROGRESS.epoch}; {resume}"
+        return f"interrupted, {say_saved()}"
     if PROGRESS.trains:
-        return "interrupted before the end of the first epoch; nothing is saved to resume from"
+        return f"interrupted before the end of the first epoch; {say_saved()}"
     if count := PROGRESS.files():
         files = "1 file of this run is" if count == 1 else f"{count} files of this run are"
         return f"interrupted, {files} in {PROGRESS.output_dir}"

@@ -199,6 +199,7 @@ RULES = {
     ),
     "resume_ckpt": _file("the last_checkpoint.pt of a training"),
     "finetune_ckpt": _file("the weights to start from"),
+    "overwrite": SWITCH,
     "gate_warm_up_epochs": COUNT,
     "ckpt_path": FOLDER,
     "load_pretrain": SWITCH,

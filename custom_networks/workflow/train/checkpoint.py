@@ -310,7 +310,9 @@ class ResumableCheckpoint:
         Args:
             trainer: the trainer whose epoch has just ended.
         """
-        if idist.get_rank() == 0:
+        if idist.get_rank() > 0:
+            PROGRESS.save(self.path, trainer.state.epoch)
+        else:
             state = {key: value.state_dict() for key, value in self.objects.items()}
             before = _identity(self.path)
             try:

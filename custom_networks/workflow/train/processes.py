@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import gc
+import os
 
 import torch
 import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
+
+from custom_networks.workflow.guard.finished_run import RESTARTS
 
 
 def start_processes(device: torch.device) -> None:
@@ -20,7 +24,11 @@ def start_processes(device: torch.device) -> None:
     import torch.distributed.nn
 
     if not dist.is_initialized():
-        dist.init_process_group(backend="nccl" if device.type == "cuda" else "gloo")
+        # torchrun keeps its store when it starts its processes anew, with the addresses of those that have gone
+        store, rank, world_size = next(rendezvous("env://"))
+        store = dist.PrefixStore(f"start_{os.environ.get(RESTARTS, '0')}", store)
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=store, rank=rank, world_size=world_size)
     if device.type == "cuda":
         torch.cuda.set_device(device)
 

@@ -18,7 +18,7 @@ def start_from(
     network: nn.Module,
     path: str | Path,
     evaluator: Evaluator,
-    resume_ckpt: str | Path | None = None,
+    resumed: str | Path | None = None,
 ) -> None:
     """Load the weights that a training starts from, and validate them where they are those of a whole network.
 
@@ -32,14 +32,14 @@ def start_from(
             :func:`custom_networks.workflow.train.checkpoint.load_weights`.
         evaluator: the validation, whose :class:`custom_networks.workflow.train.checkpoint.BestCheckpoint` takes the
             weights as epoch 0.
-        resume_ckpt: the state that the training goes on from, if any.
+        resumed: the state that the training goes on from, if any.
 
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if the checkpoint belongs to another network.
     """
     whole = load_weights(network, path, strict=False)
-    if whole and not resume_ckpt:
+    if whole and not resumed:
         evaluator.run(0)
 
 

@@ -71,6 +71,8 @@ def test_a_run_trains_evaluates_and_is_recorded(processes):
         assert (value(command, "seed"), value(command, "dataset_dir")) == ("4", "there")
         assert value(command, "ckpt_dir") == value(command, "output_dir") == str(processes.work)
     assert "--resume_ckpt" not in train
+    assert value(train, "overwrite") == "True"
+    assert "--overwrite" not in evaluate
     assert {env["OMP_NUM_THREADS"] for env in processes.environments} == {"1"}
     assert record["overrides"] == {"seed": 4}
     assert record["profiles"] == [profile.stem]
@@ -97,6 +99,7 @@ def test_a_failed_training_says_why_and_goes_on_next_time(processes):
     assert len(processes.commands) == 1
     runs.train_and_evaluate(BUNDLE, [], processes.work, {})
     assert value(processes.commands[1], "resume_ckpt") == str(processes.work / "last_checkpoint.pt")
+    assert "--overwrite" not in processes.commands[1]
 
 
 def test_a_failed_evaluation_does_not_train_again(processes):

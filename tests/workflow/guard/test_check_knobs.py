@@ -61,6 +61,7 @@ WRONG = {
     "engine": ["onnx", "OpenVINO", None, True, ["torch"]],
     "resume_ckpt": ["absent.pt", 3, "."],
     "finetune_ckpt": ["absent.pt", False],
+    "overwrite": ["yes", 1, None],
     "gate_warm_up_epochs": [-1, 0.5],
     "ckpt_path": [3, None],
     "load_pretrain": ["True", 1],

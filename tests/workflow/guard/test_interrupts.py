@@ -63,6 +63,7 @@ def test_a_training_says_how_to_resume(progress, monkeypatch):
         (signal.SIGINT, None, 130, "interrupted, nothing is written"),
         (signal.SIGTERM, None, 143, "interrupted, nothing is written"),
         (signal.SIGINT, "1", 130, "waiting"),
+        (signal.SIGTERM, "1", 143, "process 1 was told to end, as all are when one of them has"),
     ],
 )
 def test_the_command_line_ends_with_one_line(tmp_path, sent, rank, code, said):

@@ -30,8 +30,9 @@ def build_train(bundle: Bundle) -> dict[str, Any]:
             bundle,
             "dataset_dir output_dir ckpt_dir in_channels label_names spacing intensity_range patch_size epochs "
             "val_interval batch_size learning_rate amp seed num_workers cache_rate fold mirror_axes csv_file "
-            "evaluation_split device report resume_ckpt finetune_ckpt",
+            "evaluation_split device report resume_ckpt finetune_ckpt overwrite",
         ),
+        "ckpt_dir": shared.CKPT_DIR,
     }
     return {
         "imports": shared.IMPORTS,
@@ -96,12 +97,14 @@ def build_train(bundle: Bundle) -> dict[str, Any]:
             },
             "evaluator": shared.VALIDATION_EVALUATOR,
         },
+        "resume_from": shared.RESUME_FROM,
         "checkpoint": shared.RESUMABLE_CHECKPOINT,
         "knob_check": shared.check_knobs(knobs),
         "initialize": [*shared.GUARDS, "$monai.utils.set_determinism(seed=@seed)"],
         "run": [
             shared.CHECK_PAGE,
             ours("check_outputs", output_dir="@output_dir", ckpt_dir="@ckpt_dir"),
+            shared.CHECK_CKPT_DIR,
             ours("check_patches", **PATCHES, training="@train#dataset#data", validation="@validate#dataset#data"),
             *shared.train("AUC"),
         ],

@@ -32,7 +32,7 @@ def build_configs(bundle: Bundle) -> dict[str, dict[str, Any]]:
         "profiles/large_volume.json": {"overlap": 0.25, "skip_air": True},
         "profiles/finetune.json": {
             "finetune_ckpt": "$@bundle_root + '/models/model.pt'",
-            # a folder of its own, so that the shipped weights stay what they are
+            # also for the evaluation and the inference that take this profile
             "ckpt_dir": "$@output_dir + '/finetuned'",
             "learning_rate": round(bundle.knobs["learning_rate"] / 10, 9),
             "epochs": bundle.knobs["epochs"] // 2,

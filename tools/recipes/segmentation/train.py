@@ -39,9 +39,10 @@ def build_train(bundle: Bundle) -> dict[str, Any]:
             "dataset_dir output_dir ckpt_dir in_channels label_names label_values regions ignore_value spacing "
             "intensity patch_size foreground_ratio epochs val_interval batch_size learning_rate amp seed num_workers "
             "cache_rate fold mirror_axes overlap sw_batch_size skip_air largest_component low_memory image_glob "
-            "label_glob folds_file device report resume_ckpt finetune_ckpt",
+            "label_glob folds_file device report resume_ckpt finetune_ckpt overwrite",
         ),
         **(select_knobs(bundle, "gate_warm_up_epochs") if warms_up else {}),
+        "ckpt_dir": shared.CKPT_DIR,
     }
     return {
         "imports": shared.IMPORTS,
@@ -164,12 +165,14 @@ def build_train(bundle: Bundle) -> dict[str, Any]:
             },
             "evaluator": shared.VALIDATION_EVALUATOR,
         },
+        "resume_from": shared.RESUME_FROM,
         "checkpoint": shared.RESUMABLE_CHECKPOINT,
         "knob_check": shared.check_knobs(knobs),
         "initialize": [*shared.GUARDS, "$monai.utils.set_determinism(seed=@seed)"],
         "run": [
             shared.CHECK_PAGE,
             ours("check_outputs", output_dir="@output_dir", ckpt_dir="@ckpt_dir"),
+            shared.CHECK_CKPT_DIR,
             ours(
                 "check_data",
                 in_channels="@in_channels",
