@@ -127,7 +127,7 @@ def test_only_whole_networks_are_validated_at_the_start(start, tmp_path):
     start_from(net, start, plain)
     assert torch.equal(net.head.weight, read_checkpoint(start)["head.weight"])
     start_from(network(classes=3), start, more)
-    start_from(network(), start, resumed, resume_ckpt=tmp_path / "last_checkpoint.pt")
+    start_from(network(), start, resumed, resumed=tmp_path / "last_checkpoint.pt")
     assert (plain.epochs, more.epochs, resumed.epochs) == ([0], [], [])
 
 
