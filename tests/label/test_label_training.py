@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from tests.label.conftest import SCORED, Server, free_port, started, stopped, write_studies
-from tests.synthetic import ROOT
+from tests.synthetic import ROOT, config, read_rows
 from tools.ship.label import prepare
 
 APP = ROOT / "tools" / "ship" / "label_app"
@@ -74,6 +74,10 @@ class Bundle:
         path = self.folder / "configs" / "profiles" / "finetune.json"
         path.write_text(json.dumps({**json.loads(path.read_text()), "learning_rate": value}))
 
+    def rates(self) -> list[float]:
+        """Return the learning rate after each epoch of the last training."""
+        return [float(row["learning_rate"]) for row in read_rows(self.folder / "eval" / "training_curve.csv")]
+
     def weaken(self) -> None:
         """Take away what the last layer has learned: every voxel is background."""
         state = torch.load(self.weights, weights_only=True)
@@ -104,6 +108,8 @@ def test_better_weights_replace_and_worse_ones_do_not(bundle):
     [answer] = done.answers
     found = re.fullmatch(r"replaced, (\d\.\d{3}) to (\d\.\d{3}) on 1 case", answer["weights"])
     assert float(found[2]) > float(found[1])
+    # the rate of the profile, which reaches zero with the last epoch
+    assert bundle.rates() == pytest.approx([0.01 * (1 - epoch / 4) ** 0.9 for epoch in (1, 2, 3, 4)], rel=1e-4)
     kept, better = answer["kept_as"], bundle.weights.read_bytes()
     assert KEPT.fullmatch(kept)
     assert better != before
@@ -138,11 +144,15 @@ def test_better_weights_replace_and_worse_ones_do_not(bundle):
 
 
 def test_a_training_from_nothing_is_compared_with_the_served_weights(bundle):
-    """With the learning rate of a training, not that for fine-tuning: 1.0 would leave nothing to compare."""
+    """With the learning rate of a training, not that for fine-tuning."""
     bundle.weaken()
     bundle.rate(1.0)
-    [answer] = bundle.train({"max_epochs": 2, "pretrained": False}).answers
+    done = bundle.train({"max_epochs": 2, "pretrained": False})
+    [answer] = done.answers
+    loaded = done.log.index(f"Restored all variables from {bundle.folder / 'training' / 'untrained.pt'}")
+    assert done.log.index("Got new best metric of val_mean_dice: 0.0") < loaded < done.log.index("epoch 2: loss")
     assert re.fullmatch(r"(kept, 0\.\d{3}|replaced, 0\.\d{3} to \d\.\d{3}) on 1 case", answer["weights"])
+    assert bundle.rates() == pytest.approx([config(bundle.folder)["learning_rate"] * 0.5**0.9, 0], rel=1e-4)
 
 
 @pytest.mark.parametrize(
