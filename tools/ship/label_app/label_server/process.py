@@ -42,7 +42,7 @@ def serve(connection: Connection, kind: str, bundle: str) -> None:
         try:
             request = requests.get(timeout=float(conf.get("idle_seconds", IDLE)))
         except Empty:
-            return
+            os._exit(0)  # at once: a request that comes while the interpreter tidies up would be lost
         try:
             task = task or KINDS[kind](bundle, conf)
             answer: tuple[str, Any] = ("done", task(request))
