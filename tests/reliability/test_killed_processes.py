@@ -87,6 +87,17 @@ def test_torchrun_restarts_and_goes_on(training, start, tmp_path):
     assert "torchrun has restarted this training, which goes on from " in (tmp_path / "log").read_text()
 
 
+def test_the_first_process_refuses_for_both(training, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "model.pt").touch()
+    done = finish(command(training(), ("train", "multi_gpu_train"), torchrun()), fails=True)
+    said = [line for line in done.stderr.splitlines() if "error: " in line]
+    assert len(said) == 1, done.stderr[-3000:]
+    refused = f"error: {tmp_path / 'out'} holds model.pt, which this training has not written; resume that one with "
+    assert said[0].removeprefix("[rank0]: ").startswith(refused)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["model.pt"]
+
+
 def test_two_trainings_into_one_folder(training, start, tmp_path):
     """The second is refused, whatever it may replace; one that was killed leaves a lock that the next takes over."""
     out = tmp_path / "out"
