@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 
@@ -114,7 +114,8 @@ def test_better_weights_replace_and_worse_ones_do_not(bundle):
     assert KEPT.fullmatch(kept)
     assert better != before
     assert (bundle.weights.with_name(kept)).read_bytes() == before
-    assert bundle.files() == ["model.pt", kept, "training_cases.json", "training_data.json"]
+    known = f"{kept.removesuffix('.pt')}.training_data.json"  # as the bundle came
+    assert bundle.files() == ["model.pt", kept, known, "training_cases.json", "training_data.json"]
     # offered to be brought back, not as a model
     assert done.options["model_filename"] == ["model.pt"]
     assert done.options["restore"] == ["", kept]
@@ -126,7 +127,7 @@ def test_better_weights_replace_and_worse_ones_do_not(bundle):
     assert answer == {"weights": f"kept, {found[2]} on 1 case"}
     assert f"weights of {SCORED}: {answer['weights']}" in done.log
     assert bundle.weights.read_bytes() == better
-    assert bundle.files() == ["model.pt", kept, "training_cases.json", "training_data.json"]
+    assert bundle.files() == ["model.pt", kept, known, "training_cases.json", "training_data.json"]
     assert not (bundle.folder / "training").exists()
     assert (done.options["resume"], done.stats) == (False, {})
 
@@ -137,7 +138,8 @@ def test_better_weights_replace_and_worse_ones_do_not(bundle):
     assert bundle.weights.with_name(other).read_bytes() == better
     # the records go with their weights
     stem = other.removesuffix(".pt")
-    assert bundle.files() == ["model.pt", other, f"{stem}.training_cases.json", f"{stem}.training_data.json"]
+    records = [f"{stem}.training_cases.json", f"{stem}.training_data.json"]
+    assert bundle.files() == ["model.pt", other, *records, "training_data.json"]
     bundle.train({"restore": other})
     assert bundle.weights.read_bytes() == better
     assert {"training_cases.json", "training_data.json"} < set(bundle.files())
@@ -195,7 +197,8 @@ def test_a_server_that_was_killed_in_a_training_says_so_and_goes_on(tmp_path):
         if state.exists():
             break
         time.sleep(0.1)
-    os.killpg(process.pid, signal.SIGKILL)
+    for one in [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]:
+        one.kill()
     process.wait()
     assert (bundle / "models" / "model.pt").read_bytes() == before
 
