@@ -171,6 +171,17 @@ CODE = {
     "an image that is not there": {"image": "nobody"},
     "images elsewhere": {"images": ["a", "/etc/passwd"]},
     "a number for an image": {"image": 7},
+    "nothing for an image": {"image": ""},
+    "no text for an image": {"image": None},
+    "a text for a number": {"max_epochs": "x"},
+    "no epochs": {"max_epochs": 0},
+    "half a worker": {"max_workers": 0.5},
+    "yes for a number": {"max_batch_size": True},
+    "all for validation": {"val_split": 1},
+    "a share in words": {"val_split": "x"},
+    "GPUs by name": {"gpus": "a,b"},
+    "a number for a device": {"device": 5},
+    "no weights": {"model_filename": []},
     "deep": {"a": {"a": {"a": {"a": {"a": {"a": {"a": {"a": {"a": {"a": 1}}}}}}}}}},
 }
 

@@ -132,7 +132,7 @@ def check_images(options: dict[str, Any], settings: Settings, knowledge: Knowled
         Refusal: see :func:`check_image`.
     """
     for key, value in options.items():
-        if key == "image" and value:
+        if key == "image":
             check_image(value, settings, knowledge)
         if key == "images" and value not in (*CHOICES, None):
             for image in value if isinstance(value, list) else [value]:

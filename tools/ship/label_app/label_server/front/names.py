@@ -18,6 +18,8 @@ QUERY_NAMES = ("image", "id", "label", "tag", "session_id")
 OPTION_NAMES = ("label", "label_tag", "y", "y_pred", "model_filename", "run_id")
 """What of the options becomes part of a path or a command."""
 NOT_FOR_REQUESTS = ("bundle_path", "image_path", "session", "tracking_uri")
+WHOLE = {"max_epochs": 1, "max_batch_size": 0, "max_workers": 0, "max_samples": 0, "simulation_size": 1}
+"""Options that are whole numbers, and the least of each."""
 EXPRESSION = re.compile(r"\s*[$@%]")
 """What MONAI would run, look up or load when it is written over a value of a config."""
 
@@ -131,6 +133,16 @@ def _check_option(key: str, value: object) -> None:
             check_name(f"option {key}", name)
     if key == "run_id" and not re.fullmatch(r"\w*", str(value or "")):
         raise Refusal(400, f"the option run_id must be of letters, digits and _, got {shown(value)}; leave it out")
+    if key in WHOLE and (type(value) is not int or value < WHOLE[key]):
+        raise Refusal(
+            400, f"the option {key} must be a whole number from {WHOLE[key]} on, got {shown(value)}; correct it"
+        )
+    if key == "val_split" and (type(value) not in (int, float) or not -1 <= float(str(value)) < 1):
+        raise Refusal(400, f"the option val_split must be a share below 1, got {shown(value)}; 0.2 is usual")
+    if key == "gpus" and value and not re.fullmatch(r"all|\d+(,\d+)*", str(value)):
+        raise Refusal(400, f"the option gpus must be all or numbers with commas between them, got {shown(value)}")
+    if key in ("device", "model_filename") and (value == [] or not isinstance(first, str)):
+        raise Refusal(400, f"the option {key} must be a text, got {shown(value)}; leave it out")
     if key == "result_extension" and value and value not in (*SUFFIXES, ".seg.nrrd", ".json"):
         raise Refusal(400, f"the option result_extension must be one of {', '.join(SUFFIXES)}, got {shown(value)}")
 
