@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ from custom_networks.files import checksum, read_json, write_text
 from custom_networks.workflow.data.cases import case_name, files_of
 from custom_networks.workflow.data.folds import read_folds
 
+logger = logging.getLogger(__name__)
 RECORD = "training_cases.json"
 """The file beside the weights."""
 
@@ -103,11 +105,19 @@ class TrainingCases:
         return {"training": self.training, "validation": self.validation, "earlier": earlier}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Count what a training saw before it was interrupted as seen.
+        """Count what a training saw before it was interrupted as seen, and say so where it was of other cases.
 
         Args:
             state: result of :meth:`state_dict`.
         """
+        before, now = ({*lists["training"], *lists["validation"]} for lists in (state, self.state_dict()))
+        if before != now:
+            logger.warning(
+                "the training that goes on was begun on other cases: %d of these are new, %d of those are gone; its "
+                "best score is that of other data; to compare on these start anew with its weights as finetune_ckpt",
+                len(now - before),
+                len(before - now),
+            )
         earlier = state["earlier"]
         unknown = self.earlier is None or earlier is None
         self.earlier = None if unknown else frozenset({*(self.earlier or ()), *earlier, *state["training"]})

@@ -156,11 +156,15 @@ def test_weights_that_outlast_a_training_have_seen_none_of_its_cases(tmp_path, l
         assert evaluated(root, kept) == (OTHERS if known else [OTHERS[0], OTHERS[5]])
 
 
-def test_a_resumed_training_has_seen_what_it_saw_before(tmp_path):
+def test_a_resumed_training_has_seen_what_it_saw_before(tmp_path, log):
     before = TrainingCases("data", entries("ab"), entries("c")).state_dict()
     after = TrainingCases("data", entries("bd"), entries("c"))
     after.load_state_dict(json.loads(json.dumps(before)))
     assert after.state_dict() == {"training": ["b", "d"], "validation": ["c"], "earlier": ["a"]}
+    assert "was begun on other cases: 1 of these are new, 1 of those are gone" in log.text
+    log.clear()
+    TrainingCases("data", entries("ab"), entries("c")).load_state_dict(before)
+    assert not log.text
     after.load_state_dict({**before, "earlier": None})
     after.load_state_dict(before)
     assert after.state_dict()["earlier"] is None
