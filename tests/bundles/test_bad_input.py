@@ -103,7 +103,7 @@ def test_training_refuses_to_resume_what_is_finished(bundle, dataset, trained, t
 def test_training_stops_when_the_loss_becomes_nan(bundle, dataset, tmp_path, refused):
     sentence = refused(bundle, "train", tiny_training(bundle, dataset, tmp_path / "out", learning_rate=1e30))
     assert sentence.startswith(("the loss became nan in epoch 1", "the loss became inf in epoch 1"))
-    assert "lower learning_rate" in sentence
+    assert "a lower learning_rate" in sentence
     assert not {"model.pt", "last_checkpoint.pt"} & set(files_under(tmp_path))
 
 

@@ -110,7 +110,7 @@ class TrainingCases:
         Args:
             state: result of :meth:`state_dict`.
         """
-        before, now = ({*lists["training"], *lists["validation"]} for lists in (state, self.state_dict()))
+        before, now = {*state["training"], *state["validation"]}, {*self.training, *self.validation}
         if before != now:
             logger.warning(
                 "the training that goes on was begun on other cases: %d of these are new, %d of those are gone; its "

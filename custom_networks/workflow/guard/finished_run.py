@@ -8,24 +8,19 @@ from pathlib import Path
 
 from custom_networks.workflow.guard.first_process import in_first
 from custom_networks.workflow.guard.lock import check_unlocked
+from custom_networks.workflow.guard.restarts import has_begun
 
 logger = logging.getLogger(__name__)
 MODEL, LAST = "model.pt", "last_checkpoint.pt"
-RESTARTS = "TORCHELASTIC_RESTART_COUNT"
-"""The variable in which torchrun counts how often it has started its processes anew."""
 LABEL_APP = "MONAI_LABEL_APP_DIR"
 """The variable in which MONAI Label has the folder of its app."""
-
-
-def _is_restarted() -> bool:
-    return os.environ.get(RESTARTS, "0") != "0"
 
 
 def resume_from(ckpt_dir: str | Path, resume_ckpt: str | Path | None) -> str | None:
     """Return the state that a training goes on from, ``None`` for a new one.
 
-    It is ``resume_ckpt``, but where torchrun has restarted its processes with the same command, after one of them was
-    lost, what they have saved by then.
+    It is ``resume_ckpt``, but where torchrun has started its processes anew with the same command, after one of them
+    was lost, what they have saved by then.
 
     Args:
         ckpt_dir: the knob of that name.
@@ -34,7 +29,7 @@ def resume_from(ckpt_dir: str | Path, resume_ckpt: str | Path | None) -> str | N
 
     def find() -> str | None:
         last = Path(ckpt_dir) / LAST
-        if _is_restarted() and last.is_file():
+        if last.is_file() and has_begun(last.parent):
             logger.info("torchrun has restarted this training, which goes on from %s", last)
             return str(last)
         return str(resume_ckpt) if resume_ckpt else None
@@ -63,12 +58,16 @@ def _check(folder: Path, resumed: str | Path | None, overwrite: bool) -> None:
     app = os.environ.get(LABEL_APP)
     in_app = bool(app) and folder.resolve().is_relative_to(Path(str(app)).resolve())
     own = resumed is not None and Path(resumed).resolve().parent == folder.resolve()
-    if overwrite or own or in_app or _is_restarted():
+    if overwrite or own or in_app or has_begun(folder):
         return
     found = [name for name in (MODEL, LAST) if (folder / name).is_file()]
     if found:
-        last = str(folder / LAST) if LAST in found else f"<its {LAST}>"
+        others = "give another folder as --ckpt_dir, or replace it with --overwrite True"
+        if LAST not in found:
+            raise ValueError(
+                f"{folder} holds {MODEL}, which this training has not written, and no {LAST} to resume from; {others}"
+            )
         raise ValueError(
             f"{folder} holds {' and '.join(found)}, which this training has not written; resume that one with "
-            f"--resume_ckpt {last}, give another folder as --ckpt_dir, or replace it with --overwrite True"
+            f"--resume_ckpt {folder / LAST}, {others}"
         )

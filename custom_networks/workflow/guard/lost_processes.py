@@ -6,11 +6,12 @@ import os
 import re
 from collections.abc import Iterable
 
+from custom_networks.failures import on_one_line
 from custom_networks.workflow.guard.interrupts import PROCESSES, PROGRESS, say_saved
 
 # torch's words, which it raises as a RuntimeError
 LOADER = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (?:is killed by signal|exited unexpectedly)")
-CONNECTION = re.compile(r"gloo|NCCL|TCPStore|Connection (closed|reset) by peer|Broken pipe", re.IGNORECASE)
+CONNECTION = re.compile(r"\bgloo\b|\bNCCL\b|TCPStore|Connection (closed|reset) by peer|Broken pipe", re.IGNORECASE)
 
 
 def lost_process(chain: Iterable[BaseException]) -> str | None:
@@ -19,16 +20,17 @@ def lost_process(chain: Iterable[BaseException]) -> str | None:
     Args:
         chain: the error and what it came from.
     """
-    text = " ".join(str(seen) for seen in chain)
+    texts = [on_one_line(seen) for seen in chain if isinstance(seen, Exception)]
     saved = f"; {say_saved()}" if PROGRESS.trains else ""
-    if found := LOADER.search(text):
+    if found := LOADER.search(" ".join(texts)):
         return (
             f"the process {found[1]} that loads data was killed or has died, as when the memory is full; set "
             f"num_workers or cache_rate lower, or to 0{saved}"
         )
-    if PROCESSES in os.environ and CONNECTION.search(text):
+    lost = [text for text in texts if CONNECTION.search(text)]
+    if PROCESSES in os.environ and lost:
         return (
-            f"process {os.environ[PROCESSES]} has lost another one of this run, which has ended; look above for why"
-            f"{saved}"
+            f"process {os.environ[PROCESSES]} has lost another one of this run ({lost[-1]}); look above for why that "
+            f"has ended{saved}"
         )
     return None

@@ -217,7 +217,7 @@ class BestCheckpoint:
         """
         self.best_metric = float(state["best_metric"])
         self.best_epoch = int(state["best_epoch"])
-        self.starting_metric = state["starting_metric"]
+        self.starting_metric = state.get("starting_metric")  # which states of before it do not have
 
 
 def _restore(value: Any, state: Any, subject: str) -> None:
@@ -264,7 +264,6 @@ class ResumableCheckpoint:
             FileNotFoundError: if ``resume_ckpt`` does not exist.
             ValueError: if it is not a resumable checkpoint of this training, or nothing is left to train.
         """
-        PROGRESS.trains = True
         if self.resume_ckpt:
             self._resume(trainer, self.resume_ckpt)
             PROGRESS.save(Path(self.resume_ckpt), trainer.state.epoch)

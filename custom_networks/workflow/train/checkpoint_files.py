@@ -45,12 +45,16 @@ def save_atomically(state: Any, path: str | Path) -> None:
 def keep_aside(weights: Path) -> Path:
     """Copy weights that are about to be replaced to ``model_<time>.pt`` beside them, and return that file.
 
+    Their records ``training_*.json`` are copied, too, to ``model_<time>.training_*.json``.
+
     Args:
         weights: their file.
     """
     kept = weights.with_stem(f"{weights.stem}_{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
-    with replacing(kept) as partial:
-        shutil.copyfile(weights, partial)
+    records = {file: kept.with_name(f"{kept.stem}.{file.name}") for file in weights.parent.glob("training_*.json")}
+    for file, copy in {**records, weights: kept}.items():
+        with replacing(copy) as partial:
+            shutil.copyfile(file, partial)
     return kept
 
 

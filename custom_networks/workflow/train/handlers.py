@@ -86,8 +86,9 @@ class NonFiniteLossHandler:
         loss = _loss(engine.state.output)
         if not math.isfinite(loss):
             raise ValueError(
-                f"the loss became {loss} in epoch {engine.state.epoch}, iteration {engine.state.iteration}; lower "
-                "learning_rate or set amp to false, and resume from last_checkpoint.pt"
+                f"the loss became {loss} in epoch {engine.state.epoch}, iteration {engine.state.iteration}; set "
+                "amp to false and resume from last_checkpoint.pt, or start anew with a lower learning_rate, since a "
+                "training that is resumed keeps its own"
             )
 
 

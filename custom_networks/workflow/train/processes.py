@@ -10,7 +10,10 @@ import torch.distributed as dist
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from custom_networks.workflow.guard.finished_run import RESTARTS
+from custom_networks.workflow.guard.restarts import share_store
+
+STARTS = "TORCHELASTIC_RESTART_COUNT"
+"""The variable in which torchrun counts how often it has started its processes anew."""
 
 
 def start_processes(device: torch.device) -> None:
@@ -26,7 +29,8 @@ def start_processes(device: torch.device) -> None:
     if not dist.is_initialized():
         # torchrun keeps its store when it starts its processes anew, with the addresses of those that have gone
         store, rank, world_size = next(rendezvous("env://"))
-        store = dist.PrefixStore(f"start_{os.environ.get(RESTARTS, '0')}", store)
+        share_store(store)
+        store = dist.PrefixStore(f"start_{os.environ.get(STARTS, '0')}", store)
         backend = "nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=world_size)
     if device.type == "cuda":

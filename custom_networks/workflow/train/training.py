@@ -9,7 +9,9 @@ import ignite.distributed as idist
 from ignite.engine import Engine
 
 from custom_networks.workflow.guard.finished_run import LAST
+from custom_networks.workflow.guard.interrupts import PROGRESS
 from custom_networks.workflow.guard.lock import holding
+from custom_networks.workflow.guard.restarts import note_begun
 from custom_networks.workflow.train.checkpoint import ResumableCheckpoint
 
 
@@ -34,10 +36,13 @@ def run_training(
         ValueError: if another training runs in the folder.
     """
     folder = Path(ckpt_dir)
+    PROGRESS.trains = True
     with holding(folder):
-        if not resumed and idist.get_rank() == 0:
-            (folder / LAST).unlink(missing_ok=True)
         if start is not None:
             start()
+        if idist.get_rank() == 0:
+            if not resumed:
+                (folder / LAST).unlink(missing_ok=True)
+            note_begun(folder)
         checkpoint.attach(trainer)
         trainer.run()

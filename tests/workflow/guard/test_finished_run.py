@@ -6,17 +6,20 @@ import json
 import os
 
 import pytest
+import torch.distributed as dist
 
 from custom_networks.workflow import check_ckpt_dir, resume_from
-from custom_networks.workflow.guard.finished_run import LABEL_APP, LAST, MODEL, RESTARTS
+from custom_networks.workflow.guard import restarts
+from custom_networks.workflow.guard.finished_run import LABEL_APP, LAST, MODEL
 from custom_networks.workflow.guard.lock import LOCK
+from custom_networks.workflow.guard.restarts import note_begun, share_store
 from tests.synthetic import BUNDLES, each
 
 
 @pytest.fixture(autouse=True)
 def _variables(monkeypatch):
-    for name in (RESTARTS, LABEL_APP):
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv(LABEL_APP, raising=False)
+    monkeypatch.setattr(restarts, "_STORES", [])
 
 
 @pytest.fixture
@@ -38,11 +41,13 @@ def test_three_ways_on(finished):
 
 
 @pytest.mark.parametrize(
-    ("gone", "resume"), [(LAST, "<its last_checkpoint.pt>"), (MODEL, "finished/last_checkpoint.pt")]
+    ("gone", "resume"), [(LAST, "and no last_checkpoint.pt to resume from"), (MODEL, "finished/last_checkpoint.pt")]
 )
 def test_one_of_the_two_is_enough(finished, gone, resume):
     (finished / gone).unlink()
-    with pytest.raises(ValueError, match=rf"holds {LAST if gone == MODEL else MODEL}, which .*{resume}, give another"):
+    with pytest.raises(
+        ValueError, match=rf"holds {LAST if gone == MODEL else MODEL}, which .*{resume}[,;] give another"
+    ):
         check_ckpt_dir(str(finished), None)
 
 
@@ -69,13 +74,20 @@ def test_nothing_overwrites_a_training_that_runs(finished):
             check_ckpt_dir(finished, resumed, overwrite)
 
 
-def test_a_restart_goes_on_from_what_is_saved(finished, tmp_path, monkeypatch):
+def test_a_restart_goes_on_from_what_is_saved(finished, tmp_path):
+    """What torchrun has started anew without having trained in this folder, such as after a refusal, is no restart."""
     given = tmp_path / "given.pt"
+    note_begun(finished)  # without torchrun
     assert resume_from(finished, None) is None
     assert resume_from(finished, given) == str(given)
-    monkeypatch.setenv(RESTARTS, "0")
+    store = dist.HashStore()
+    share_store(dist.PrefixStore("start_0", store))
+    note_begun(tmp_path / "other")
     assert resume_from(finished, None) is None
-    monkeypatch.setenv(RESTARTS, "1")
+    with pytest.raises(ValueError, match="which this training has not written"):
+        check_ckpt_dir(finished, None)
+    note_begun(finished)
+    share_store(dist.PrefixStore("start_1", store))
     assert resume_from(finished, None) == resume_from(finished, given) == str(finished / LAST)
     check_ckpt_dir(finished, str(finished / LAST))
     (finished / LAST).unlink()  # lost in the first epoch

@@ -42,7 +42,7 @@ def test_another_process_of_the_training(progress, monkeypatch, tmp_path):
     assert "look above" not in describe(RuntimeError(GLOO))
     monkeypatch.setenv("RANK", "1")
     progress.trains = True
-    lost = "process 1 has lost another one of this run, which has ended; look above for why; "
+    lost = f"process 1 has lost another one of this run ({GLOO}); look above for why that has ended; "
     assert describe(RuntimeError(GLOO)) == f"{lost}nothing is saved to resume from"
     # what the first process writes may not be there yet
     progress.save(tmp_path / "last_checkpoint.pt", 1)

@@ -127,7 +127,7 @@ def engine_of(losses, max_epochs=1, wrap=lambda loss: [{"loss": loss}], handlers
 @pytest.mark.parametrize("wrap", [lambda loss: [{"loss": loss}], lambda loss: {"loss": torch.tensor(loss)}])
 def test_a_loss_that_is_not_finite_stops_the_training(bad, wrap):
     engine_of([0.5, 1e30], wrap=wrap, handlers=[NonFiniteLossHandler()])
-    pattern = rf"the loss became {bad} in epoch 1, iteration 3; lower learning_rate .* resume"
+    pattern = rf"the loss became {bad} in epoch 1, iteration 3; set amp .* a lower learning_rate"
     with pytest.raises(ValueError, match=pattern):
         engine_of([0.5, 0.4, bad, 0.3], wrap=wrap, handlers=[NonFiniteLossHandler()])
 

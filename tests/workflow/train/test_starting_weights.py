@@ -98,6 +98,7 @@ def test_weights_without_a_score_are_the_candidate_until_one_has_one(tmp_path, s
 def test_weights_that_are_replaced_in_their_place_are_kept_beside(start, caplog):
     caplog.set_level(logging.INFO)
     net, beside, before = network(), Beside(), start.read_bytes()
+    start.with_name("training_cases.json").write_text("theirs")
     best = BestCheckpoint(net, start, [beside], start)
     best(validated(0.8, 0))
     best(validated(0.7, 1))
@@ -107,13 +108,14 @@ def test_weights_that_are_replaced_in_their_place_are_kept_beside(start, caplog)
     best(validated(0.95, 3))
     assert start.read_bytes() != before
     assert beside.told == [("training", start)] * 2
-    [kept] = [file for file in start.parent.iterdir() if file != start]
+    [kept] = [file for file in start.parent.glob("*.pt") if file != start]
     assert kept.read_bytes() == before
+    assert kept.with_name(f"{kept.stem}.training_cases.json").read_text() == "theirs"
     assert f"the weights before are {kept} now" in caplog.text
     resumed = BestCheckpoint(net, start, [], start)
     resumed.load_state_dict(best.state_dict())
     resumed(validated(0.97, 4))
-    assert len(list(start.parent.iterdir())) == 2
+    assert len(list(start.parent.glob("*.pt"))) == 2
 
 
 def evaluator(cases: int = 3):
