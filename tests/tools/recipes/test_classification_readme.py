@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tests.records import record
 from tests.synthetic import write_patches
+from tests.tools.records import record
 from tools.recipes.classification.readme import (
     describe_performance,
     state_result,

@@ -10,8 +10,8 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 
-from tests.records import record
 from tests.synthetic import ROOT, SEGMENTATION, weights
+from tests.tools.records import record
 from tools.__main__ import main
 from tools.recipes import render as module
 from tools.recipes.formatting import to_json

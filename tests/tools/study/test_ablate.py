@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.records import record
 from tests.synthetic import BUNDLES
+from tests.tools.records import record
 from tools.recipes.markdown import format_spread
 from tools.recipes.removal import Variant, read_variants
 from tools.recipes.removal_text import state_verdict, tabulate_removal, tabulate_single_seeds

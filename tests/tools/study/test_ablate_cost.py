@@ -7,8 +7,8 @@ import shutil
 
 import pytest
 
-from tests.records import record
 from tests.synthetic import SEGMENTATION, config
+from tests.tools.records import record
 from tools.recipes.removal import COST_FILE, Variant, read_costs
 from tools.recipes.removal_text import tabulate_removal, tabulate_single_seeds
 from tools.recipes.render import all_bundles
