@@ -206,7 +206,10 @@ def test_weights_are_checked_where_they_may_be_sent(free):
         assert answer.status_code == 422
         assert "\n" not in answer.json()["detail"]
     assert path.read_bytes() == before
-    assert free.ask("PUT", f"/model/{NAME}", files={"file": ("model.pt", saved(state))}).ok
+    answer = free.ask("PUT", f"/model/{NAME}", files={"file": ("model.pt", saved(state))})
+    assert answer.ok, answer.text
+    assert path.read_bytes() == saved(state)
+    assert path.with_name(answer.json()["kept_as"]).read_bytes() == before
     assert free.ask("PUT", "/model/nobody", files={"file": ("model.pt", saved(state))}).status_code == 422
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from custom_networks.bundle_folder import find_bundle, task_of, version_of
+from custom_networks.files import checksum
 from custom_networks.workflow.guard.interrupts import Terminated
 from tools import ROOT
 from tools.ship.label_process import run_group
@@ -21,11 +22,14 @@ from tools.ship.label_process import run_group
 APP = Path(__file__).with_name("label_app")
 PYTHON = ROOT / ".venv-label" / "bin" / "python"
 IMAGES = ("*.nii.gz", "*.nii", "*.nrrd", "*.mha")
+WEIGHTS = "models/model.pt"
+CAME_WITH = "weights_came_with.sha256"
+"""The checksum of the weights that a copy of a bundle was made with, which may be gone by now."""
 KNOWN = "models/training_data.json"
 """What the weights were trained on, where that is described: what an image is compared with."""
 NO_TOKEN = "none"
 SHORTEST_TOKEN = 16
-PACKED = ("LICENSE", "configs", "docs", "models/model.pt", "custom_networks")
+PACKED = ("LICENSE", "configs", "docs", WEIGHTS, "custom_networks")
 
 
 def serve(
@@ -59,7 +63,7 @@ def serve(
         python: interpreter of the environment with MONAI Label; that of ``make venv-label`` if None.
         token: the token; made anew if None. The word "none" leaves it out, on this machine's own address only.
         allow_origin: addresses, with commas between them, whose pages may use the server and whose names it answers to.
-        allow_delete: whether images, labels and weights may be deleted or replaced through the server.
+        allow_delete: whether images, labels and weights may be deleted, and images replaced, through the server.
         allow_upload: whether weights may be sent to the server.
         max_body: largest request in gigabytes.
 
@@ -176,6 +180,8 @@ def check_port(host: str, port: int) -> None:
 def prepare(app: Path, bundles: Sequence[str]) -> Path:
     """Copy the bundles, each with its ``custom_networks``, into an app folder; copies of the same version stay.
 
+    A copy that has nothing to do with the weights of its bundle is told of.
+
     Args:
         app: folder for the app.
         bundles: names or folders of the bundles.
@@ -184,11 +190,19 @@ def prepare(app: Path, bundles: Sequence[str]) -> Path:
         The absolute path of the app folder.
 
     Raises:
-        ValueError: if a bundle does not exist or has no weights, or the folder holds another version of it.
+        ValueError: if a bundle does not exist or has no weights, two have the same name, or the folder holds another
+            version of one.
     """
     folders = [find_bundle(bundle) for bundle in bundles]
+    named: dict[str, Path] = {}
     for source in folders:
-        if not (source / "models" / "model.pt").is_file():
+        if source.name in named:
+            raise ValueError(
+                f"two bundles are called {source.name}, {named[source.name]} and {source}; give one, or rename the "
+                "folder of one"
+            )
+        named[source.name] = source
+        if not (source / WEIGHTS).is_file():
             raise ValueError(f"{source} has no weights; train it first: python -m tools bundles train {source.name}")
         target = app / "model" / source.name
         if target.exists() and version_of(target) != version_of(source):
@@ -199,6 +213,11 @@ def prepare(app: Path, bundles: Sequence[str]) -> Path:
     for source in folders:
         target = app / "model" / source.name
         if target.exists():
+            if not _has_seen(target, checksum(source / WEIGHTS)):
+                print(
+                    f"{target} holds other weights than {source}, and these are served; move it away to take those",
+                    flush=True,
+                )
             continue
         partial = target.with_name(f"{target.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
@@ -212,8 +231,17 @@ def prepare(app: Path, bundles: Sequence[str]) -> Path:
         known = source / KNOWN
         if known.is_file():
             shutil.copyfile(known, partial / KNOWN)
+        (partial / CAME_WITH).write_text(checksum(partial / WEIGHTS))
         partial.rename(target)
     return app.resolve()
+
+
+def _has_seen(copy: Path, weights: str) -> bool:
+    """Return whether a copy serves weights, has kept them, or was made with them."""
+    came_with = copy / CAME_WITH
+    if came_with.is_file() and came_with.read_text() == weights:
+        return True
+    return weights in map(checksum, (copy / "models").glob("*.pt"))
 
 
 def start_command(

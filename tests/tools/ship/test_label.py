@@ -97,6 +97,32 @@ def test_weights_trained_in_the_viewer_stay(tmp_path):
         prepare(app, [NAME])
 
 
+def test_weights_of_the_bundle_that_are_not_served_are_told_of(tmp_path, capsys):
+    source = tmp_path / "source" / NAME
+    shutil.copytree(SEGMENTATION[0], source, ignore=shutil.ignore_patterns("docs"))
+    (source / "docs").mkdir()
+    copy = prepare(tmp_path / "app", [str(source)]) / "model" / NAME
+    served, given = copy / "models" / "model.pt", source / "models" / "model.pt"
+    served.write_bytes(b"trained here")
+    prepare(tmp_path / "app", [str(source)])
+    assert not capsys.readouterr().out  # the copy came with those of the bundle
+    given.write_bytes(b"released later")
+    prepare(tmp_path / "app", [str(source)])
+    assert capsys.readouterr().out == (
+        f"{copy} holds other weights than {source}, and these are served; move it away to take those\n"
+    )
+    assert served.read_bytes() == b"trained here"
+    served.with_name("model_20261130T021500Z.pt").write_bytes(b"released later")
+    prepare(tmp_path / "app", [str(source)])
+    assert not capsys.readouterr().out
+
+
+def test_two_bundles_of_one_name(tmp_path):
+    with pytest.raises(ValueError, match=f"two bundles are called {NAME}, .* and .*; give one, or rename the folder"):
+        prepare(tmp_path / "app", [NAME, str(SEGMENTATION[0])])
+    assert not (tmp_path / "app").exists()
+
+
 def test_a_bundle_without_weights(tmp_path):
     folder = tmp_path / NAME
     shutil.copytree(SEGMENTATION[0], folder, ignore=shutil.ignore_patterns("models"))

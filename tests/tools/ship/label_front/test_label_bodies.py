@@ -178,6 +178,8 @@ CODE = {
     "half a worker": {"max_workers": 0.5},
     "yes for a number": {"max_batch_size": True},
     "all for validation": {"val_split": 1},
+    "none for validation": {"val_split": 0},
+    "another validation": {"val_split": -1},
     "a share in words": {"val_split": "x"},
     "GPUs by name": {"gpus": "a,b"},
     "a number for a device": {"device": 5},

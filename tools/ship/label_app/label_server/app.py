@@ -13,6 +13,7 @@ from monailabel.interfaces.utils.app import app_instance
 from label_server.front.images import one_line
 from label_server.front.middleware import Front
 from label_server.front.settings import Settings
+from label_server.sent_weights import serve_sent_weights
 
 
 class Knowledge:
@@ -65,4 +66,5 @@ def _shapes(state: dict[str, object]) -> dict[str, object]:
     return {name: value.shape if isinstance(value, torch.Tensor) else None for name, value in state.items()}
 
 
+serve_sent_weights(bare)
 app = Front(bare, Settings.from_environment(), Knowledge())

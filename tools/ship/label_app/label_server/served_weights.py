@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import IO
 
 from label_server.models import KEPT, SERVED
 
@@ -45,6 +47,21 @@ class ServedWeights:
             if (source := _beside(weights, record)).exists():
                 source.replace(_beside(self.file, record))
         return name
+
+    def take(self, content: IO[bytes]) -> str:
+        """Serve weights that were sent, and keep what was served.
+
+        Args:
+            content: the weights.
+
+        Returns:
+            The name under which what was served is kept, empty if nothing was.
+        """
+        with tempfile.TemporaryDirectory(dir=self.folder, prefix=".partial_") as folder:
+            path = Path(folder) / SERVED
+            with path.open("wb") as file:
+                shutil.copyfileobj(content, file)
+            return self.replace(path)
 
     def _keep(self) -> str:
         time = datetime.now(UTC)

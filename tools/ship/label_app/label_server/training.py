@@ -8,6 +8,7 @@ them again and trains nothing; ``resume`` goes on with a training that was inter
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import subprocess
@@ -25,6 +26,8 @@ from label_server.served_weights import ServedWeights
 from label_server.training_folder import TrainingFolder
 
 PROFILE = "configs/profiles/finetune.json"
+SHARE = 0.2
+"""Of the labels that validate, as MONAI Label has it."""
 
 logger = logging.getLogger(__name__)
 
@@ -67,9 +70,7 @@ class Training(BundleTrainTask):
         if start not in (SERVED, [SERVED]):
             raise HTTPException(422, f'a training starts from {SERVED}, got {start}; send "restore" first to serve it')
         self.request, self.lists = request, {}
-        if not request.get("resume"):
-            self.folder.clear()
-        elif self._resume():
+        if request.get("resume") and self._resume():
             return self._finish()
         try:
             with OwnCode.of(self.bundle_path):
@@ -130,8 +131,13 @@ class Training(BundleTrainTask):
 
     def _partition_datalist(self, datalist: Any, request: Any, shuffle: bool = False) -> tuple[Any, Any]:
         if not self.lists:
-            training, validation = super()._partition_datalist(datalist, request, shuffle)
+            if len(datalist) < 2:
+                raise HTTPException(
+                    422, f"a training needs two labels or more, got {len(datalist)}; correct another image"
+                )
+            training, validation = _split(datalist, request.get("val_split", SHARE))
             self.lists = {"training": training, "validation": validation}
+            self.folder.clear()  # not before: what is refused leaves an interrupted training alone
         self.folder.begin(self.request, self.lists)
         return self.lists["training"], self.lists["validation"]
 
@@ -157,3 +163,19 @@ class Training(BundleTrainTask):
 
     def _run_command(self, cmd: Sequence[str], env: Mapping[str, str]) -> None:
         subprocess.run(cmd, env=env, check=True)
+
+
+def _split(cases: Sequence[dict[str, str]], share: float) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
+    """Return the cases to train on and those held back, at least one each.
+
+    The name of its image decides on which side a case is, so that it stays there when labels are added: held back later
+    than trained on, it would have the served weights scored on what they know.
+    """
+
+    def place(case: dict[str, str]) -> float:
+        digest = hashlib.sha256(Path(case["image"]).name.encode("utf-8", "surrogateescape")).digest()
+        return int.from_bytes(digest[:8]) / 2**64
+
+    ordered = sorted(cases, key=place)
+    number = min(max(1, sum(place(case) < share for case in ordered)), len(ordered) - 1)
+    return ordered[number:], ordered[:number]

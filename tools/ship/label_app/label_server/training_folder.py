@@ -27,6 +27,7 @@ class TrainingFolder:
         self.path = Path(bundle) / "training"
         self.weights, self.state = self.path / SERVED, self.path / TRAINING_STATE
         self.started = self.path / "started.json"
+        self._progress: tuple[tuple[int, int], tuple[int, int]] | None = None
 
     def begin(self, request: Mapping[str, Any], lists: Mapping[str, Any]) -> None:
         """Remember what a training was started with.
@@ -81,8 +82,13 @@ class TrainingFolder:
 
     def progress(self) -> tuple[int, int]:
         """Return the last epoch of the state, and the number of all."""
-        trainer = self.read_state()["trainer"]
-        return trainer["iteration"] // trainer["epoch_length"], trainer["max_epochs"]
+        # every request asks, and the state is several times as large as the weights
+        found = self.state.stat()
+        file = (found.st_mtime_ns, found.st_size)
+        if self._progress is None or self._progress[0] != file:
+            trainer = self.read_state()["trainer"]
+            self._progress = file, (trainer["iteration"] // trainer["epoch_length"], trainer["max_epochs"])
+        return self._progress[1]
 
     def read_state(self) -> dict[str, Any]:
         """Return the state after the last epoch."""

@@ -137,8 +137,8 @@ def _check_option(key: str, value: object) -> None:
         raise Refusal(
             400, f"the option {key} must be a whole number from {WHOLE[key]} on, got {shown(value)}; correct it"
         )
-    if key == "val_split" and (type(value) not in (int, float) or not -1 <= float(str(value)) < 1):
-        raise Refusal(400, f"the option val_split must be a share below 1, got {shown(value)}; 0.2 is usual")
+    if key == "val_split" and (type(value) not in (int, float) or not 0 < float(str(value)) < 1):
+        raise Refusal(400, f"the option val_split must be a share between 0 and 1, got {shown(value)}; 0.2 is usual")
     if key == "gpus" and value and not re.fullmatch(r"all|\d+(,\d+)*", str(value)):
         raise Refusal(400, f"the option gpus must be all or numbers with commas between them, got {shown(value)}")
     if key in ("device", "model_filename") and (value == [] or not isinstance(first, str)):
