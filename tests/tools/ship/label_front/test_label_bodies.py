@@ -12,8 +12,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK
+from label_server.front.images import HEAD
 
-from tests.tools.ship.label_front.label_client import BEARER, GONE, TOKEN, Client, form, nifti, volume
+from tests.tools.ship.label_front.label_client import BEARER, GONE, HERE, TOKEN, Client, form, nifti, volume
 
 
 @pytest.mark.parametrize("announced", [True, False])
@@ -58,6 +59,10 @@ def test_images_arrive_as_they_were_sent(client, tmp_path, suffix):
     assert b"boundary=limit" not in headers[b"content-type"]
 
 
+NRRD = b"NRRD0004\ntype: uchar\ndimension: 3\nsizes: 3 3 3\nencoding: raw\n"
+MHA = b"ObjectType = Image\nNDims = 3\nDimSize = 3 3 3\nElementType = MET_UCHAR\n"
+LOCAL, ELSEWHERE = b"ElementDataFile = LOCAL\n", b"ElementDataFile = /etc/passwd\n"
+"""ITK reads the files below that name another one."""
 JUNK = {
     "text as nii.gz": ("a.nii.gz", b"import os"),
     "gzip of text": ("a.nii.gz", gzip.compress(b"import os" * 100)),
@@ -65,6 +70,19 @@ JUNK = {
     "a pickle": ("a.nrrd", b"\x80\x04K\x01."),
     "a detached nrrd": ("a.nrrd", b"NRRD0004\ntype: uchar\ndimension: 3\ndata file: /etc/passwd\n\n"),
     "a detached mha": ("a.mha", b"ObjectType = Image\nNDims = 3\nElementDataFile = /etc/passwd\n"),
+    "a detached nrrd after a long comment": ("a.nrrd", NRRD + b"# a comment\n" * 6000 + b"data file: /etc/passwd\n"),
+    "a detached nrrd after a lone return": (
+        "a.nrrd",
+        NRRD + b"content: x\rDataFile: /etc/passwd\n\n" + bytes(27),
+    ),
+    "a detached nrrd after what is not ASCII": ("a.nrrd", NRRD + b"\xffdata file: /etc/passwd\n\n" + bytes(27)),
+    "a detached mha after a row that is too short": ("a.mha", MHA + b"Origin = 1\n" + LOCAL + ELSEWHERE),
+    "a detached mha after a line without a name": ("a.mha", MHA + b"a line\n" + LOCAL + ELSEWHERE),
+    "a detached mha after a long comment": (
+        "a.mha",
+        MHA + b"Origin = 1\n" + LOCAL + b"Comment = ".ljust(HEAD - len(MHA) - 45, b"x") + b"\n" + ELSEWHERE,
+    ),
+    "an mha of a folder named LOCAL": ("a.mha", MHA + b"ElementDataFile = LOCAL /../x\n"),
     "nothing": ("a.nii.gz", b""),
     "a picture": ("a.png", b"\x89PNG"),
     "an archive": ("a.zip", b"PK\x03\x04"),
