@@ -101,7 +101,9 @@ def test_files_that_are_no_images(client, path, case):
 
 def test_another_image_of_the_same_name(client, tmp_path):
     same, other = (client.studies / "a.nii.gz").read_bytes(), nifti(volume(shape=(3, 3, 3)))
-    assert client.ask("PUT", "/datastore/?image=a", **form(("file", "x.nii.gz", same)))[0] == 200
+    for sender in (client, Client(tmp_path, allow_delete=True)):
+        status, _, said = sender.ask("PUT", "/datastore/?image=a", **form(("file", "x.nii.gz", same)))
+        assert (status, said, sender.inner.asked) == (200, {"image": "a"}, [])  # its labels would be forgotten
     for sent in (("file", "x.nii.gz", other), ("file", "x.nii", gzip.decompress(same))):
         status, sentence = client.refused("PUT", "/datastore/?image=a", **form(sent))
         assert (status, sentence[:37]) == (409, "there is another image 'a' already; r")
@@ -109,6 +111,42 @@ def test_another_image_of_the_same_name(client, tmp_path):
         Client(tmp_path, allow_delete=True).ask("PUT", "/datastore/?image=a", **form(("file", "x.nii.gz", other)))[0]
         == 200
     )
+
+
+def test_two_images_of_a_new_name_at_once(client):
+    asked = []
+
+    async def inner(scope, receive, send):
+        while (await receive())["more_body"]:
+            pass
+        asked.append(scope)
+        await asyncio.sleep(0)
+        (client.studies / "new.nii.gz").write_bytes(nifti(volume()))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"{}"})
+
+    client.front._app = inner
+    statuses = []
+
+    async def put(size):
+        sent = form(("file", "x.nii.gz", nifti(volume(shape=(size, 3, 3)))))
+        headers = [(name.encode(), value.encode()) for name, value in {**HERE, **sent["headers"]}.items()]
+        scope = {"type": "http", "method": "PUT", "path": "/datastore/", "query_string": b"image=new"}
+
+        async def receive():
+            return {"type": "http.request", "body": sent["body"]}
+
+        async def send(message):
+            statuses.append(message.get("status"))
+
+        await client.front({**scope, "headers": headers}, receive, send)
+
+    async def both():
+        await asyncio.gather(put(3), put(5))
+
+    asyncio.run(both())
+    assert sorted(filter(None, statuses)) == [200, 409]
+    assert len(asked) == 1
 
 
 def nrrd(values, directory):
