@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import requests
 import torch
-from label_server.front.settings import BEHIND
+from label_server.front.settings import ADDRESS, BEHIND
 from monailabel.config import settings
 
 from tests.label.browser import CHROMIUM, site, visit
@@ -247,6 +247,7 @@ def test_a_training_may_ask_the_server_for_scores(server, monkeypatch):
 
     monkeypatch.setattr(settings, "MONAI_LABEL_SERVER_PORT", int(server.url.rpartition(":")[2]))
     monkeypatch.setenv(BEHIND, TOKEN)
+    monkeypatch.setenv(ADDRESS, "127.0.0.1")
     assert BundlesApp._local_request(None, "/activelearning/first", None, "Sampling")["id"] in set("abcd")
     monkeypatch.setenv(BEHIND, "guess")
     assert BundlesApp._local_request(None, "/activelearning/first", None, "Sampling") is None

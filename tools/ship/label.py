@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import json
 import os
@@ -97,7 +98,7 @@ def serve(
     shutil.copyfile(APP / "main.py", folder / "main.py")
     shutil.rmtree(folder / "label_server", ignore_errors=True)
     shutil.copytree(APP / "label_server", folder / "label_server", ignore=shutil.ignore_patterns("__pycache__"))
-    print(f"MONAI Label for {', '.join(names)} at http://{host}:{port}; stop it with Ctrl-C", flush=True)
+    print(f"MONAI Label for {', '.join(names)} at http://{shown_host(host)}:{port}; stop it with Ctrl-C", flush=True)
     if front["token"]:
         print(f"To log in, give any name and as password the token {front['token']}", flush=True)
     front |= {"allow_delete": allow_delete, "allow_upload": allow_upload}
@@ -169,12 +170,38 @@ def check_port(host: str, port: int) -> None:
     Raises:
         ValueError: if it is taken or does not exist.
     """
-    with socket.socket() as probe:
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        for family, kind, protocol, _, address in found:
+            try:
+                _listen(family, kind, protocol, (address[0], port, *address[2:]))
+            except OSError as error:
+                # localhost has an address of IPv6 where there is no IPv6; the server goes on without it, too.
+                if len(found) == 1 or error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    raise
+    except (OSError, OverflowError) as error:
+        taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+        raise ValueError(
+            f"cannot listen on {shown_host(host)}:{port} ({getattr(error, 'strerror', None) or error}); give another "
+            + ("--port and another --app" if taken else "--host or --port")
+        ) from error
+
+
+def _listen(family: int, kind: int, protocol: int, address: tuple[Any, ...]) -> None:
+    with socket.socket(family, kind, protocol) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise ValueError(f"cannot listen on {host}:{port} ({error.strerror}); give another --port") from error
+        if family == socket.AF_INET6:
+            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        probe.bind(address)
+
+
+def shown_host(host: str) -> str:
+    """Return an address as it stands before a port.
+
+    Args:
+        host: name or address.
+    """
+    return f"[{host}]" if ":" in host else host
 
 
 def prepare(app: Path, bundles: Sequence[str]) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import socket
@@ -13,7 +14,7 @@ import pytest
 from custom_networks.workflow.guard.interrupts import Terminated
 from tests.synthetic import CLASSIFICATION, ROOT, SEGMENTATION, volume, write_nifti
 from tools.ship import label
-from tools.ship.label import prepare, serve
+from tools.ship.label import check_port, prepare, serve, shown_host
 
 NAME, CLASSIFIER = SEGMENTATION[0].name, CLASSIFICATION[0].name
 
@@ -144,7 +145,19 @@ def test_what_is_refused(tmp_path, studies, started):
             ((), {}, ValueError, "give the names of one bundle or more"),
             (("no_bundle",), {}, ValueError, "there is no bundle no_bundle; use one of"),
             ((NAME,), {"epistemic": CLASSIFIER}, ValueError, f"epistemic must be .*; use one of {NAME}$"),
-            ((NAME,), {"port": port}, ValueError, rf"cannot listen on 127\.0\.0\.1:{port} \(.*\); give another --port"),
+            (
+                (NAME,),
+                {"port": port},
+                ValueError,
+                rf"cannot listen on 127\.0\.0\.1:{port} \(.*\); give another --port and another --app$",
+            ),
+            ((NAME,), {"port": 70000}, ValueError, r"cannot listen on .*:70000 \(.*\); give another --host or --port$"),
+            (
+                (NAME,),
+                {"host": "192.0.2.1"},
+                ValueError,
+                r"cannot listen on 192\.0\.2\.1:0 \(.*\); give another --ho",
+            ),
             ((NAME,), {"python": str(tmp_path / "python")}, FileNotFoundError, "run: make venv-label"),
             (
                 (NAME,),
@@ -171,6 +184,30 @@ def test_what_is_refused(tmp_path, studies, started):
                 serve(*bundles, **{"studies": str(studies), **common, **options})
     assert not started
     assert not (tmp_path / "app").exists()
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="there is no IPv6")
+def test_an_address_of_ipv6(monkeypatch):
+    bound = []
+    monkeypatch.setattr(label, "_listen", lambda *arguments: bound.append(arguments))
+    check_port("::1", 8000)
+    ((family, kind, _, address),) = bound
+    assert (family, kind, address[:2]) == (socket.AF_INET6, socket.SOCK_STREAM, ("::1", 8000))
+    assert [shown_host(host) for host in ("::1", "viewer")] == ["[::1]", "viewer"]
+
+
+def test_a_name_of_two_addresses_of_which_this_machine_has_one(monkeypatch):
+    def listen(family, *_):
+        if family == socket.AF_INET6:
+            raise OSError(errno.EADDRNOTAVAIL, "not here")
+
+    found = [(family, socket.SOCK_STREAM, 6, "", ("x", 0)) for family in (socket.AF_INET6, socket.AF_INET)]
+    monkeypatch.setattr(label, "_listen", listen)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    check_port("localhost", 8000)
+    del found[1]
+    with pytest.raises(ValueError, match="not here"):
+        check_port("localhost", 8000)
 
 
 def test_a_server_that_fails_is_an_error(tmp_path, studies, started, monkeypatch):

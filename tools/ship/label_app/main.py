@@ -29,10 +29,11 @@ import requests
 from fastapi import HTTPException
 from label_server.batch import Batch
 from label_server.bundles import CLASSIFICATION, Bundle
-from label_server.front.settings import BEHIND
+from label_server.front.settings import ADDRESS, BEHIND
 from label_server.inference import Uncertainty
 from label_server.routes import run_beside_the_loop
 from label_server.sentences import first_cause, sentence
+from label_server.sessions import remove_expired
 from label_server.strategies import RandomImage
 from label_server.training import Training
 from monailabel.config import settings
@@ -118,14 +119,23 @@ class BundlesApp(MONAILabelApp):
         """Return the inference of many images."""
         return Batch()
 
+    def cleanup_sessions(self) -> None:
+        """Remove images that were sent for a session and not used for long; every five minutes."""
+        if (sessions := self._sessions) is not None:
+            remove_expired(Path(sessions.store_path), sessions.expiry, sessions)
+
     def _local_request(self, url: str, params: dict[str, Any] | None, action: str) -> Any:
         # How a training, which has a process of its own, asks the server for new scores.
-        answer = requests.post(
-            f"http://127.0.0.1:{settings.MONAI_LABEL_SERVER_PORT}{url}",
-            json=params or {},
-            headers={"Authorization": f"Bearer {os.environ[BEHIND]}"},
-            timeout=60,
-        )
+        try:
+            answer = requests.post(
+                f"http://{os.environ[ADDRESS]}:{settings.MONAI_LABEL_SERVER_PORT}{url}",
+                json=params or {},
+                headers={"Authorization": f"Bearer {os.environ[BEHIND]}"},
+                timeout=60,
+            )
+        except requests.RequestException:  # the training itself is done
+            logger.exception("%s did not start", action)
+            return None
         if not answer.ok:
             logger.error("%s did not start: %s", action, answer.text)
         return answer.json() if answer.ok else None

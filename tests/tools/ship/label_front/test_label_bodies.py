@@ -12,8 +12,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK
+from label_server.front.images import HEAD
 
-from tests.tools.ship.label_front.label_client import BEARER, GONE, TOKEN, Client, form, nifti, volume
+from tests.tools.ship.label_front.label_client import BEARER, GONE, HERE, TOKEN, Client, form, nifti, volume
 
 
 @pytest.mark.parametrize("announced", [True, False])
@@ -58,6 +59,10 @@ def test_images_arrive_as_they_were_sent(client, tmp_path, suffix):
     assert b"boundary=limit" not in headers[b"content-type"]
 
 
+NRRD = b"NRRD0004\ntype: uchar\ndimension: 3\nsizes: 3 3 3\nencoding: raw\n"
+MHA = b"ObjectType = Image\nNDims = 3\nDimSize = 3 3 3\nElementType = MET_UCHAR\n"
+LOCAL, ELSEWHERE = b"ElementDataFile = LOCAL\n", b"ElementDataFile = /etc/passwd\n"
+"""ITK reads the files below that name another one."""
 JUNK = {
     "text as nii.gz": ("a.nii.gz", b"import os"),
     "gzip of text": ("a.nii.gz", gzip.compress(b"import os" * 100)),
@@ -65,6 +70,19 @@ JUNK = {
     "a pickle": ("a.nrrd", b"\x80\x04K\x01."),
     "a detached nrrd": ("a.nrrd", b"NRRD0004\ntype: uchar\ndimension: 3\ndata file: /etc/passwd\n\n"),
     "a detached mha": ("a.mha", b"ObjectType = Image\nNDims = 3\nElementDataFile = /etc/passwd\n"),
+    "a detached nrrd after a long comment": ("a.nrrd", NRRD + b"# a comment\n" * 6000 + b"data file: /etc/passwd\n"),
+    "a detached nrrd after a lone return": (
+        "a.nrrd",
+        NRRD + b"content: x\rDataFile: /etc/passwd\n\n" + bytes(27),
+    ),
+    "a detached nrrd after what is not ASCII": ("a.nrrd", NRRD + b"\xffdata file: /etc/passwd\n\n" + bytes(27)),
+    "a detached mha after a row that is too short": ("a.mha", MHA + b"Origin = 1\n" + LOCAL + ELSEWHERE),
+    "a detached mha after a line without a name": ("a.mha", MHA + b"a line\n" + LOCAL + ELSEWHERE),
+    "a detached mha after a long comment": (
+        "a.mha",
+        MHA + b"Origin = 1\n" + LOCAL + b"Comment = ".ljust(HEAD - len(MHA) - 45, b"x") + b"\n" + ELSEWHERE,
+    ),
+    "an mha of a folder named LOCAL": ("a.mha", MHA + b"ElementDataFile = LOCAL /../x\n"),
     "nothing": ("a.nii.gz", b""),
     "a picture": ("a.png", b"\x89PNG"),
     "an archive": ("a.zip", b"PK\x03\x04"),
@@ -83,7 +101,9 @@ def test_files_that_are_no_images(client, path, case):
 
 def test_another_image_of_the_same_name(client, tmp_path):
     same, other = (client.studies / "a.nii.gz").read_bytes(), nifti(volume(shape=(3, 3, 3)))
-    assert client.ask("PUT", "/datastore/?image=a", **form(("file", "x.nii.gz", same)))[0] == 200
+    for sender in (client, Client(tmp_path, allow_delete=True)):
+        status, _, said = sender.ask("PUT", "/datastore/?image=a", **form(("file", "x.nii.gz", same)))
+        assert (status, said, sender.inner.asked) == (200, {"image": "a"}, [])  # its labels would be forgotten
     for sent in (("file", "x.nii.gz", other), ("file", "x.nii", gzip.decompress(same))):
         status, sentence = client.refused("PUT", "/datastore/?image=a", **form(sent))
         assert (status, sentence[:37]) == (409, "there is another image 'a' already; r")
@@ -91,6 +111,42 @@ def test_another_image_of_the_same_name(client, tmp_path):
         Client(tmp_path, allow_delete=True).ask("PUT", "/datastore/?image=a", **form(("file", "x.nii.gz", other)))[0]
         == 200
     )
+
+
+def test_two_images_of_a_new_name_at_once(client):
+    asked = []
+
+    async def inner(scope, receive, send):
+        while (await receive())["more_body"]:
+            pass
+        asked.append(scope)
+        await asyncio.sleep(0)
+        (client.studies / "new.nii.gz").write_bytes(nifti(volume()))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"{}"})
+
+    client.front._app = inner
+    statuses = []
+
+    async def put(size):
+        sent = form(("file", "x.nii.gz", nifti(volume(shape=(size, 3, 3)))))
+        headers = [(name.encode(), value.encode()) for name, value in {**HERE, **sent["headers"]}.items()]
+        scope = {"type": "http", "method": "PUT", "path": "/datastore/", "query_string": b"image=new"}
+
+        async def receive():
+            return {"type": "http.request", "body": sent["body"]}
+
+        async def send(message):
+            statuses.append(message.get("status"))
+
+        await client.front({**scope, "headers": headers}, receive, send)
+
+    async def both():
+        await asyncio.gather(put(3), put(5))
+
+    asyncio.run(both())
+    assert sorted(filter(None, statuses)) == [200, 409]
+    assert len(asked) == 1
 
 
 def nrrd(values, directory):

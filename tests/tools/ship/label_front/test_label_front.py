@@ -9,7 +9,9 @@ import os
 from urllib.parse import quote, urlencode
 
 import pytest
-from label_server.front.settings import BEHIND, VARIABLE, Settings
+from label_server.front.origins import check_host
+from label_server.front.settings import ADDRESS, BEHIND, VARIABLE, Settings
+from label_server.sessions import remove_expired
 
 from tests.tools.ship.label_front.label_client import BEARER, GONE, TOKEN, Client, form, nifti, volume
 
@@ -74,6 +76,9 @@ def test_names_in_paths(client, path, name):
         ("GET", "//info/", 404),
         ("GET", "/info/../logs/", 404),
         ("GET", "/model/a/b", 404),
+        ("GET", "/datastore/dataset", 404),
+        ("POST", "/train/?run_sync=true", 405),
+        ("POST", "/scoring/?run_sync=true", 405),
         ("PATCH", "/info/", 405),
         ("POST", "/datastore/label", 405),
         ("TRACE", "/", 405),
@@ -293,6 +298,22 @@ def test_sessions(client):
     assert client.refused("PUT", "/session/", **twice)[0] == 400
 
 
+def test_sessions_that_are_over(tmp_path):
+    """Also those of a server before, and where one was left half written."""
+    for name in ("old", "half", "used"):
+        (tmp_path / name).mkdir()
+    for path in (tmp_path / "old" / "meta.info", tmp_path / "used" / "meta.info", *tmp_path.iterdir()):
+        path.touch()
+        os.utime(path, (0, 0))
+    (tmp_path / "used" / "meta.info").touch()
+    (tmp_path / "file").touch()
+    os.utime(tmp_path / "file", (0, 0))
+    known = {"old": 1, "used": 1}
+    remove_expired(tmp_path, 3600, known)
+    assert ({path.name for path in tmp_path.iterdir()}, set(known)) == ({"used", "file"}, {"used"})
+    remove_expired(tmp_path / "absent", 3600, known)
+
+
 ANSWERS = {
     "a crash": (
         (500, b"Internal Server Error", []),
@@ -324,8 +345,27 @@ def test_answers_that_say_too_little_or_too_much(client, case):
     assert sentence in said["detail"]
 
 
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("127.0.0.1", "127.0.0.1"),
+        ("192.168.1.5", "192.168.1.5"),
+        ("viewer", "viewer"),
+        ("0.0.0.0", "127.0.0.1"),
+        ("::", "[::1]"),
+    ],
+)
+def test_where_a_training_reaches_the_server(monkeypatch, host, address):
+    monkeypatch.setenv(BEHIND, "")  # so that they are put back
+    monkeypatch.setenv(ADDRESS, "")
+    monkeypatch.setenv(VARIABLE, json.dumps({"studies": "/s", "sessions": "/t", "host": host}))
+    check_host(f"{address}:8000", Settings.from_environment())
+    assert os.environ[ADDRESS] == address
+
+
 def test_settings_leave_the_environment(monkeypatch):
-    monkeypatch.setenv(BEHIND, "")  # so that it is put back
+    monkeypatch.setenv(BEHIND, "")  # so that they are put back
+    monkeypatch.setenv(ADDRESS, "")
     monkeypatch.setenv(VARIABLE, json.dumps({"studies": "/s", "sessions": "/t", "origins": ["http://a"], "token": "x"}))
     settings = Settings.from_environment()
     assert os.environ[BEHIND] == "x"

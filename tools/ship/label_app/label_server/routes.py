@@ -57,6 +57,10 @@ def _beside(endpoint: Callable[..., Any], pool: ThreadPoolExecutor) -> Callable[
         loop = asyncio.get_running_loop()
         try:
             return await loop.run_in_executor(pool, copy_context().run, asyncio.run, endpoint(**values))
+        except Exception:
+            if tasks := values.get("background_tasks"):  # they remove what was sent; FastAPI runs them after a result
+                await tasks()
+            raise
         finally:
             watcher.cancel()
 

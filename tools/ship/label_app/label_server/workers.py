@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from itertools import islice
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -46,7 +47,7 @@ class Worker:
     def __init__(self, bundle: Path, kind: str, conf: Mapping[str, str]) -> None:
         self.bundle, self.kind, self.conf = bundle, kind, dict(conf)
         self.length = int(conf.get("queue_length", QUEUE))
-        self.queue: deque[object] = deque()
+        self.queue: deque[tuple[threading.Event | None, object]] = deque()
         self.changed = threading.Condition()
         self.running: tuple[subprocess.Popen[bytes], Connection] | None = None
 
@@ -83,9 +84,11 @@ class Worker:
 
     @contextmanager
     def _turn(self, gone: threading.Event | None) -> Iterator[None]:
-        ticket = object()
+        ticket = gone, object()
         with self.changed:
-            if gone is not None and len(self.queue) > self.length:  # one of them is no longer waiting
+            # The first of them no longer waits. The images of a batch, which no client waits for, keep none out.
+            waiting = sum(event is not None for event, _ in islice(self.queue, 1, None))
+            if gone is not None and self.queue and waiting >= self.length:
                 raise HTTPException(
                     429, f"{self.length} requests are waiting for {self.bundle.name} already; ask again in a minute"
                 )

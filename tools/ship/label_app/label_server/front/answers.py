@@ -65,6 +65,15 @@ class Answer:
             return
         await self._send(message)
 
+    async def say(self, content: dict[str, Any]) -> None:
+        """Answer in place of the application.
+
+        Args:
+            content: what to say.
+        """
+        self._started = True
+        await answer(self._send, 200, content, self.headers)
+
     async def finish(self, error: Exception | None) -> None:
         """Send what was held back.
 

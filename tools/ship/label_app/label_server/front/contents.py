@@ -24,11 +24,13 @@ class Request:
         route: its route.
         names: those in its path.
         query: names and values; a new image gets its name here.
+        stored: whether the image that is sent is there already, under the same name and the same to the byte.
     """
 
     route: Route
     names: tuple[str, ...]
     query: list[tuple[str, str]]
+    stored: bool = False
 
 
 def check_json(request: Request, body: bytes, settings: Settings, knowledge: Knowledge) -> dict[str, Any] | None:
@@ -126,7 +128,8 @@ def _check_new_image(request: Request, form: Form, part: Part, settings: Setting
         request.query = [(key, value) for key, value in request.query if key != "image"] + [("image", stem)]
     name = dict(request.query)["image"]
     there = knowledge.image(name)
-    if there and not settings.allow_delete and not _is_copy(form, part, Path(there)):
+    request.stored = Path(there).is_file() and _is_copy(form, part, Path(there))
+    if there and not request.stored and not settings.allow_delete:
         raise Refusal(
             409,
             f"there is another image {shown(name)} already; rename yours, or start the server with --allow-delete to "

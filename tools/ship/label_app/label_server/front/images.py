@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
 HEAD = 1 << 16
+CHUNK = 1 << 20
+DATA_FILE = b"ElementDataFile"
 TOLERANCE_MM = 0.01
 NIFTI_MAGIC = {348: (slice(344, 348), (b"n+1\0",)), 540: (slice(4, 8), (b"n+2\0",))}
 
@@ -49,7 +52,7 @@ def check_content(file: BinaryIO, filename: str) -> None:
             head = zlib.decompressobj(wbits=31).decompress(head, HEAD)
         except zlib.error:
             head = b""
-    checks = {".nrrd": _is_nrrd, ".mha": _is_meta_image}
+    checks = {".nrrd": _is_nrrd, ".mha": lambda head: _is_meta_image(head, file)}
     if not checks.get(suffix, _is_nifti)(head):
         raise Refusal(
             415,
@@ -66,14 +69,27 @@ def _is_nifti(head: bytes) -> bool:
 
 
 def _is_nrrd(head: bytes) -> bool:
-    header = re.split(rb"\r?\n\r?\n", head, maxsplit=1)[0]
-    return head.startswith(b"NRRD000") and not re.search(rb"(?im)^\s*data ?file\s*:", header)
+    header, *voxels = re.split(rb"\r?\n\r?\n", head, maxsplit=1)
+    # A lone \r ends a line for ITK, and pynrrd reads over what is not ASCII.
+    elsewhere = re.search(r"(?i)(?:^|[\r\n])\s*data\s?file\s*:", header.decode("ascii", "ignore"))
+    return head.startswith(b"NRRD000") and bool(voxels) and not elsewhere
 
 
-def _is_meta_image(head: bytes) -> bool:
-    data = re.search(rb"(?m)^\s*ElementDataFile\s*[=:]\s*(\S+)", head)
+def _is_meta_image(head: bytes, rest: BinaryIO) -> bool:
+    """Return whether the voxels follow the header.
+
+    The name must occur once in the whole file: ITK takes lines after a row of too few numbers as part of that row, a
+    first ``ElementDataFile = LOCAL`` as well, and goes by the next.
+    """
+    local = re.search(rb"(?m)^[ \t]*%s[ \t]*[=:][ \t]*LOCAL[ \t]*\r?\n" % DATA_FILE, head)
     dimensions = re.search(rb"(?m)^\s*NDims\s*[=:]\s*\d", head)
-    return data is not None and dimensions is not None and data[1] == b"LOCAL"
+    if not local or not dimensions:
+        return False
+    count, tail = 0, b""
+    for chunk in chain([head], iter(lambda: rest.read(CHUNK), b"")):
+        count += (tail + chunk).count(DATA_FILE)
+        tail = (tail + chunk)[1 - len(DATA_FILE) :]
+    return count == 1
 
 
 def check_label(label: Path, image: Path) -> None:

@@ -101,12 +101,17 @@ class Front:
         limit = self._settings.max_body if route.body == "form" else min(LARGEST_TEXT, self._settings.max_body)
         async with spooled(receive, limit, headers.get("content-length")) as file:
             if route.body == "json":
-                fields, body = self._json(request, file, receive)
-            else:
-                async with self._one_at_a_time:
-                    form = await asyncio.to_thread(self._form, request, file, headers)
-                fields, body = form.rewritten(receive)
-            await self._pass_on(scope, request.query, fields, body, reply)
+                await self._pass_on(scope, query, *self._json(request, file, receive), reply)
+                return
+            async with self._one_at_a_time:
+                form = await asyncio.to_thread(self._form, request, file, headers)
+                if request.stored:  # to add it anew is to forget its labels
+                    await reply.say({"image": dict(request.query)["image"]})
+                    return
+                if route.does == "image":  # the next one may have the same name
+                    await self._pass_on(scope, request.query, *form.rewritten(receive), reply)
+                    return
+            await self._pass_on(scope, request.query, *form.rewritten(receive), reply)
 
     def _permit(self, route: Route, headers: dict[str, str]) -> None:
         settings = self._settings

@@ -11,11 +11,10 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from label_server.front.refusals import Refusal, shown
-from label_server.front.settings import Settings, is_loopback
+from label_server.front.settings import EVERY, Settings, is_loopback
 
 METHODS = "GET, HEAD, POST, PUT, DELETE"
 HEADERS = "authorization, content-type"
-EVERYWHERE = ("0.0.0.0", "::")
 
 
 def check_host(host: str, settings: Settings) -> None:
@@ -31,7 +30,7 @@ def check_host(host: str, settings: Settings) -> None:
     """
     name = hostname(f"//{host}")
     named = {settings.host.lower(), *(hostname(origin) for origin in settings.origins)}
-    if name and (is_loopback(name) or name in named or (settings.host in EVERYWHERE and _is_address(name))):
+    if name and (is_loopback(name) or name in named or (settings.host in EVERY and _is_address(name))):
         return
     raise Refusal(
         403,

@@ -1,7 +1,9 @@
 """The routes of MONAI Label that are served; whatever is not in this table does not exist.
 
 Left out: ``/proxy`` and ``/ohif`` (they need a DICOMweb server), ``/reload`` (a second app in the same process),
-``/infer/wsi`` and ``/infer/wsi_v2`` (microscopy), ``/static``.
+``/infer/wsi`` and ``/infer/wsi_v2`` (microscopy), ``/static``, ``/datastore/dataset`` (an archive of all images, made
+while nobody else gets an answer, and never removed), and ``POST`` of ``/train`` and ``/scoring`` without a name (all of
+them, one after the other, likewise).
 """
 
 from __future__ import annotations
@@ -53,10 +55,10 @@ ROUTES = (
     *(
         Route(method, f"/{task}{rest}", body="json" if method == "POST" else "", task=task)
         for task in ("train", "scoring")
-        for method, rest in (("GET", ""), ("POST", ""), ("POST", f"/{NAME}"), ("DELETE", ""))
+        for method, rest in (("GET", ""), ("POST", f"/{NAME}"), ("DELETE", ""))
     ),
     Route("POST", f"/activelearning/{NAME}", body="json", task="activelearning"),
-    *(Route("GET", f"/datastore{rest}") for rest in ("", "/image", "/image/info", "/label", "/label/info", "/dataset")),
+    *(Route("GET", f"/datastore{rest}") for rest in ("", "/image", "/image/info", "/label", "/label/info")),
     *(Route("HEAD", f"/datastore/{kind}") for kind in ("image", "label")),
     *(Route("PUT", f"/datastore{rest}", body="form", does="image") for rest in ("", "/image")),
     *(Route("DELETE", f"/datastore{rest}", switch="--allow-delete") for rest in ("", "/image", "/label")),

@@ -12,6 +12,10 @@ VARIABLE = "LABEL_SERVER_FRONT"
 """The settings as JSON."""
 BEHIND = "LABEL_SERVER_BEHIND_FRONT"
 """The token, or a word in its place, where a front stands: for the app and for the processes that it starts."""
+ADDRESS = "LABEL_SERVER_ADDRESS"
+"""Where those processes reach the server, without the port."""
+EVERY = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+"""What stands for every address, and one of them."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,7 @@ class Settings:
         token: what every request that writes must bring; empty for none.
         host: address that the server listens on.
         origins: other origins whose pages may use the server, such as ``http://viewer:3000``.
-        allow_delete: whether images, labels and weights may be deleted or replaced.
+        allow_delete: whether images and labels may be deleted, images replaced, and weights deleted.
         allow_upload: whether weights may be sent.
         max_body: largest body in bytes.
     """
@@ -50,7 +54,10 @@ class Settings:
             raise RuntimeError(f"{VARIABLE} is not set; start the server with: python -m tools label serve")
         options = json.loads(text)
         os.environ[BEHIND] = options.get("token") or "none"
-        return cls(**{**options, "origins": tuple(options.get("origins", ()))})
+        settings = cls(**{**options, "origins": tuple(options.get("origins", ()))})
+        address = EVERY.get(settings.host, settings.host)
+        os.environ[ADDRESS] = f"[{address}]" if ":" in address else address
+        return settings
 
     @property
     def local(self) -> bool:
