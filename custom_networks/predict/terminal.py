@@ -125,7 +125,7 @@ class Lines:
         raise ValueError(f"{count}, and {self.tables}" if self.tables else count)
 
     def _text(self, line: str) -> None:
-        print(line, flush=True)
+        print(f"{line}\n", end="", flush=True)  # at once: several processes of torchrun, unbuffered, share the output
 
     def _object(self, **content: Any) -> None:
-        print(json.dumps(content), flush=True)
+        print(f"{json.dumps(content)}\n", end="", flush=True)
