@@ -60,7 +60,7 @@ test: $(INSTALLED)
 	$(BIN)/coverage erase
 	set -e; for part in "tests/attention tests/blocks" tests/bundles tests/docs tests/nets "tests/adapt tests/predict" tests/tools \
 		"tests/workflow/data" "$(filter-out tests/workflow/data tests/workflow/__pycache__,$(patsubst %/,%,$(wildcard tests/workflow/*/)))" \
-		"$(OTHERS)"; do $(TEST) $$part || { [ $$? -eq 70 ] && $(TEST) $$part; }; done
+		"$(OTHERS)"; do $(TEST) $$part || if [ $$? -eq 70 ]; then $(TEST) $$part; else exit 1; fi; done
 	$(BIN)/coverage report --fail-under=95
 
 quick: $(INSTALLED)
