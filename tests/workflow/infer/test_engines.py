@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
 import sys
 from functools import partial
 
@@ -98,6 +99,31 @@ def test_openvino_computes_what_torch_does_at_every_size_and_batch(weights, expo
     assert len(exports) == 1
     assert (built.engine, built.precision) == ("openvino", "float32")
     assert len(built._runner._requests) <= openvino_runner.MOST_SIZES
+
+
+def test_signals_are_survived(tmp_path):
+    graph = tmp_path / "tiny.onnx"
+    onnx_export.write_onnx(Tiny().eval(), image(*WINDOW), graph)
+    script = f"""
+import os, signal, threading
+from pathlib import Path
+import torch
+from custom_networks.workflow.infer.engines.openvino_runner import OpenVinoRunner, versions
+got = []
+signal.signal(signal.SIGUSR1, lambda *_: got.append(1))
+runners = []
+for _ in range(2):
+    runners.append(OpenVinoRunner(Path({str(graph)!r}), "float32", None))
+    runners[-1](torch.ones(1, 1, 8, 8, 4))
+    versions()
+del runners[0]
+thread = threading.Thread(target=runners.clear)
+thread.start()
+thread.join()
+os.kill(os.getpid(), signal.SIGUSR1)
+assert got == [1]
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 @pytest.mark.parametrize("low_memory", [False, True])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -46,10 +47,20 @@ def require(*packages: str) -> None:
         raise MissingPackageError(f"engine openvino needs {', '.join(missing)}; {INSTALL}")
 
 
+@cache
+def _core() -> Any:
+    """Return the one Core of this process, which is never let go.
+
+    A Core gives its thread an alternate signal stack, and unmaps it when it ends, also where the thread still has it:
+    where another thread lets go of it, or two end in the order they began in. The next Ctrl-C or end of a child is then
+    a segmentation fault.
+    """
+    return import_module("openvino").Core()
+
+
 def versions() -> str:
     """Return the version of OpenVINO and the name of the processor it compiles for."""
-    openvino = import_module("openvino")
-    return f"OpenVINO {openvino.get_version()}, {openvino.Core().get_property('CPU', 'FULL_DEVICE_NAME')}"
+    return f"OpenVINO {import_module('openvino').get_version()}, {_core().get_property('CPU', 'FULL_DEVICE_NAME')}"
 
 
 def precision_of(amp: bool) -> str:
@@ -58,7 +69,7 @@ def precision_of(amp: bool) -> str:
     Args:
         amp: whether mixed precision is wanted.
     """
-    capabilities = import_module("openvino").Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    capabilities = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return "bfloat16" if amp and "BF16" in capabilities else "float32"
 
 
@@ -101,8 +112,7 @@ class OpenVinoRunner:
         return torch.from_numpy(request.get_output_tensor(0).data.copy())
 
     def _compile(self, size: tuple[int, ...]) -> Any:
-        core = import_module("openvino").Core()
-        model = core.read_model(self.onnx)
+        model = _core().read_model(self.onnx)
         model.reshape(list(size))
         properties = {
             # without this hint OpenVINO takes bfloat16 wherever the processor has it
@@ -113,7 +123,7 @@ class OpenVinoRunner:
         if self.compiled is not None:
             # not mapped into memory: another process may write the same file anew
             properties |= {"CACHE_DIR": str(self.compiled), "ENABLE_MMAP": False}
-        return core.compile_model(model, "CPU", properties).create_infer_request()
+        return _core().compile_model(model, "CPU", properties).create_infer_request()
 
 
 def _convert(network: nn.Module, x: Tensor, path: Path) -> None:
