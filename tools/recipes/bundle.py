@@ -30,6 +30,8 @@ class Bundle:
         weights_license: the licence in it, which the weights inherit, as Hugging Face names it.
         removal_profiles: profiles of the removal test, the one without attention first, the shipped one last.
         single_seed_profiles: profiles of the removal test that are run with one seed only.
+        places: where in a whole head the structures lie, the knob of that name; without any the bundle has no
+            ``inference_head.json``.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Bundle:
     notes: tuple[str, ...] = ()
     folds: tuple[tuple[str, ...], ...] | None = None
     single_seed_profiles: tuple[str, ...] = ()
+    places: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def version(self) -> str:

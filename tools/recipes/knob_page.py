@@ -12,7 +12,7 @@ from tools.recipes.markdown import format_table
 
 Configs = Mapping[str, Mapping[str, Any]]
 
-FILES = ("train", "evaluate", "inference")
+FILES = ("train", "evaluate", "inference", "inference_head")
 
 PAGE = """\
 # Knobs
@@ -37,7 +37,7 @@ def render_knob_page(bundles: Sequence[tuple[Bundle, Configs]]) -> str:
     Raises:
         ValueError: if a knob of a config has no sentence, or no config has a knob that has one.
     """
-    used = [name for _, configs in bundles for file in FILES for name in knobs_of(configs[f"{file}.json"])]
+    used = [name for _, configs in bundles for file in FILES for name in knobs_of(configs.get(f"{file}.json", {}))]
     for name in used:
         find_knob(name)
     for name in KNOBS:
@@ -47,7 +47,9 @@ def render_knob_page(bundles: Sequence[tuple[Bundle, Configs]]) -> str:
     rows = []
     for name, knob in KNOBS.items():
         defaults = [describe_default(name, [own for own in bundles if own[0].recipe == recipe]) for recipe in recipes]
-        files = [file for file in FILES if any(name in knobs_of(configs[f"{file}.json"]) for _, configs in bundles)]
+        files = [
+            file for file in FILES if any(name in knobs_of(configs.get(f"{file}.json", {})) for _, configs in bundles)
+        ]
         rows.append([f"`{name}`", knob.meaning, *defaults, ", ".join(files)])
     heads = ["knob", "meaning", *(f"default, {recipe}" for recipe in recipes), "configs"]
     return PAGE.format(table="\n".join(format_table(heads, rows)))
@@ -63,7 +65,7 @@ def describe_default(name: str, bundles: Sequence[tuple[Bundle, Configs]]) -> st
     networks: dict[str, list[str]] = {}
     for bundle, configs in bundles:
         for file in FILES:
-            knobs = knobs_of(configs[f"{file}.json"])
+            knobs = knobs_of(configs.get(f"{file}.json", {}))
             if name in knobs:
                 value = f"`{json.dumps(knobs[name], ensure_ascii=False)}`"
                 networks.setdefault(value, []).append(bundle.network["_target_"].rpartition(".")[2])

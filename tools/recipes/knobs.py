@@ -130,6 +130,19 @@ KNOBS = {
         None,
     ),
     "series": Knob("SeriesInstanceUID of the DICOM series to take from `dataset_dir`; with `null` all folders.", None),
+    "places": Knob(
+        "Where in a head the network is to look: the name of each place, its point in mm of the template (right, "
+        "anterior, superior), and whether it is mirrored for the network.",
+    ),
+    "crop_size": Knob("Size in mm of the crop around each of the `places`."),
+    "start_points": Knob(
+        "Centre of each of the `places` in mm of the image (right, anterior, superior), by its name, in place of the "
+        "registration; with `null` the registration finds them.",
+        None,
+    ),
+    "template": Knob(
+        "Image of the template without its skull, for the registration; with `null` the MNI152 of the package.", None
+    ),
     "device": Knob("Where the network runs.", "$torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')"),
     "engine": Knob(
         'What runs the network on a CPU: `"torch"`; `"openvino"`, faster on most, which needs `pip install openvino '
@@ -177,6 +190,7 @@ def select_knobs(bundle: Bundle, names: str) -> dict[str, Any]:
         ValueError: if a knob has no sentence, or neither a default nor a value in the specification.
     """
     given = {"max_shape": list(bundle.max_shape), "expected_input": bundle.expected, **bundle.knobs}
+    given["places"] = [dict(place) for place in bundle.places]
     values = {name: given.get(name, find_knob(name).default) for name in names.split()}
     for name, value in values.items():
         if value is NO_DEFAULT:

@@ -28,6 +28,20 @@ DATA_FORMAT = ("modality", "image_format", "channel_def")
 """Keys of a specification's metadata that describe the image in ``network_data_format``."""
 
 
+OF_HEADS = {"SimpleITK": "2.5.7"}
+"""What a bundle that segments heads needs beside them."""
+
+
+def versions_of(bundle: Bundle) -> dict[str, Any]:
+    """Return the versions that a bundle was made with.
+
+    Args:
+        bundle: the specification.
+    """
+    needed = VERSIONS["required_packages_version"] | (OF_HEADS if bundle.places else {})
+    return {**VERSIONS, "required_packages_version": needed}
+
+
 def collect_words(bundle: Bundle) -> dict[str, Any]:
     """Return what a bundle says about itself in words, in the order of metadata.json.
 

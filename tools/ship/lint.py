@@ -16,6 +16,7 @@ from custom_networks.bundle_folder import TASKS, configured, find_bundle
 from custom_networks.workflow.report.training_data import DESCRIPTION, read_training_data
 from tools.recipes.exports import RECORD as EXPORTS
 from tools.ship.lint_configs import (
+    OPTIONAL_RUNS,
     RUNS,
     Problem,
     check_components,
@@ -49,6 +50,7 @@ READ_FROM_OUTSIDE = {
         *("postprocessing", "dataset", "dataset#data", "evaluator"),
     ),
 }
+READ_FROM_OUTSIDE["inference_head"] = READ_FROM_OUTSIDE["inference"]
 
 
 def lint(bundle: str, args_file: str | Sequence[str] | None = None, overrides: str | None = None) -> None:
@@ -86,16 +88,18 @@ def bundle_problems(folder: Path) -> list[Problem]:
     missing = {problem.file for problem in problems}
     if not missing & {f"configs/{name}.json" for names in RUNS.values() for name in names}:
         runs = {}
-        for run, names in RUNS.items():
+        for run, names in _runs(configs).items():
             runs[run], placed = combined(configs, names)
             file = f"configs/{names[-1]}.json"
             own = read(configs / f"{names[-1]}.json")
             problems += placed + check_references(runs[run], own, file)
             problems += check_components(own, file) + check_paths(own, file)
-        training = {run: config for run, config in runs.items() if run != "inference"}
-        problems += check_knobs(training, "configs/train.json")
-        problems += check_knobs({"inference": runs["inference"]}, "configs/inference.json")
-        problems += _outside(runs) + _agreement(runs["train"], runs["inference"])
+        inferences = [run for run in runs if run.startswith("inference")]
+        training = {run: config for run, config in runs.items() if run not in inferences}
+        problems += check_knobs(training, "configs/train.json") + _outside(runs)
+        for run in inferences:
+            problems += check_knobs({run: runs[run]}, f"configs/{run}.json")
+            problems += _agreement(runs["train"], runs[run], f"configs/{run}.json")
         wrong = _patch(runs["train"], folder, {}, "configs/train.json")
         # A profile's network is not looked at where the network that it changes is already wrong.
         problems += wrong + _profiles(folder, None if wrong else runs["train"])
@@ -103,6 +107,11 @@ def bundle_problems(folder: Path) -> list[Problem]:
         if METADATA not in missing:
             problems += _metadata(folder, runs["train"])
     return sorted(set(problems))
+
+
+def _runs(configs: Path) -> dict[str, tuple[str, ...]]:
+    """Return the files of each run that the bundle has."""
+    return RUNS | {run: names for run, names in OPTIONAL_RUNS.items() if (configs / f"{names[0]}.json").is_file()}
 
 
 def run_problems(folder: Path, args_file: str | Sequence[str] | None, overrides: str | None) -> list[Problem]:
@@ -134,7 +143,11 @@ def run_problems(folder: Path, args_file: str | Sequence[str] | None, overrides:
 def _known(folder: Path) -> dict[str, Any]:
     """Return every entry that some run of the bundle has."""
     configs = folder / "configs"
-    return read(configs / "inference.json") | combined(configs, RUNS["multi_gpu_evaluate"])[0]
+    known: dict[str, Any] = {}
+    for run, names in _runs(configs).items():
+        if run.startswith("inference"):
+            known |= read(configs / f"{names[0]}.json")
+    return known | combined(configs, RUNS["multi_gpu_evaluate"])[0]
 
 
 def _files(folder: Path) -> list[Problem]:
@@ -160,6 +173,8 @@ def _outside(runs: Mapping[str, Mapping[str, Any]]) -> list[Problem]:
     """Check the names that MONAI Label and monai.bundle read."""
     problems = []
     for run, names in READ_FROM_OUTSIDE.items():
+        if run not in runs:
+            continue
         file, ids = f"configs/{run}.json", [where for where, _ in walk(runs[run])]
         problems += [
             Problem(file, name, f"does not exist, but monai.bundle or MONAI Label reads it{nearest(name, ids)}")
@@ -169,22 +184,21 @@ def _outside(runs: Mapping[str, Mapping[str, Any]]) -> list[Problem]:
         for where, value in walk(runs[run]):
             if isinstance(value, str) and re.search(r"@device\.", value):
                 problems.append(Problem(file, where, "takes an attribute of @device, which MONAI Label makes a string"))
-    targets = {
-        name: [
-            str(value.get("_target_")) for _, value in walk(runs["inference"].get(name, {})) if isinstance(value, dict)
-        ]
-        for name in ("preprocessing", "postprocessing")
-    }
-    if "Orientationd" in targets["preprocessing"] and "Invertd" not in targets["postprocessing"]:
-        text = "has no Invertd, so that results keep the orientation of the preprocessing"
-        if any(target.endswith(("SaveImaged", "SaveMasksd")) for target in targets["postprocessing"]):
-            problems.append(Problem("configs/inference.json", "postprocessing", text))
+    for run in [run for run in runs if run.startswith("inference")]:
+        targets = {
+            name: [str(value.get("_target_")) for _, value in walk(runs[run].get(name, {})) if isinstance(value, dict)]
+            for name in ("preprocessing", "postprocessing")
+        }
+        if "Orientationd" in targets["preprocessing"] and "Invertd" not in targets["postprocessing"]:
+            text = "has no Invertd, so that results keep the orientation of the preprocessing"
+            if any(target.endswith(("SaveImaged", "SaveMasksd")) for target in targets["postprocessing"]):
+                problems.append(Problem(f"configs/{run}.json", "postprocessing", text))
     return problems
 
 
-def _agreement(train: Mapping[str, Any], inference: Mapping[str, Any]) -> list[Problem]:
+def _agreement(train: Mapping[str, Any], inference: Mapping[str, Any], file: str) -> list[Problem]:
     """Check that training and inference have the same network and the same knobs."""
-    file, problems = "configs/inference.json", []
+    problems = []
     ours, theirs = ({**config.get("network_def", {}), "deep_supervision": False} for config in (train, inference))
     for key in sorted(ours.keys() | theirs.keys()):
         if ours.get(key) != theirs.get(key):

@@ -25,6 +25,8 @@ RUNS = {
     "multi_gpu_train": ("train", "multi_gpu_train"),
     "multi_gpu_evaluate": ("train", "evaluate", "multi_gpu_evaluate"),
 }
+OPTIONAL_RUNS = {"inference_head": ("inference_head",)}
+"""Runs that not every bundle has."""
 # Read by monai.bundle or MONAI Label, not by another entry of the config.
 GUARD = "knob_check#"
 ENTRIES = {

@@ -25,6 +25,7 @@ from tools.ship.lint_configs import Problem
 
 MODEL_INFO = Path("bundles", "model_info.json")
 PACKED = ("LICENSE", "configs/**/*", "docs/**/*", "models/model.pt", "models/training_data.json")
+HEAD_CONFIG = Path("configs", "inference_head.json")
 MOMENT = (1980, 1, 1, 0, 0, 0)  # the first that a zip can name: the same bytes at any time
 
 
@@ -152,10 +153,20 @@ def _requirements(folder: Path) -> str:
         [
             f"# {folder.name} {metadata['version']}",
             f"# Made with {', '.join(f'{name} {number}' for name, number in made_with.items())}.",
-            *sorted(need for need in requires("custom_networks") or [] if "extra ==" not in need),
+            *sorted(_needs(heads=(folder / HEAD_CONFIG).is_file())),
             "",
         ]
     )
+
+
+def _needs(*, heads: bool) -> list[str]:
+    """Return what the package requires, and with heads what its extra of that name does."""
+    found = []
+    for need in requires("custom_networks") or []:
+        requirement, _, marker = need.partition(";")
+        if "extra ==" not in marker or (heads and re.search(r"extra == .head.", marker)):
+            found.append(requirement.strip() if "extra ==" in marker else need)
+    return found
 
 
 def _plain(content: bytes, folder: Path) -> bytes:

@@ -115,6 +115,27 @@ def _is_device(value: Any) -> bool:
     return True
 
 
+def _is_point(value: Any) -> bool:
+    return _list_of(_number(lambda _: True), SPATIAL_DIMS)(value)
+
+
+def _are_places(value: Any) -> bool:
+    """Return whether a value is a list of places with different names."""
+    kinds: Mapping[str, Test] = {"name": _is_text, "point": _is_point, "mirrored": _is_switch}
+    entries = _list_of(
+        lambda entry: (
+            isinstance(entry, Mapping)
+            and entry.keys() == kinds.keys()
+            and all(fits(entry[key]) for key, fits in kinds.items())
+        )
+    )
+    return entries(value) and len({entry["name"] for entry in value}) == len(value) > 0
+
+
+def _are_points(value: Any) -> bool:
+    return isinstance(value, Mapping) and bool(value) and all(_is_text(k) and _is_point(v) for k, v in value.items())
+
+
 def _file(what: str) -> Rule:
     return Rule(
         f"null or a file that exists, {what}",
@@ -193,6 +214,16 @@ RULES = {
         f"null or {FOLDER.expected}", "write for example ./folds.json", _or_null(_is_path), is_text=True
     ),
     "series": Rule("null or the text of a UID", "put it in quotation marks", _or_null(_is_text), is_text=True),
+    "places": Rule(
+        "a list of places with name, point and mirrored",
+        'write for example [{"name": "Left", "point": [-23, -23.5, -12], "mirrored": false}]',
+        _are_places,
+    ),
+    "crop_size": Rule("three positive numbers", "write for example [36, 52, 38]", _list_of(_is_positive, SPATIAL_DIMS)),
+    "start_points": Rule(
+        "null or three numbers for each place", 'write for example {"Left": [-23, -20, -15]}', _or_null(_are_points)
+    ),
+    "template": _file("the image of a template"),
     "device": Rule("cpu, or another device that this machine has", "set device to cpu", _is_device),
     "engine": Rule(
         "torch, openvino or auto", "write torch for PyTorch itself", lambda value: _is_text(value) and value in ENGINES

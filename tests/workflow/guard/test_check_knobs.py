@@ -13,7 +13,7 @@ import torch
 from custom_networks.workflow import check_knobs
 from custom_networks.workflow.guard.knobs import RULES
 from tests.processes import flags, isolated
-from tests.synthetic import BUNDLES, ONE_PER_RECIPE, config
+from tests.synthetic import BUNDLES, ONE_PER_RECIPE, SEGMENTATION, config
 from tools.recipes.knobs import KNOBS, knobs_of
 
 FREE = {"displayable_configs"}
@@ -57,6 +57,18 @@ WRONG = {
     "label_glob": ["/data/*.nii", ["a"]],
     "folds_file": [5, True],
     "series": [1.2, ["1.2.3"]],
+    "places": [
+        [],
+        "Left",
+        [{"name": "Left", "point": [1, 2, 3]}],
+        [{"name": "Left", "point": [1, 2], "mirrored": False}],
+        [{"name": "Left", "point": [1, 2, 3], "mirrored": 0}],
+        [{"name": "Left", "point": [1, 2, 3], "mirrored": False}] * 2,
+        None,
+    ],
+    "crop_size": [36, [36, 52], [36, 52, 0], None],
+    "start_points": [[1, 2, 3], {}, {"Left": [1, 2]}, {"Left": [1, 2, float("nan")]}, {1: [1, 2, 3]}, "Left"],
+    "template": ["absent.nii.gz", 3, "."],
     "device": ["gpu", "cuda:99", 0, None],
     "engine": ["onnx", "OpenVINO", None, True, ["torch"]],
     "resume_ckpt": ["absent.pt", 3, "."],
@@ -82,6 +94,10 @@ FINE = {
     "series": [None, "1.2.840.1"],
     "image_glob": [None, "mr/*.nii.gz"],
     "resume_ckpt": [None, __file__],
+    "places": [[{"name": "Left", "point": (-23, -23.5, -12), "mirrored": False}]],
+    "crop_size": [[40, 56.5, 40]],
+    "start_points": [None, {"Left": [-23.0, -20, -15]}],
+    "template": [None, __file__],
     "device": ["cpu", torch.device("cpu")],
     "seed": [2**32 - 1],
     "learning_rate": [1e30, np.float32(0.1)],
@@ -98,9 +114,12 @@ def test_every_knob_has_a_rule_or_is_free():
     assert set(WRONG) == set(RULES)
 
 
-@pytest.mark.parametrize("name", ["train", "inference", "evaluate"])
+@pytest.mark.parametrize("name", ["train", "inference", "evaluate", "inference_head"])
 @pytest.mark.parametrize("bundle", BUNDLES, ids=lambda path: path.name)
 def test_the_shipped_values_fit_and_every_config_checks_all_of_them(bundle, name):
+    if name == "inference_head" and bundle not in SEGMENTATION:
+        assert not (bundle / "configs" / f"{name}.json").exists()
+        return
     knobs = knobs_of(config(bundle, name))
     check_knobs(**{key: value for key, value in knobs.items() if not str(value).startswith("$")})
     if name != "evaluate":

@@ -39,6 +39,7 @@ BUNDLE = Bundle(
     data_license=hippocampus.DATA_LICENSE,
     weights_license=hippocampus.WEIGHTS_LICENSE,
     folds=hippocampus.FOLDS,
+    places=hippocampus.PLACES,
     profiles={
         "plain": {"network_def#attention": []},
         "gate": {"network_def#attention": ["gate"]},

@@ -51,6 +51,7 @@ BUNDLE = Bundle(
     data_license=hippocampus.DATA_LICENSE,
     weights_license=hippocampus.WEIGHTS_LICENSE,
     folds=hippocampus.FOLDS,
+    places=hippocampus.PLACES,
     notes=(
         "Deep supervision on every decoder level, with nnU-Net's weights 1, 1/2, ..., 0, normalised to one.",
         "The widths are half of those that nnU-Net plans for this data set (profile `nnunet_plan`), so that a training "

@@ -68,6 +68,7 @@ BUNDLE = Bundle(
     data_license=hippocampus.DATA_LICENSE,
     weights_license=hippocampus.WEIGHTS_LICENSE,
     folds=hippocampus.FOLDS,
+    places=hippocampus.PLACES,
     notes=(
         "The gates stand still for the first `gate_warm_up_epochs` epochs, at 0.1 for the positions and 1 for the "
         "values, and are trained with everything else afterwards; what has become of them stands below the removal "

@@ -47,6 +47,7 @@ BUNDLE = Bundle(
     data_license=hippocampus.DATA_LICENSE,
     weights_license=hippocampus.WEIGHTS_LICENSE,
     folds=hippocampus.FOLDS,
+    places=hippocampus.PLACES,
     notes=(
         "The source note trains with plain SGD (learning rate 0.1, no momentum) and cross-entropy alone, and "
         "measures pixel accuracy. The hippocampus fills about 5 % of a crop: an answer of background everywhere is "

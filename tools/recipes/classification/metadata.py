@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tools.recipes.bundle import Bundle
-from tools.recipes.metadata import SCHEMA, VERSIONS, collect_words, number_channels
+from tools.recipes.metadata import SCHEMA, collect_words, number_channels, versions_of
 
 
 def build_metadata(bundle: Bundle) -> dict[str, Any]:
@@ -19,7 +19,7 @@ def build_metadata(bundle: Bundle) -> dict[str, Any]:
         "schema": SCHEMA,
         "version": bundle.version,
         "changelog": dict(bundle.changelog),
-        **VERSIONS,
+        **versions_of(bundle),
         "supported_apps": {},
         **collect_words(bundle),
         "network_data_format": {
