@@ -43,6 +43,7 @@ OPTIONAL = {
     "pydicom": "pydicom",
     "highdicom": "highdicom pydicom",
     "openvino": "openvino onnx onnxscript",
+    "SimpleITK": "SimpleITK",
 }
 """What to install for a package that only some commands need."""
 

@@ -22,6 +22,7 @@ _MODULES = {
     "infer.engines.engine_network": "build_network",
     "infer.inferers": "AutocastInferer MirrorInferer MirrorSlidingWindowInferer",
     "infer.masks": "SaveMasksd check_masks",
+    "locate.regions": "LocateRegions",
     "memory.fitting": "windows_that_fit",
     "memory.memory_report": "report_memory",
     "report.classification_report": "ClassificationReport",
