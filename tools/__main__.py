@@ -17,6 +17,7 @@ COMMANDS: Commands = {
         "fetch": "tools.data.datasets:fetch",
         "convert": "tools.data.medmnist:convert",
     },
+    "template": "tools.data.template:template",
     "demo": "tools.demo:demo",
     "bench": {
         "": "tools.bench.bench:bench",

@@ -1,0 +1,1 @@
+"""Where named structures lie in an image of a whole head, found by registration with a template."""
