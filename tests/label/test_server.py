@@ -29,7 +29,7 @@ def agreement(one, other):
 
 def test_info(server):
     info = server.get("/info/").json()
-    assert set(info["models"]) == {*NAMES, CLASSIFIER, ROLLED}
+    assert set(info["models"]) == {*NAMES, *(f"{name}_head" for name in (*NAMES, ROLLED)), CLASSIFIER, ROLLED}
     assert set(info["trainers"]) == {*NAMES, ROLLED}
     assert set(info["strategies"]) == {"random", "first", "epistemic"}
     assert set(info["scoring"]) == {SCORED}

@@ -8,6 +8,7 @@ Runs inside the MONAI Label server, in an environment where this repository is n
 - the strategy "epistemic" offers the image first that the network is least sure of, by the entropy of its class
   probabilities under dropout; the stock score takes class numbers for probabilities, and no strategy uses it;
 - classification bundles answer with probabilities;
+- a bundle that takes whole heads, too, is a second model, ``<bundle>_head``;
 - a request that cannot be met ends in one sentence; what must not reach MONAI Label is refused in front of it;
 - batch inference works without a GPU;
 - a training with ``pretrained`` false starts, and one whose processes fail is not reported as done;
@@ -28,7 +29,7 @@ import monailabel
 import requests
 from fastapi import HTTPException
 from label_server.batch import Batch
-from label_server.bundles import CLASSIFICATION, Bundle
+from label_server.bundles import CLASSIFICATION, Bundle, tasks_of
 from label_server.front.settings import ADDRESS, BEHIND
 from label_server.inference import Uncertainty
 from label_server.routes import run_beside_the_loop
@@ -82,8 +83,8 @@ class BundlesApp(MONAILabelApp):
         )
 
     def init_infers(self) -> dict[str, Bundle]:
-        """Return an inference task for every bundle."""
-        return {name: Bundle(path, self.conf) for name, path in self.bundles.items()}
+        """Return the inference tasks of all bundles."""
+        return tasks_of(self.bundles, self.conf)
 
     def init_trainers(self) -> dict[str, Training]:
         """Return a training task for every segmentation bundle: what viewers save are masks, not classes."""

@@ -14,6 +14,7 @@ from fastapi import HTTPException
 from monai.transforms import Activationsd
 from monailabel.tasks.infer.bundle import BundleInferTask
 
+from label_server.bundles import HeadConstants, classes_of_head
 from label_server.images import check_memory, watched
 from label_server.models import without_state
 from label_server.own_code import PACKAGE, OwnCode, code_digest
@@ -98,6 +99,41 @@ class Uncertainty(Segmentation):
             data: the request.
         """
         return [transform for transform in super().post_transforms(data) if isinstance(transform, Activationsd)]
+
+
+class Head(Segmentation):
+    """Inference of a segmentation bundle on a whole head, by its ``inference_head.json``."""
+
+    def __init__(self, path: str, conf: Mapping[str, str]) -> None:
+        super().__init__(path, conf, const=HeadConstants())
+        self.labels = classes_of_head(self.bundle_config)
+
+    def inferer(self, data: Any = None) -> Any:
+        """Return what locates and segments, and keep it for what it has to say.
+
+        Args:
+            data: the request.
+        """
+        self.regions = super().inferer(data)
+        return self.regions
+
+    def run_inferer(self, data: dict[str, Any], convert_to_batch: bool = True, device: str = "cuda") -> dict[str, Any]:
+        """Locate and segment, and note what is odd about it.
+
+        Args:
+            data: the request, with its image.
+            convert_to_batch: see MONAI Label.
+            device: see MONAI Label.
+
+        Raises:
+            HTTPException: 422 if the structures cannot be located.
+        """
+        try:
+            result: dict[str, Any] = super().run_inferer(data, convert_to_batch, device)
+        except ValueError as error:
+            raise HTTPException(422, f"{data.get('image_path')} cannot be used: {sentence(error)}") from error
+        result[WARNINGS] = [{"kind": "head", "structure": None, "text": text} for text in self.regions.found.problems]
+        return result
 
 
 class Classification(Segmentation):

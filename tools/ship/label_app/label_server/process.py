@@ -13,12 +13,12 @@ from typing import Any
 
 from fastapi import HTTPException
 
-from label_server.inference import Classification, Segmentation
+from label_server.inference import Classification, Head, Segmentation
 from label_server.sentences import first_cause, sentence
 
 logger = logging.getLogger(__name__)
 
-KINDS = {"segmentation": Segmentation, "classification": Classification}
+KINDS = {"segmentation": Segmentation, "classification": Classification, "head": Head}
 IDLE = 1800
 """Seconds without a request after which the process ends, and its memory is free."""
 

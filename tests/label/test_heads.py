@@ -1,0 +1,48 @@
+"""Whole heads, by the second model of a bundle."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from tests.label.conftest import SCORED
+from tests.synthetic import ROOT
+
+MODEL = f"{SCORED}_head"
+WHOLE = Path("/usr/share/mricron/templates/ch2.nii.gz")
+LABELS = {"left-anterior": 1, "left-posterior": 2, "right-anterior": 3, "right-posterior": 4}
+
+
+@pytest.fixture
+def head() -> Path:
+    if not WHOLE.is_file():
+        pytest.skip(f"there is no {WHOLE}; install mricron-data of Debian")
+    return WHOLE
+
+
+def test_the_classes_of_both_sides(server):
+    assert server.get("/info/").json()["models"][MODEL]["labels"] == LABELS
+
+
+def test_a_whole_head(server, head, tmp_path):
+    mask = server.mask(MODEL, head.name, session=server.session(head))
+    image = nib.load(head)
+    np.testing.assert_allclose(mask.affine, image.affine, atol=1e-4)
+    options = ["--bundle", SCORED, "--out", str(tmp_path), "--head"]
+    subprocess.run([sys.executable, "-m", "custom_networks", "predict", str(head), *options], cwd=ROOT, check=True)
+    (file,) = tmp_path.glob("*_seg.nii.gz")
+    values = np.asarray(mask.dataobj)
+    np.testing.assert_array_equal(values, np.asarray(nib.load(file).dataobj))
+    assert set(np.unique(values)) == {0, *LABELS.values()}
+
+
+def test_a_crop_is_no_head(server):
+    answer = server.infer(MODEL, "a", output="json")
+    assert answer.status_code == 422, answer.text
+    assert "a.nii.gz cannot be used: the image is " in answer.text
+    assert "which is no whole head" in answer.text
