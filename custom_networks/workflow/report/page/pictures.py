@@ -10,7 +10,7 @@ from typing import Any
 from custom_networks.workflow.report.page.embedded import BUDGET, embedded, size_of
 from custom_networks.workflow.report.page.planes import Plane, planes_of
 from custom_networks.workflow.report.page.privacy import Naming
-from custom_networks.workflow.report.page.scans import Structure, read_scan
+from custom_networks.workflow.report.page.scans import Structure, around_structures, read_scan
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Pictures:
     """What is shown of a case.
 
     Args:
-        planes: three planes, none if something is missing.
+        planes: what is drawn, none if something is missing.
         masks: what is outlined, "prediction" or "reference" or both.
         viewer: what the viewer is given, see :func:`custom_networks.workflow.report.page.embedded.embedded`.
         size: kilobytes of it.
@@ -49,8 +49,11 @@ class Album:
         structures: Sequence[Structure],
         naming: Naming,
         series: str | None = None,
+        sides: Sequence[Structure] = (),
     ) -> Pictures:
         """Return the pictures of a case; where a file is missing or cannot be read, a sentence says which.
+
+        They show what lies around the structures; with sides, the planes show the whole image.
 
         Args:
             files: of its image.
@@ -58,6 +61,7 @@ class Album:
             structures: what they hold.
             naming: what the case is called.
             series: SeriesInstanceUID to take from a folder of several.
+            sides: what of a whole head has a sagittal plane of its own.
         """
         if not files:
             return Pictures(note="No pictures: nothing says where the image is.")
@@ -67,8 +71,9 @@ class Album:
             # what is said of a DICOM file may hold anything that stands in it
             why = "its files are gone or cannot be read" if naming.numbered else naming.clean(str(error))
             return Pictures(note=f"No pictures: {why}.")
-        planes = planes_of(scan, structures)
-        content = embedded(scan, structures)
+        near = around_structures(scan)
+        planes = planes_of(scan if sides else near, structures, sides)
+        content = embedded(near, structures)
         size = size_of(content)
         if size > self.left:
             note = f"No viewer: those of other cases take the {BUDGET // 2**20} MB that a page gives to them."

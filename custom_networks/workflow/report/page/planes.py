@@ -54,7 +54,7 @@ class Plane:
     outlines: tuple[Outline, ...]
 
 
-def planes_of(scan: Scan, structures: Sequence[Structure]) -> list[Plane]:
+def planes_of(scan: Scan, structures: Sequence[Structure], halves: Sequence[Structure] = ()) -> list[Plane]:
     """Return three planes through the voxel of each axis that holds most of the structures.
 
     They are turned as radiologists have it: the patient's right on the left, in the sagittal plane the front.
@@ -62,10 +62,15 @@ def planes_of(scan: Scan, structures: Sequence[Structure]) -> list[Plane]:
     Args:
         scan: the image and its masks.
         structures: what to outline.
+        halves: what gets a sagittal plane through its own voxels, where one plane does not meet all.
     """
-    levels, found = grey_levels(scan.image), scan.foreground
+    levels, every = grey_levels(scan.image), scan.foreground
+    wanted = [(*plane, every) for plane in PLANES]
+    if halves:
+        *first, (name, axis, sides, _) = wanted
+        wanted = [*first, *((f"{name}, {half.name}", axis, sides, scan.found(half)) for half in halves)]
     planes = []
-    for name, axis, sides in PLANES:
+    for name, axis, sides, found in wanted:
         across, up = (a for a in range(3) if a != axis)
         per_slice = found.sum(axis=(across, up))
         index = int(per_slice.argmax()) if per_slice.any() else scan.image.shape[axis] // 2

@@ -89,6 +89,7 @@ class Prediction:
         intended_use: what it is for.
         cases: its images.
         structures: their structures.
+        outlined: those of them that are drawn: no sides, which hold others.
         training_note: why nothing is said of the training cases.
         facts: what is the same for all cases, in words.
         hides_names: whether a case is not called by its name.
@@ -98,6 +99,7 @@ class Prediction:
     intended_use: str
     cases: Sequence[PredictedCase]
     structures: Sequence[Structure]
+    outlined: Sequence[Structure]
     training_note: str
     facts: Sequence[tuple[str, str]]
     hides_names: bool
@@ -127,8 +129,10 @@ def read_prediction(
     _check(document, file)
     records = document["images"]
     values = {entry["name"]: tuple(entry["values"]) for record in records for entry in record["structures"]}
-    colours = colours_of(list(values))
-    structures = [Structure(name, values[name], colours[name]) for name in values]
+    sums = list(dict.fromkeys(name for record in records for name in sums_of(record)))
+    colours = colours_of([name for name in values if name not in sums])
+    structures = [Structure(name, values[name], colours.get(name, "")) for name in values]
+    outlined = [structure for structure in structures if structure.name not in sums]
     training = training_volumes(document["bundles"], reference)
     names = [
         naming(record["case"], record["image"], number, folder, series=record["series"], show_names=show_names)
@@ -140,7 +144,8 @@ def read_prediction(
         record = records[index]
         masks = {"prediction": folder / record["mask"]}
         files = (unpacked or {}).get(record["case"], record["image"])
-        drawn[index] = album.pictures(files, masks, structures, names[index], record["series"])
+        sides = [structure for structure in structures if structure.name in sums_of(record)[:-1]]
+        drawn[index] = album.pictures(files, masks, outlined, names[index], record["series"], sides)
     cases = [
         _case(record, names[index], drawn[index], colours, training, show_names, _is_other(folder, record))
         for index, record in enumerate(records)
@@ -151,10 +156,21 @@ def read_prediction(
         document["intended_use"],
         cases,
         structures,
+        outlined,
         training.note,
         _facts(records),
         hides_names,
     )
+
+
+def sums_of(record: Mapping[str, Any]) -> list[str]:
+    """Return the names of the structures that hold others, of a whole head: its sides, and at last all of it.
+
+    Args:
+        record: the record of an image.
+    """
+    head = record.get("head") or {}
+    return list(head.get("sums", []))
 
 
 def _check(document: Mapping[str, Any], file: Path) -> None:

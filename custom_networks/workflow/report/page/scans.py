@@ -34,7 +34,7 @@ class Structure:
 
 @dataclass(frozen=True)
 class Scan:
-    """An image with its label maps, in RAS order, cut to the neighbourhood of the structures.
+    """An image with its label maps, in RAS order.
 
     Args:
         image: ``(x, y, z)``, the first channel.
@@ -58,6 +58,15 @@ class Scan:
         found: np.ndarray = np.any([mask != 0 for mask in self.masks.values()], axis=0)
         return found
 
+    def found(self, structure: Structure) -> np.ndarray:
+        """Return where any mask holds a structure.
+
+        Args:
+            structure: the structure.
+        """
+        found: np.ndarray = np.any([np.isin(mask, structure.values) for mask in self.masks.values()], axis=0)
+        return found
+
 
 def is_dicom(files: Sequence[str | Path]) -> bool:
     """Return whether an image is a DICOM series, whose file and folder names may be those of a patient.
@@ -72,15 +81,12 @@ def is_dicom(files: Sequence[str | Path]) -> bool:
     return not all(str(file).lower().endswith(SUFFIXES) for file in files)
 
 
-def read_scan(
-    files: Sequence[str | Path], masks: Mapping[str, Path], around_mm: float = AROUND_MM, series: str | None = None
-) -> Scan:
-    """Read an image and its masks, and keep what lies around the structures; all where there is none.
+def read_scan(files: Sequence[str | Path], masks: Mapping[str, Path], series: str | None = None) -> Scan:
+    """Read an image and its masks.
 
     Args:
         files: files of the image, one per channel.
         masks: label maps on the grid of the image.
-        around_mm: how far around.
         series: SeriesInstanceUID to take from a folder of several.
 
     Raises:
@@ -98,8 +104,7 @@ def read_scan(
                 f"the {name} {masks[name]} has shape {label.shape} but the image {voxels.shape}; write it anew"
             )
     image, turned = _in_ras(voxels, affine)
-    scan = Scan(image, {name: _in_ras(label, affine)[0] for name, label in labels.items()}, turned)
-    return _cut(scan, around_mm)
+    return Scan(image, {name: _in_ras(label, affine)[0] for name, label in labels.items()}, turned)
 
 
 def _read(file: Path, series: str | None) -> tuple[np.ndarray, np.ndarray]:
@@ -116,7 +121,13 @@ def _in_ras(voxels: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndar
     return nib.apply_orientation(voxels, orientation), turned
 
 
-def _cut(scan: Scan, around_mm: float) -> Scan:
+def around_structures(scan: Scan, around_mm: float = AROUND_MM) -> Scan:
+    """Return the part of a scan around its structures; all of it where there are none.
+
+    Args:
+        scan: the image and its masks.
+        around_mm: how far around.
+    """
     found = scan.foreground
     if not found.any():
         return scan

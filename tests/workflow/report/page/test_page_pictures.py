@@ -12,12 +12,20 @@ import pytest
 from PIL import Image
 
 from custom_networks.workflow.report.page import embedded as embedded_module
+from custom_networks.workflow.report.page import pictures
 from custom_networks.workflow.report.page.colours import colours_of
 from custom_networks.workflow.report.page.embedded import embedded, size_of
 from custom_networks.workflow.report.page.pictures import Album
 from custom_networks.workflow.report.page.planes import outline_path, planes_of
 from custom_networks.workflow.report.page.privacy import naming
-from custom_networks.workflow.report.page.scans import Scan, Structure, grey_levels, is_dicom, read_scan
+from custom_networks.workflow.report.page.scans import (
+    Scan,
+    Structure,
+    around_structures,
+    grey_levels,
+    is_dicom,
+    read_scan,
+)
 from tests.page.folders import NAMES, SPACING, image, label, save
 
 STRUCTURES = [
@@ -26,9 +34,9 @@ STRUCTURES = [
 ]
 
 
-def scan(tmp_path, around_mm: float = 1000) -> Scan:
+def scan(tmp_path) -> Scan:
     files = [str(save(tmp_path / "a.nii.gz", image(label())))]
-    return read_scan(files, {"prediction": save(tmp_path / "m.nii.gz", label())}, around_mm)
+    return read_scan(files, {"prediction": save(tmp_path / "m.nii.gz", label())})
 
 
 def unpacked(text: str) -> nib.Nifti1Image:
@@ -47,7 +55,8 @@ def test_an_image_is_turned_to_ras_with_its_mask(tmp_path):
 
 
 def test_what_lies_far_from_the_structures_is_cut(tmp_path):
-    whole, cut = scan(tmp_path), scan(tmp_path, around_mm=3)
+    whole = scan(tmp_path)
+    cut = around_structures(whole, 3)
     assert cut.image.shape == (8 + 2 * 3, 12 + 2 * 2, 8 + 2 * 2)
     where = np.argwhere(cut.masks["prediction"] == 1)[0]
     world = nib.affines.apply_affine(cut.affine, where)
@@ -59,6 +68,30 @@ def test_a_mask_of_another_shape_is_refused(tmp_path):
     files = [str(save(tmp_path / "a.nii.gz", image(label())))]
     with pytest.raises(ValueError, match=r"the prediction .*m.nii.gz has shape \(19, 24, 16\) but the image"):
         read_scan(files, {"prediction": save(tmp_path / "m.nii.gz", label()[1:])})
+
+
+def test_each_half_of_a_head_has_a_sagittal_plane(tmp_path):
+    whole = scan(tmp_path)
+    front, back = STRUCTURES
+    planes = planes_of(whole, STRUCTURES, [back, front])
+    assert [plane.name for plane in planes] == ["axial", "coronal", f"sagittal, {back.name}", f"sagittal, {front.name}"]
+    for plane, half in zip(planes[2:], (back, front), strict=True):
+        assert half.name in {outline.name for outline in plane.outlines}
+
+
+def test_a_head_is_shown_whole_and_its_viewer_what_lies_around(tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr(pictures, "embedded", lambda near, structures: shown.append(near) or {"image": "", "masks": []})
+    monkeypatch.setattr(pictures, "around_structures", lambda whole: around_structures(whole, 3))
+    files = [str(save(tmp_path / "a.nii.gz", image(label())))]
+    masks = {"prediction": save(tmp_path / "m.nii.gz", label())}
+    called = naming("a", files, 1, tmp_path)
+    sizes = []
+    for sides in ((), STRUCTURES):
+        found = Album().pictures(files, masks, STRUCTURES, called, None, sides)
+        sizes.append(found.planes[0].width)
+    assert sizes == [(8 + 2 * 3) * SPACING[0], label().shape[0] * SPACING[0]]
+    assert [near.image.shape for near in shown] == [(14, 16, 12)] * 2
 
 
 @pytest.mark.parametrize("fill", [0, 7, np.nan, np.inf])
@@ -121,7 +154,7 @@ def test_the_inner_of_two_regions_is_shown(tmp_path):
 
 
 def test_the_budget_ends_viewers_not_pictures(tmp_path):
-    read = scan(tmp_path, 25)
+    read = around_structures(scan(tmp_path))
     size = size_of(embedded(read, STRUCTURES))
     album = Album(left=int(size * 1.5))
     arguments = ([str(tmp_path / "a.nii.gz")], {"prediction": tmp_path / "m.nii.gz"}, STRUCTURES)
