@@ -31,6 +31,8 @@ HIPPOCAMPUS = {"left": 102, "right": 110}
 """Volumes of the Harvard-Oxford atlas, counted from 0."""
 MARGIN = 6
 """Voxels around the label's bounding box."""
+HEAD = "mni09c"
+"""The template that is written whole, too: not the one that heads are registered to."""
 BORDER_MM = -21.0
 """MNI y of the most posterior anterior voxel."""
 EMBEDDED = "Embedded_Hippocampus"
@@ -109,6 +111,7 @@ def embedded_description() -> dict[str, Any]:
         "numTest": 0,
         "training": training,
         "validation": validation,
+        "heads": [{"image": f"./heads/{HEAD}.nii.gz"}],
         "test": [],
     }
 
@@ -119,7 +122,7 @@ def is_complete(folder: Path, description: dict[str, Any]) -> bool:
         found = json.loads((folder / "dataset.json").read_text())
     except (OSError, ValueError):
         return False
-    cases = description["training"] + description["validation"]
+    cases = description["training"] + description["validation"] + description["heads"]
     return found == description and all((folder / file).is_file() for case in cases for file in case.values())
 
 
@@ -128,7 +131,8 @@ def embedded(output_dir: str = f"data/{EMBEDDED}") -> Path:
 
     The three left ones are for training (``imagesTr``, ``labelsTr``); two right ones, mirrored so that they have the
     chirality of a left one, for validation (``imagesTs``, ``labelsTs``). The third template is left out there: it is
-    left-right symmetric, so its mirrored right side is a training image. Label: Harvard-Oxford, at least 50 %;
+    left-right symmetric, so its mirrored right side is a training image. ``heads`` holds one of the templates whole, skull
+    stripped, for what finds hippocampi in a head. Label: Harvard-Oxford, at least 50 %;
     Anterior where MNI y >= -21 mm, else Posterior. Every template shares one atlas label per side, so a figure
     measured here shows that the software works, not how good a network is.
 
@@ -160,8 +164,11 @@ def embedded(output_dir: str = f"data/{EMBEDDED}") -> Path:
                     file = folder / case[kind]
                     file.parent.mkdir(exist_ok=True)
                     nib.save(image, file)
+        for case in description["heads"]:
+            (folder / case["image"]).parent.mkdir()
+            nib.save(nib.Nifti1Image.from_filename(files[HEAD]), folder / case["image"])
         (folder / "dataset.json").write_text(json.dumps(description, indent=2) + "\n")
-    print(f"{EMBEDDED}: 3 left and 2 mirrored right hippocampi in {target}. Licence: {description['licence']}")
+    print(f"{EMBEDDED}: 3 left and 2 mirrored right hippocampi, a whole head, in {target}. Licence: {description['licence']}")
     return target
 
 

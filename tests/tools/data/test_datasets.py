@@ -36,7 +36,7 @@ def test_embedded_is_a_decathlon_folder(folder):
     description = json.loads((folder / "dataset.json").read_text())
     assert description["labels"] == {"0": "background", "1": "Anterior", "2": "Posterior"}
     assert "non-commercial" in description["licence"]
-    listed = {f for c in description["training"] + description["validation"] for f in c.values()}
+    listed = {f for key in ("training", "validation", "heads") for c in description[key] for f in c.values()}
     assert listed == {f"./{f.relative_to(folder).as_posix()}" for f in folder.rglob("*.nii.gz")}
     assert (len(description["training"]), len(description["validation"])) == (3, 2)
 
