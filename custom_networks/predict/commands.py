@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from custom_networks.bundle_folder import find_bundle, profile_files
+from custom_networks.predict.points import read_points
 from custom_networks.predict.quick_import import import_monai
 from custom_networks.predict.shards import Shard, find_shard
 
 ENGINES = ("torch", "openvino", "auto")
+CROP, HEAD = "crop", "head"
+"""The ways to segment an image."""
 OUTPUT_FORMATS = ("nifti", "nrrd", "dicom-seg")
 
 
@@ -27,6 +30,8 @@ class Options:
         device: where the network runs, as torch names it.
         engine: what runs it, one of :data:`ENGINES`.
         memory: what the segmentation of an image may take, such as 8GB.
+        way: :data:`CROP` or :data:`HEAD`; by the size of each image if None.
+        start_points: centre of each place in a head, in mm, in place of a registration.
         jobs: images that are read, and written, at the same time.
         shard: which of the images.
         overwrite: do again what is there.
@@ -44,6 +49,8 @@ class Options:
     device: str | None
     engine: str | None
     memory: str | None
+    way: str | None
+    start_points: dict[str, list[float]] | None
     jobs: int
     shard: Shard
     overwrite: bool
@@ -66,6 +73,9 @@ def predict(
     device: str | None = None,
     engine: str | None = None,
     memory: str | None = None,
+    head: bool = False,
+    crop: bool = False,
+    start_points: str | None = None,
     jobs: str = "1",
     shard: str | None = None,
     overwrite: bool = False,
@@ -80,6 +90,10 @@ def predict(
     Beside it ``<image>_seg.json`` holds what was measured, and ``volumes.csv`` and ``volumes.json`` hold that of all
     images in the folder. An image whose mask is there is left out unless it, the network or the options have changed.
     An image that cannot be used ends no other; a table at the end names it, and the exit code is 1.
+
+    An image much larger than those of the training is taken for a whole head, if the bundle says where to look in one:
+    the places are found by registration with a template (``pip install SimpleITK``), each is segmented as a crop, and
+    the mask of the head holds the classes of all.
 
     Under torchrun the images are shared out among its processes.
 
@@ -100,6 +114,10 @@ def predict(
         engine: torch, openvino (on the CPU) or auto, the faster here; what the configuration says if None.
         memory: what an image may take, such as 8GB; beyond that the path of ``low_memory`` is taken. What is free if
             None.
+        head: take every image for a whole head, however large it is.
+        crop: take every image for a crop.
+        start_points: centres of the places in a head, in place of the registration: in mm of the image, right,
+            anterior, superior, such as "Left=-25,-20,-15 Right=27,-20,-15", or a JSON file.
         jobs: images that are read, and written, while the network is at work.
         shard: i/n, this process's share of the images, for a job array: the i-th of n, from 1.
         overwrite: do again what is there already, also where it is of another image of that name.
@@ -125,6 +143,8 @@ def predict(
         raise ValueError(f"--jobs must be a number from 1, got {jobs}")
     if memory is not None and memory.strip().isdecimal():
         raise ValueError(f"--memory needs a unit, got {memory}; write for example {memory.strip()}GB")
+    if crop and (head or start_points is not None):
+        raise ValueError(f"--crop and --{'head' if head else 'start-points'} exclude each other; leave one of them out")
     if not all(given.strip() for given in (*inputs, out)):
         raise ValueError("an input or --out is empty, perhaps an unset variable of the shell; give a file or folder")
     absent = [given for given in inputs if not (Path(given).exists() or Path(given).is_symlink())]
@@ -142,6 +162,8 @@ def predict(
         device=device,
         engine=engine,
         memory=memory,
+        way=CROP if crop else HEAD if head or start_points is not None else None,
+        start_points=None if start_points is None else read_points(start_points),
         jobs=int(jobs),
         shard=find_shard(shard),
         overwrite=overwrite,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from custom_networks.bundle_folder import METADATA, SUMS, changed_files, read_config, task_of, version_of
 from custom_networks.files import checksum, read_json
+from custom_networks.predict.commands import CROP, HEAD
 from custom_networks.workflow.data.training_cases import RECORD
 from custom_networks.workflow.guard.overrides import check_overrides
 
@@ -26,6 +27,24 @@ NEEDED = (
     *("postprocessing", "evaluator", "initialize"),
 )
 """The entries of ``inference.json`` that are read here, or set."""
+NEEDED_OF_HEADS = (
+    *(
+        "in_channels",
+        "label_names",
+        "head_label_names",
+        "places",
+        "spacing",
+        "crop_size",
+        "patch_size",
+        "amp",
+        "series",
+    ),
+    *("device", "engine", "mirror_axes", "ckpt_path", "network", "crop_inferer", "inferer", "preprocessing"),
+    *("postprocessing", "evaluator", "initialize", "start_points"),
+)
+"""The same of ``inference_head.json``."""
+CONFIGS = {CROP: "inference", HEAD: "inference_head"}
+"""The config of each way."""
 READER = "VolumeReader"
 MASKS = {"Invertd": "that puts masks on the grid of the image", "SaveMasksd": "that writes them"}
 """What must read images and write masks, since the record of an image follows from both."""
@@ -45,13 +64,14 @@ class Member:
     profiles: tuple[Path, ...] = ()
     checkpoint: Path | None = None
 
-    def config(self, overrides: Mapping[str, Any]) -> ConfigParser:
-        """Return the bundle's ``inference.json`` under the profiles and these overrides.
+    def config(self, overrides: Mapping[str, Any], way: str = CROP) -> ConfigParser:
+        """Return the bundle's ``inference.json``, or ``inference_head.json``, under the profiles and these overrides.
 
         Args:
             overrides: values by the id path of an entry.
+            way: :data:`CROP` or :data:`HEAD`.
         """
-        parser = read_config(self.bundle, "inference", self.profiles)
+        parser = read_config(self.bundle, CONFIGS[way], self.profiles)
         if self.checkpoint is not None:
             parser["ckpt_path"] = str(self.checkpoint)
         for name, value in overrides.items():
@@ -126,7 +146,7 @@ def find_members(bundles: Sequence[Path], profiles: Sequence[Sequence[Path]], fo
             f"{twice.checkpoint or twice.bundle.name} is given twice; an ensemble counts each network once"
         )
     for member in members:
-        _check_config(member)
+        check_config(member)
     _check_agreement(members)
     return members
 
@@ -139,11 +159,19 @@ def _checkpoint(fold: str) -> Path:
     return path.resolve()
 
 
-def _check_config(member: Member) -> None:
-    """Refuse a config that does other things than those of this collection, or does them without the weights."""
-    parser = member.config({})
+def check_config(member: Member, way: str = CROP) -> None:
+    """Refuse a config that does other things than those of this collection, or does them without the weights.
+
+    Args:
+        member: the network.
+        way: :data:`CROP` or :data:`HEAD`.
+
+    Raises:
+        ValueError: if it does.
+    """
+    parser = member.config({}, way)
     config = parser.get()
-    absent = [f"no {name}" for name in NEEDED if name not in config]
+    absent = [f"no {name}" for name in (NEEDED if way == CROP else NEEDED_OF_HEADS) if name not in config]
     if not absent:
         transforms = [config[name].get("transforms") or [{}] for name in ("preprocessing", "postprocessing")]
         reader = transforms[0][0].get("reader")
@@ -153,8 +181,8 @@ def _check_config(member: Member) -> None:
             absent += [f"no {name} {what}"] * (not any(target.endswith(name) for target in targets[1:]))
     if absent:
         raise ValueError(
-            f"the configs/inference.json of {member.bundle.name} has {absent[0]}, which predict needs; run it with "
-            "python -m monai.bundle run, or give a bundle of this collection"
+            f"the configs/{CONFIGS[way]}.json of {member.bundle.name} has {absent[0]}, which predict needs; run it "
+            "with python -m monai.bundle run, or give a bundle of this collection"
         )
     if parser.get_parsed_content("load_pretrain", default=True) is not True:
         raise ValueError(

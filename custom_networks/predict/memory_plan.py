@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from custom_networks.workflow.data.volumes import read_grid
 from custom_networks.workflow.memory.bill import (
     available_bytes,
     format_bytes,
@@ -16,6 +17,7 @@ from custom_networks.workflow.memory.bill import (
     parse_bytes,
     volume_bill,
 )
+from custom_networks.workflow.memory.head_bill import check_head_fits, of_head
 from custom_networks.workflow.memory.memory_report import check_fits
 
 if TYPE_CHECKING:
@@ -104,3 +106,41 @@ class MemoryPlan:
         except (ValueError, OSError):  # is said when it is read
             return False
         return need is not None and 2 * need > self.limit
+
+
+class HeadPlan:
+    """Refuse a head that does not fit: the network sees crops, so that only its volumes count.
+
+    Args:
+        segmenter: what segments heads.
+        memory: what an image may take, such as 8GB; what is free now if None.
+    """
+
+    def __init__(self, segmenter: Segmenter, memory: str | None) -> None:
+        get = segmenter.parser.get_parsed_content
+        self.series, self.in_channels = get("series"), get("in_channels")
+        self.limit = available_bytes(torch.device("cpu")) if memory is None else parse_bytes(memory)
+
+    def is_low(self, case: Mapping[str, Any]) -> bool:
+        """Return False, there is no path of ``low_memory``.
+
+        Args:
+            case: the image.
+
+        Raises:
+            ValueError: if the head does not fit.
+        """
+        check_head_fits(read_grid(case["image"], self.series).shape, self.in_channels, case["image"], self.limit)
+        return False
+
+    def needs_all(self, case: Mapping[str, Any]) -> bool:
+        """Return whether a head takes so much that no other image is read or written beside it.
+
+        Args:
+            case: the image.
+        """
+        try:
+            shape = read_grid(case["image"], self.series).shape
+        except (ValueError, OSError):  # is said when it is read
+            return False
+        return 2 * sum(of_head(shape, self.in_channels).values()) > self.limit

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import datetime
 import logging
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,14 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from custom_networks.bundle_folder import METADATA, read_config
+from custom_networks.bundle_folder import METADATA
 from custom_networks.command_line import sentence
-from custom_networks.failures import on_one_line
 from custom_networks.files import read_json, replacing
 from custom_networks.predict.commands import Options
 from custom_networks.predict.inputs import find_images
 from custom_networks.predict.members import Member, find_members
-from custom_networks.predict.memory_plan import MemoryPlan
 from custom_networks.predict.pipeline import Done, run_stages
 from custom_networks.predict.results import (
     check_own,
@@ -31,7 +27,6 @@ from custom_networks.predict.results import (
     earlier_record,
     files_beside,
     inputs_of,
-    method_of,
     record_file,
     sources_of,
     write_record,
@@ -39,18 +34,14 @@ from custom_networks.predict.results import (
 from custom_networks.predict.segmenter import Read, Segmenter
 from custom_networks.predict.shards import wait_for_others
 from custom_networks.predict.terminal import Lines
+from custom_networks.predict.ways import CropWay, Ways
 from custom_networks.workflow.data.cases import files_of
-from custom_networks.workflow.data.headers import at_spacing
-from custom_networks.workflow.data.image_checks import size_problem
 from custom_networks.workflow.guard.interrupts import sigterm_as_ctrl_c
 from custom_networks.workflow.guard.outputs import check_outputs
 from custom_networks.workflow.infer.dicom_seg import MadeBy
 from custom_networks.workflow.infer.mask_formats import FORMATS, Mask, check_mask_as, save_mask_as
 from custom_networks.workflow.infer.masks import check_replaceable
-from custom_networks.workflow.infer.structures import with_codes
-from custom_networks.workflow.report.plausibility import find_warnings
-from custom_networks.workflow.report.training_data import read_training_data
-from custom_networks.workflow.report.volumes import measure, structures_of, write_volumes
+from custom_networks.workflow.report.volumes import write_volumes
 
 logger = logging.getLogger(__name__)
 NIFTI = "nifti"
@@ -68,72 +59,11 @@ class Run:
     def __init__(self, members: Sequence[Member], options: Options) -> None:
         self.members, self.options = list(members), options
         self.described = [member.described() for member in members]
-        self.config = members[0].config({})
-        names = ("label_names", "label_values", "regions")
-        self.labels = {name: self.config.get_parsed_content(name, default=None) for name in names}
-        self.structures = structures_of(**self.labels)
-        metadata = read_json(members[0].bundle / METADATA)
-        self.coded = with_codes([structure._asdict() for structure in self.structures], metadata)
         self.made_by = MadeBy(
             *(" + ".join(one[key] for one in self.described) for key in ("name", "version", "sha256"))
         )
-        self.max_shape, self.expected = (self.config.get_parsed_content(n) for n in ("max_shape", "expected_input"))
-        self.overrides = self._overrides()
-        configs = [member.config(self.overrides).get() for member in members]
-        self.known = read_training_data(members[0].weights())
-        asked = {"format": options.output_format, "probabilities": options.probabilities, "memory": options.memory}
-        asked["known"] = self.known
-        self.method = method_of(configs, [one["sha256"] for one in self.described], asked)
-        self.segmenters: dict[bool, Segmenter] = {}
-
-    def _overrides(self) -> dict[str, Any]:
-        """Return the knobs that the options set."""
-        options = self.options
-        knobs: dict[str, Any] = {"output_dir": str(options.result), "dataset_dir": str(options.result)}
-        if options.series is not None:
-            knobs["series"] = options.series
-        if options.engine is not None:
-            knobs["engine"] = options.engine
-        if device := _device(options):
-            knobs["device"] = device
-        if options.tta:
-            knobs["mirror_axes"] = self._flips()
-        return knobs
-
-    def _flips(self) -> list[int]:
-        """Return the axes that all networks were trained to be flipped along."""
-        first: list[int] = []
-        for member in self.members:
-            axes = list(read_config(member.bundle, "train", member.profiles).get_parsed_content("mirror_axes") or [])
-            if not axes or axes != (first := first or axes):
-                raise ValueError(
-                    f"{member.bundle.name} was trained without {'these ' if axes else ''}flips, its mirror_axes is "
-                    f"{axes}; leave --tta out, or give the profile that names them"
-                )
-        return first
-
-    @cached_property
-    def plan(self) -> MemoryPlan:
-        """What decides about memory, made before the first image is read."""
-        return MemoryPlan(self.segmenter(False), self.options.memory)
-
-    def segmenter(self, low_memory: bool) -> Segmenter:
-        """Return what segments, built when it is first asked for.
-
-        Args:
-            low_memory: whether to set the knob of that name.
-        """
-        if low_memory not in self.segmenters:
-            knobs = {**self.overrides, **({"low_memory": True} if low_memory else {})}
-            if self.options.probabilities:
-                if low_memory or self.config.get_parsed_content("low_memory"):
-                    raise ValueError(
-                        "low_memory makes no probabilities; leave --probabilities out, give more --memory, or leave "
-                        "low_memory out of the profile"
-                    )
-                knobs["postprocessing#transforms"] = _with_copy(self.config["postprocessing#transforms"])
-            self.segmenters[low_memory] = Segmenter(self.members, knobs)
-        return self.segmenters[low_memory]
+        self.ways = Ways(self.members, options, self.described)
+        self.config = self.ways.crop.config
 
     def run(self, cases: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Mapping[str, Any], str, Any]]:
         """Segment images and yield, in their order, each with what became of it.
@@ -145,10 +75,12 @@ class Run:
             The image; "skipped" or "written" with its record, or "failed" with the exception.
         """
         inputs: dict[str, str] = {}
+        self.way_of: dict[str, CropWay] = {}
         to_do = []
         for case in cases:
             try:
-                inputs[case["mask"]] = inputs_of(case, self.method)
+                self.way_of[case["mask"]] = way = self.ways.of(case)
+                inputs[case["mask"]] = inputs_of(case, way.method)
             except (OSError, ValueError) as error:
                 yield case, "failed", error
                 continue
@@ -161,7 +93,7 @@ class Run:
             return
         check_outputs(self.options.result)
         stages = (self._read, self._forward, self._write)
-        for done in run_stages(to_do, *stages, jobs=self.options.jobs, alone=self.plan.needs_all):
+        for done in run_stages(to_do, *stages, jobs=self.options.jobs, alone=self._needs_all):
             if done.error is not None:
                 yield done.item, "failed", done.error
                 continue
@@ -173,22 +105,18 @@ class Run:
             else:
                 yield done.item, "written", record
 
+    def _needs_all(self, case: Mapping[str, Any]) -> bool:
+        return self.way_of[case["mask"]].plan.needs_all(case)
+
     def _read(self, case: Mapping[str, Any]) -> tuple[Segmenter, Read]:
         check_replaceable(self.options.result / case["mask"])
         check_own(self.options.result, case, self.options.series, self.options.overwrite)
         if self.options.output_format != NIFTI:
             check_mask_as(self.options.output_format, self._stem(case), files_of(case["image"])[0])
-        segmenter = self.segmenter(self.plan.is_low(case))
+        way = self.way_of[case["mask"]]
+        segmenter = way.segmenter(way.plan.is_low(case))
         read = segmenter.read(case)
-        shape = at_spacing(read.facts["shape"], read.facts["spacing"], self.config.get_parsed_content("spacing"))
-        if self.max_shape and size_problem(shape, self.max_shape, self.expected):
-            logger.warning(
-                "%s has %s voxels for a network that is trained on %s at most: this takes long, --profile large_volume "
-                "takes a fraction of it",
-                case["case"],
-                shape,
-                tuple(self.max_shape),
-            )
+        way.say_size(case, read)
         return segmenter, read
 
     def _stem(self, case: Mapping[str, Any]) -> Path:
@@ -202,24 +130,24 @@ class Run:
     def _write(self, case: Mapping[str, Any], content: tuple[Segmenter, Read, Any]) -> dict[str, Any]:
         """Write the files of an image and return the part of its record that follows from them."""
         segmenter, read, result = content
+        way = self.way_of[case["mask"]]
         earlier = files_beside(self.options.result, case["mask"])
         record_file(self.options.result, case["mask"]).unlink(missing_ok=True)  # is of an earlier mask
-        voxels, probabilities = segmenter.write(result)
+        voxels, probabilities = segmenter.write(result[:2])
         files = []
         if probabilities is not None:
-            names = self.labels["label_names"]
-            files.append(_save_probabilities(self.options.result, case, probabilities, read, names))
+            files.append(_save_probabilities(self.options.result, case, probabilities, read, way.label_names))
         if self.options.output_format != NIFTI:
-            mask = Mask(voxels, read.affine, files_of(case["image"])[0], self.options.series, self.coded, self.made_by)
+            mask = Mask(voxels, read.affine, files_of(case["image"])[0], self.options.series, way.coded, self.made_by)
             written = save_mask_as(self.options.output_format, self._stem(case), mask)
             files.append(written.relative_to(self.options.result).as_posix())
         for file in earlier:  # such as probabilities of another network
             if file.relative_to(self.options.result).as_posix() not in files:
                 file.unlink(missing_ok=True)
         checksums = checksums_of(self.options.result, [case["mask"], *files])
-        structures = measure(voxels, read.affine, self.structures)
+        measured = way.measure(voxels, read.affine, result[2])
         computed = segmenter.computed()
-        return {"read": read, "structures": structures, "files": files, "checksums": checksums, "computed": computed}
+        return {"read": read, "measured": measured, "files": files, "checksums": checksums, "computed": computed}
 
     def _record(self, done: Done, inputs: str) -> dict[str, Any]:
         case, read = done.item, done.value["read"]
@@ -242,10 +170,10 @@ class Run:
             "bundles": self.described,
             "seconds": {stage: round(seconds, 3) for stage, seconds in done.seconds.items()},
             "inputs": inputs,
-            "structures": done.value["structures"],
+            **done.value["measured"],
             "warnings": [{"kind": "header", "structure": None, "text": _of_archive(case, note)} for note in read.notes],
         }
-        record["warnings"] += find_warnings(record, read.facts, self.known, self.max_shape, self.expected)
+        record["warnings"] += self.way_of[case["mask"]].warnings(record, read.facts)
         return record
 
 
@@ -277,6 +205,8 @@ def run(
     found = find_images(inputs, series=options.series, in_channels=channels)
     with _only_warnings(), sigterm_as_ctrl_c(), found as (cases, problems):
         lines = Lines(options.json, options.strict)
+        if options.start_points is not None and len(cases) > 1:
+            raise ValueError(f"--start-points are those of one image, but {len(cases)} are given; give one at a time")
         mine = options.shard.share(cases)
         unusable = problems if options.shard.number == 1 else []
         of = len(unusable) + len(mine)
@@ -337,31 +267,9 @@ def _header(work: Run) -> dict[str, Any]:
     bundle = work.members[0].bundle
     return {
         "bundles": work.described,
-        "label_names": work.labels["label_names"],
+        "label_names": work.ways.crop.label_names,
         "intended_use": str(read_json(bundle / METADATA).get("intended_use", "")),
     }
-
-
-def _device(options: Options) -> torch.device | None:
-    if options.device is None:
-        if options.shard.launched and torch.cuda.is_available():
-            return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
-        return None
-    try:
-        device = torch.device(options.device)
-        torch.ones(1, device=device).item()  # which meta, a device without values, does not have
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(
-            f"--device {options.device} cannot be used ({on_one_line(error)}); give cpu, or leave it out"
-        ) from error
-    return device
-
-
-def _with_copy(transforms: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the postprocessing with a copy of the probabilities kept as soon as they are on the file's grid."""
-    behind = next(n for n, one in enumerate(transforms, start=1) if str(one["_target_"]).endswith("Invertd"))
-    copy = {"_target_": "CopyItemsd", "keys": "pred", "names": "probabilities"}
-    return [*map(dict, transforms[:behind]), copy, *map(dict, transforms[behind:])]
 
 
 def _save_probabilities(
@@ -384,6 +292,7 @@ def _only_warnings() -> Iterator[None]:
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     levels = {"data.inference_list": logging.INFO, "infer.engines": logging.INFO, "data.image_checks": logging.ERROR}
+    levels["locate"] = logging.ERROR
     loggers = {logging.getLogger(f"custom_networks.workflow.{name}"): level for name, level in levels.items()}
     before = {own: own.level for own in loggers}
     for own, level in loggers.items():

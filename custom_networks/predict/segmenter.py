@@ -14,6 +14,7 @@ from ignite.engine import Events
 from monai.data import list_data_collate
 from monai.engines.utils import engine_apply_transform
 
+from custom_networks.predict.commands import CROP, HEAD
 from custom_networks.predict.ensemble import EnsembleInferer
 from custom_networks.predict.members import Member
 from custom_networks.workflow.data.cases import files_of
@@ -60,14 +61,17 @@ class Segmenter:
         members: the networks.
         overrides: knobs by name, the same for all members.
         keep: whether all members' networks stay in memory.
+        way: whether images are crops or heads, :data:`custom_networks.predict.commands.CROP` or ``HEAD``.
 
     Raises:
         FileNotFoundError: if weights are absent.
         ValueError: if a knob or the weights do not fit.
     """
 
-    def __init__(self, members: Sequence[Member], overrides: Mapping[str, Any], keep: bool = True) -> None:
-        self.members, self.overrides = list(members), dict(overrides)
+    def __init__(
+        self, members: Sequence[Member], overrides: Mapping[str, Any], keep: bool = True, way: str = CROP
+    ) -> None:
+        self.members, self.overrides, self.way = list(members), dict(overrides), way
         self.parser = self._build(members[0])
         self.preprocessing = self.parser.get_parsed_content("preprocessing")
         self.postprocessing = self.parser.get_parsed_content("postprocessing")
@@ -76,13 +80,17 @@ class Segmenter:
         self.seen: dict[tuple[Path, ...], tuple[tuple[int, ...], dict[str, Any], dict[str, Any]]] = {}
         self.evaluator = self.parser.get_parsed_content("evaluator")
         if len(members) > 1:
-            if self.parser.get_parsed_content("low_memory"):
+            if self.parser.get_parsed_content("low_memory", default=False):
                 raise ValueError(
                     f"an ensemble needs the probabilities of all {len(members)} networks in memory, which low_memory "
                     "does without; give one network, or more --memory"
                 )
-            regions = self.parser.get_parsed_content("regions") is not None
-            self.evaluator.inferer = EnsembleInferer(self._loaders(keep), regions)
+            regions = self.parser.get_parsed_content("regions", default=None) is not None
+            ensemble = EnsembleInferer(self._loaders(keep), regions)
+            if way == HEAD:  # the mean of each crop, before its classes go back to the head
+                self.evaluator.inferer.inferer = ensemble
+            else:
+                self.evaluator.inferer = ensemble
         self.evaluator.logger.setLevel(logging.CRITICAL)  # the error itself is said, once
         self.errors: list[BaseException] = []
         self.evaluator.add_event_handler(Events.EXCEPTION_RAISED, lambda _, error: self.errors.append(error))
@@ -101,12 +109,12 @@ class Segmenter:
             "engine": getattr(network, "engine", None) or "torch",
             "precision": getattr(network, "precision", None) or str(dtype).removeprefix("torch."),
             "device": str(device),
-            "low_memory": get("low_memory"),
+            "low_memory": get("low_memory", default=False),
         }
 
     def _build(self, member: Member) -> ConfigParser:
         """Return the config of a member whose weights are loaded."""
-        parser = member.config(self.overrides)
+        parser = member.config(self.overrides, self.way)
         # written apart from the network, so that both can be at work at once
         parser["evaluator#postprocessing"] = None
         parser["evaluator#val_data_loader"] = [None]
@@ -119,7 +127,8 @@ class Segmenter:
 
         def load(member: Member, parser: ConfigParser | None) -> tuple[Any, nn.Module]:
             own = self._build(member) if parser is None else parser
-            return own.get_parsed_content("inferer"), own.get_parsed_content("network")
+            inferer = "crop_inferer" if self.way == HEAD else "inferer"
+            return own.get_parsed_content(inferer), own.get_parsed_content("network")
 
         parsers = [first, *(self._build(member) if keep else None for member in self.members[1:])]
         return [
@@ -147,8 +156,8 @@ class Segmenter:
         check_image(torch.from_numpy(voxels), files, self.parser.get_parsed_content("in_channels"))
         self.seen[tuple(files)] = (voxels.shape[1:], meta, image_facts(voxels, meta["affine"]))
 
-    def forward(self, read: Read) -> tuple[Any, Any]:
-        """Run the network on an image and return the evaluator's batch and output of it.
+    def forward(self, read: Read) -> tuple[Any, Any, Any]:
+        """Run the network on an image and return the evaluator's batch and output of it, and what else was found.
 
         Args:
             read: the image.
@@ -164,13 +173,13 @@ class Segmenter:
         state = self.evaluator.state
         batch, output = state.batch[0], state.output[0]
         state.batch = state.output = None
-        return batch, output
+        return batch, output, getattr(self.evaluator.inferer, "found", None)
 
     def write(self, result: tuple[Any, Any]) -> tuple[np.ndarray, np.ndarray | None]:
         """Write the mask, by the postprocessing of the config, and return its voxels.
 
         Args:
-            result: what :meth:`forward` returned.
+            result: batch and output that :meth:`forward` returned.
 
         Returns:
             The label map ``(*S)`` on the grid of the file, in the values of label files, and, where they were asked

@@ -51,7 +51,8 @@ class Lines:
             return
         seconds = ", ".join(f"{stage} {spent:.2f} s" for stage, spent in record["seconds"].items())
         how = f"({seconds})" if status == "written" else f"({UP_TO_DATE})"
-        self._text(f"[{number}/{of}] {record['case']}: {result / record['mask']} {how}")
+        kind = ", taken for a whole head," if "head" in record else ""
+        self._text(f"[{number}/{of}] {record['case']}{kind}: {result / record['mask']} {how}".replace(",:", ":"))
         for line in say(record):
             self._text(f"    {line}")
 

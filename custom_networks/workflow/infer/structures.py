@@ -38,6 +38,34 @@ def with_codes(structures: Sequence[Structure], metadata: Mapping[str, Any]) -> 
     return [{**structure, "codes": codes[structure["name"]]} for structure in structures]
 
 
+def of_places(
+    metadata: Mapping[str, Any], places: Sequence[Mapping[str, Any]], label_names: Sequence[str]
+) -> dict[str, Any]:
+    """Return the metadata of a bundle with codes for the classes in the mask of a head.
+
+    Those of a class, with the name of the place before its label; nothing where a profile has other classes.
+
+    Args:
+        metadata: content of metadata.json.
+        places: the knob of that name.
+        label_names: names of the network's classes, background first.
+
+    Example:
+        >>> codes = {"Tail": {"label": "Tail of it"}}
+        >>> of_places({"codes": codes}, [{"name": "Left"}], ["background", "Tail"])
+        {'codes': {'Left-Tail': {'label': 'Left: Tail of it'}}}
+    """
+    codes = metadata.get("codes", {})
+    if set(codes) != set(label_names[1:]):
+        return {}
+    named = {
+        f"{place['name']}-{name}": {**codes[name], "label": f"{place['name']}: {codes[name].get('label', name)}"}
+        for place in places
+        for name in label_names[1:]
+    }
+    return {"codes": named}
+
+
 def are_disjoint(structures: Sequence[Structure]) -> bool:
     """Tell whether no value belongs to two structures, as those of regions do.
 

@@ -1,4 +1,4 @@
-"""From a whole head to one label map: every region is cropped, segmented as a crop, and pasted on the head's own grid."""
+"""From a whole head to one label map: every region is segmented as a crop, and pasted on the head's own grid."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def _cut(part: Part) -> str:
 
 
 def _sides_known(image: Tensor) -> bool:
-    notes = getattr(image, "meta", {}).get(NOTES, ())
+    notes = getattr(image, "meta", {}).get(NOTES) or ()  # MONAI makes None of none in a batch
     return not any(words in str(note) for note in notes for words in SIDES_UNKNOWN)
 
 

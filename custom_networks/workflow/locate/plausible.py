@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from custom_networks.workflow.locate.grids import apply, corners, rigid_part
+from custom_networks.workflow.locate.grids import apply, rigid_part
 from custom_networks.workflow.locate.registration import Registration
 from custom_networks.workflow.locate.template import Template
 

@@ -12,7 +12,7 @@ import numpy as np
 from custom_networks.workflow.locate.grids import apply, corners, rigid_part
 from custom_networks.workflow.locate.plausible import check_head, check_image, inside_image, say_registration
 from custom_networks.workflow.locate.registration import Registration, register
-from custom_networks.workflow.locate.template import Template, load_template
+from custom_networks.workflow.locate.template import load_template
 
 HIPPOCAMPI = (
     {"name": "Left", "point": (-23.0, -23.5, -12.0), "mirrored": False},

@@ -73,6 +73,47 @@ def find_warnings(
     return warnings
 
 
+def find_head_warnings(
+    record: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    training_data: Mapping[str, Any] | None,
+    places: Sequence[Mapping[str, Any]],
+    classes: Sequence[str],
+) -> list[dict[str, Any]]:
+    """Return what a person should know before the volumes in a whole head are used.
+
+    The classes of a place are held against the same classes in the training data, which are crops: size, frame and
+    intensities of the whole image say nothing. What the registration and the network say against themselves stands in
+    the record already.
+
+    Args:
+        record: the record of the image; needed are ``structures`` and ``head``.
+        facts: of the image.
+        training_data: description of the training data.
+        places: the knob of that name.
+        classes: names of the network's classes, background first.
+
+    Returns:
+        ``{"kind", "structure", "text"}`` each, those of the image first.
+    """
+    found = [("head", text) for text in record["head"]["problems"]]
+    found += _spacing(facts, training_data) if training_data else []
+    warnings: list[dict[str, Any]] = [{"kind": kind, "structure": None, "text": text} for kind, text in found]
+    base = {f"{place['name']}-{name}": name for place in places for name in classes[1:]}
+    per_class = ("volumes_ml", "largest_piece_share", "border_share")
+    known = {
+        key: {name: values[own] for name, own in base.items() if own in (values := (training_data or {}).get(key, {}))}
+        for key in per_class
+    }
+    for structure in record["structures"]:
+        if structure["name"] in base:
+            warnings += [
+                {"kind": kind, "structure": structure["name"], "text": text}
+                for kind, text in _structure(structure, known)
+            ]
+    return warnings
+
+
 def _size(
     spacing: Sequence[float],
     facts: Mapping[str, Any],

@@ -14,6 +14,7 @@ import numpy as np
 from scipy import ndimage
 
 from custom_networks.files import read_json, write_text
+from custom_networks.workflow.report.head_facts import in_head_words, of_head, say_head
 
 if TYPE_CHECKING:
     from custom_networks.workflow.transforms.class_labels import LabelValues
@@ -23,7 +24,17 @@ RECORD_SUFFIX = "_seg.json"
 LOCK = ".volumes.lock"
 COLUMNS = (
     *("case", "structure", "volume_ml", "voxels", "centre_right_mm", "centre_anterior_mm", "centre_superior_mm"),
-    *("pieces", "largest_piece_share", "touches_border", "warnings", "spacing_1_mm", "spacing_2_mm", "spacing_3_mm"),
+    *(
+        "pieces",
+        "largest_piece_share",
+        "touches_border",
+        "asymmetry_index",
+        "percent_of_head",
+        "warnings",
+        "spacing_1_mm",
+        "spacing_2_mm",
+        "spacing_3_mm",
+    ),
     *("mask", "bundle", "bundle_version", "weights_sha256", "engine", "precision", "device", "created"),
     *("read_seconds", "network_seconds", "write_seconds"),
 )
@@ -303,6 +314,7 @@ def _rows(record: Mapping[str, Any]) -> list[list[str]]:
             *(record["case"], structure["name"], _number(structure["volume_ml"]), str(structure["voxels"])),
             *(_number(mm) for mm in centre),
             *(str(structure["pieces"]), _number(share), "yes" if structure["touches_border"] else "no"),
+            *map(_number, of_head(record, structure)),
             *(str(len(about)), *(_number(mm) for mm in spacing), *of_image),
         ]
         rows.append([_plain(cell) for cell in cells])
@@ -338,10 +350,10 @@ def say(record: Mapping[str, Any]) -> list[str]:
     volumes = [volume_in_words(structure["volume_ml"]) for structure in structures]
     width = max(map(len, volumes), default=0)
     lines = [
-        f"{structure['name']:{names}}   {volume:>{width}}   {_in_words(structure)}"
+        f"{structure['name']:{names}}   {volume:>{width}}   {in_head_words(record, structure) or _in_words(structure)}"
         for structure, volume in zip(structures, volumes, strict=True)
     ]
-    return lines + [f"warning: {warning['text']}" for warning in record["warnings"]]
+    return lines + say_head(record) + [f"warning: {warning['text']}" for warning in record["warnings"]]
 
 
 def volume_in_words(volume_ml: float) -> str:

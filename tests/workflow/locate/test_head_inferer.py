@@ -207,7 +207,7 @@ def test_a_crop_follows_what_its_border_cuts(mirrored):
     centre = to_mm(affine, [26, 30, 23])
     image = head(affine, [(centre, np.array([2.5, 4, 2.5]))])
     calls = []
-    away = crop_around(centre + [7, -9, 0], mirrored=mirrored, angles=(4, 0, 6))
+    away = crop_around(centre + np.array([7, -9, 0]), mirrored=mirrored, angles=(4, 0, 6))
     inferer = RegionsInferer(Locate([away]), counting(calls))
     mask = inferer(meta(image, affine), None)
     whole = RegionsInferer(Locate([crop_around(centre, mirrored=mirrored, angles=(4, 0, 6))]), counting([]))
