@@ -80,6 +80,17 @@ def record(folder: Path, case: str, **changes) -> dict:
     }
 
 
+def head_record(folder: Path, case: str, **changes) -> dict:
+    """Write the image and the mask of a whole head, whose two boxes are a side each, and return its record."""
+    of_crop = record(folder, case)
+    front, back = of_crop["structures"]
+    sides = [{**front, "name": "Left"}, {**back, "name": "Right"}]
+    total = {**front, "name": "Total", "values": [1, 2, 3], "volume_ml": front["volume_ml"] + back["volume_ml"]}
+    parts = [{**front, "name": "Left-front"}, {**back, "name": "Right-front"}]
+    head = {"head_ml": 100.0, "places": ["Left", "Right"], "asymmetry_index": -12.3, "problems": []}
+    return {**of_crop, "structures": [*parts, *sides, total], "head": head, **changes}
+
+
 def write_prediction(folder: Path, *records: dict, known: bool = True) -> Path:
     """Write ``volumes.json``, with a ``training_data.json`` beside the weights if the volumes are known."""
     weights = folder.parent / "models" / "model.pt"

@@ -10,6 +10,8 @@ from typing import Any
 from markupsafe import Markup
 
 from custom_networks.files import checksum, read_json
+from custom_networks.workflow.locate.head_labels import TOTAL
+from custom_networks.workflow.report.head_facts import say_head
 from custom_networks.workflow.report.page.charts import distribution
 from custom_networks.workflow.report.page.colours import colours_of
 from custom_networks.workflow.report.page.pictures import Album, Pictures
@@ -70,6 +72,7 @@ class PredictedCase:
         rows: its structures.
         pictures: what is shown of it.
         files: where its image is, to be shown only if names may be.
+        head: sentences about a whole head.
     """
 
     label: str
@@ -78,6 +81,7 @@ class PredictedCase:
     rows: Sequence[StructureRow]
     pictures: Pictures
     files: Sequence[str]
+    head: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -129,7 +133,7 @@ def read_prediction(
     _check(document, file)
     records = document["images"]
     values = {entry["name"]: tuple(entry["values"]) for record in records for entry in record["structures"]}
-    sums = list(dict.fromkeys(name for record in records for name in sums_of(record)))
+    sums = {name for record in records for name in (*_places(record), TOTAL) if "head" in record}
     colours = colours_of([name for name in values if name not in sums])
     structures = [Structure(name, values[name], colours.get(name, "")) for name in values]
     outlined = [structure for structure in structures if structure.name not in sums]
@@ -144,8 +148,11 @@ def read_prediction(
         record = records[index]
         masks = {"prediction": folder / record["mask"]}
         files = (unpacked or {}).get(record["case"], record["image"])
-        sides = [structure for structure in structures if structure.name in sums_of(record)[:-1]]
-        drawn[index] = album.pictures(files, masks, outlined, names[index], record["series"], sides)
+        # crops and heads may lie in one folder, and the same value is another structure there
+        own = {entry["name"] for entry in record["structures"]}
+        parts = [structure for structure in outlined if structure.name in own]
+        sides = [structure for structure in structures if structure.name in _places(record)]
+        drawn[index] = album.pictures(files, masks, parts, names[index], record["series"], sides)
     cases = [
         _case(record, names[index], drawn[index], colours, training, show_names, _is_other(folder, record))
         for index, record in enumerate(records)
@@ -163,14 +170,9 @@ def read_prediction(
     )
 
 
-def sums_of(record: Mapping[str, Any]) -> list[str]:
-    """Return the names of the structures that hold others, of a whole head: its sides, and at last all of it.
-
-    Args:
-        record: the record of an image.
-    """
-    head = record.get("head") or {}
-    return list(head.get("sums", []))
+def _places(record: Mapping[str, Any]) -> list[str]:
+    """Return the names of the places in a head, none for another image."""
+    return list((record.get("head") or {}).get("places", []))
 
 
 def _check(document: Mapping[str, Any], file: Path) -> None:
@@ -207,14 +209,23 @@ def _case(
     rows = []
     for found in record["structures"]:
         name, volume = found["name"], float(found["volume_ml"])
-        others, chart, place = training.volumes.get(name, ()), None, ""
+        others, chart, place = training.volumes.get(_class_of(name, record), ()), None, ""
         if others:
             smaller = rank(volume, others)
             place = f"larger than {smaller} of {len(others)}"
-            chart = distribution(volume, others, colours[name], f"{name}: {volume:.3g} mL, {place} training cases")
-        rows.append(StructureRow(found, colours[name], chart, place))
+            chart = distribution(
+                volume, others, colours.get(name, ""), f"{name}: {volume:.3g} mL, {place} training cases"
+            )
+        rows.append(StructureRow(found, colours.get(name, ""), chart, place))
     warnings = [OTHER_MASK] * is_other + [called.clean(warning["text"]) for warning in record["warnings"]]
-    return PredictedCase(called.label, record, warnings, rows, pictures, record["image"] if show_names else ())
+    files = record["image"] if show_names else ()
+    return PredictedCase(called.label, record, warnings, rows, pictures, files, say_head(record))
+
+
+def _class_of(name: str, record: Mapping[str, Any]) -> str:
+    """Return the class of the training cases that a structure is one of."""
+    place, _, own = name.partition("-")
+    return own if place in _places(record) else name
 
 
 def _is_other(folder: Path, record: Mapping[str, Any]) -> bool:

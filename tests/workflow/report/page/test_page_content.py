@@ -12,7 +12,14 @@ import pytest
 
 from custom_networks import __main__ as users
 from custom_networks.workflow.report.page.write import ASSETS, NIIVUE, write_report
-from tests.page.folders import record, write_classification, write_curve, write_evaluation, write_prediction
+from tests.page.folders import (
+    head_record,
+    record,
+    write_classification,
+    write_curve,
+    write_evaluation,
+    write_prediction,
+)
 from tests.processes import environment
 from tests.synthetic import ROOT
 
@@ -45,6 +52,23 @@ def test_a_prediction(prediction):
     assert text.count("<svg") == text.count("</svg>")
     assert str(prediction.parent) not in text
     assert str(prediction.parent / "images" / "one.nii.gz") in write_report(prediction, show_names=True).read_text()
+
+
+def test_a_head_beside_a_crop(tmp_path):
+    folder = tmp_path / "result"
+    text = write_report(write_prediction(folder, record(folder, "crop"), head_record(folder, "whole"))).read_text()
+    crop, head = text.split('<article class="card case"')[1:]
+    assert "asymmetry -12.3 % (Left less Right, of their mean)" in head and "asymmetry" not in crop
+    assert "research only, not for diagnosis" in head
+    assert re.findall(r"<figcaption>([^<]+)<", head) == ["axial", "coronal", "sagittal, Left", "sagittal, Right"]
+    assert set(re.findall(r"<title>([^<]+)</title>", head)) == {"Left-front", "Right-front"}
+    assert set(re.findall(r"<title>([^<]+)</title>", crop)) >= {"front", "back"}
+    assert "Left-front" not in re.sub(r"<script.*?</script>", "", crop, flags=re.DOTALL)
+    assert "larger than 14 of 20" in head  # Left-front is a front, of which the training cases are known
+    (row,) = re.findall(r'<th scope="row"><a href="#case-2">whole</a></th>(.*?)</tr>', text)
+    assert re.findall(r"<td>([^<]*)</td>", row)[1:3] == ["", ""]  # of the crop's classes
+    legend = re.search(r'aria-label="Colours">(.*?)</ul>', text)[1]
+    assert "Left-front" in legend and "Total" not in legend and ">Left<" not in legend
 
 
 def test_nothing_is_known_of_the_training(tmp_path):
