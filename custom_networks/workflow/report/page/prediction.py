@@ -209,14 +209,13 @@ def _case(
     rows = []
     for found in record["structures"]:
         name, volume = found["name"], float(found["volume_ml"])
+        colour = colours.get(name, "")
         others, chart, place = training.volumes.get(_class_of(name, record), ()), None, ""
         if others:
             smaller = rank(volume, others)
             place = f"larger than {smaller} of {len(others)}"
-            chart = distribution(
-                volume, others, colours.get(name, ""), f"{name}: {volume:.3g} mL, {place} training cases"
-            )
-        rows.append(StructureRow(found, colours.get(name, ""), chart, place))
+            chart = distribution(volume, others, colour, f"{name}: {volume:.3g} mL, {place} training cases")
+        rows.append(StructureRow(found, colour, chart, place))
     warnings = [OTHER_MASK] * is_other + [called.clean(warning["text"]) for warning in record["warnings"]]
     files = record["image"] if show_names else ()
     return PredictedCase(called.label, record, warnings, rows, pictures, files, say_head(record))
