@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from custom_networks.workflow.locate.grids import apply, corners, rigid_part
+from custom_networks.workflow.locate.grids import apply, rigid_part
 from custom_networks.workflow.locate.registration import Registration
 from custom_networks.workflow.locate.template import Template
 
-REFUSED, DOUBTFUL = -0.28, -0.38
+REFUSED, DOUBTFUL = -0.30, -0.36
 """Metric above which a registration is refused, and above which it is said to be doubtful."""
 DETERMINANTS = (0.6, 1.6)
 MOST_SHEAR = 1.5

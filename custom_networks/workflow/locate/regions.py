@@ -12,7 +12,7 @@ import numpy as np
 from custom_networks.workflow.locate.grids import apply, corners, rigid_part
 from custom_networks.workflow.locate.plausible import check_head, check_image, inside_image, say_registration
 from custom_networks.workflow.locate.registration import Registration, register
-from custom_networks.workflow.locate.template import Template, load_template
+from custom_networks.workflow.locate.template import load_template
 
 HIPPOCAMPI = (
     {"name": "Left", "point": (-23.0, -23.5, -12.0), "mirrored": False},
@@ -42,7 +42,7 @@ class Crop:
 
     Args:
         region: what it is around.
-        affine: ``(4, 4)``, its voxels to mm of the image, RAS; the first column of a mirrored region points to the left.
+        affine: ``(4, 4)``, its voxels to mm of the image, RAS; the first column of a mirrored region points left.
         shape: its number of voxels per axis.
     """
 
@@ -82,7 +82,7 @@ def _numbers(value: Any, name: str) -> tuple[float, float, float]:
         numbers = ()
     if len(numbers) != 3 or not np.isfinite(numbers).all():
         raise ValueError(f"{name} must be three numbers in mm, got {value!r}")
-    return numbers  # type: ignore[return-value]
+    return numbers
 
 
 class LocateRegions:
@@ -105,11 +105,10 @@ class LocateRegions:
         ValueError: if an argument is not that.
 
     Example:
-        >>> locate = LocateRegions(start_points={"Left": [-20, -10, 5], "Right": [20, -10, 5]})
-        >>> found = locate(np.random.default_rng(0).random((90, 90, 90)), np.diag([2.0, 2.0, 2.0, 1.0]) - 90 * np.eye(4, k=3))
-        Traceback (most recent call last):
-        ...
-        ValueError: the start point of Left, (-20, -10, 5) mm, is not in the image
+        >>> locate = LocateRegions(start_points={"Left": [30, 50, 40], "Right": [70, 50, 40]})
+        >>> left, right = locate(np.zeros((100, 100, 100)), np.eye(4)).crops
+        >>> right.centre.tolist(), right.affine[:3, 0].tolist(), right.shape
+        ([70.0, 50.0, 40.0], [-1.0, 0.0, 0.0], (40, 56, 40))
 
     Cost:
         One registration, about a second on one thread; five where the first start does not suffice.
@@ -199,8 +198,8 @@ class LocateRegions:
                     f"{a:.0f} to {b:.0f}" for a, b in zip(ends.min(axis=0), ends.max(axis=0), strict=True)
                 )
                 raise ValueError(
-                    f"the start point of {region.name}, {tuple(float(p) for p in point)} mm, is not in the image, which "
-                    f"reaches from {reach} mm to the right, to the front and up"
+                    f"the start point of {region.name}, {point.tolist()} mm, is not in the image, which reaches from "
+                    f"{reach} mm to the right, to the front and up"
                 )
             crops.append(self._crop(region, point, np.eye(3)))
         return crops
