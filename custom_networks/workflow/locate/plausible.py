@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 REFUSED, DOUBTFUL = -0.30, -0.36
 """Metric above which a registration is refused, and above which it is said to be doubtful."""
 DETERMINANTS = (0.6, 1.6)
-"""Volume of a head over that of the template: 0.63 to 0.88 in the twelve brains (the template is large), 0.97 in Colin."""
+"""Volume of a head over that of the template, which is large: 0.63 to 0.88 in the twelve brains, 0.97 in Colin 27."""
 MOST_STRETCH = 1.5
 """Largest stretch of the template over the smallest: 1.02 to 1.2 in those heads."""
 MOST_ROTATION = 50.0
