@@ -15,6 +15,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from custom_networks.workflow.transforms.intensity import NormalizeChannelsd
+from custom_networks.workflow.transforms.regions import Regions
 
 if TYPE_CHECKING:
     from custom_networks.workflow.locate.regions import Crop, Located, LocateRegions
@@ -77,12 +78,13 @@ class RegionsInferer(Inferer):
         locate: finds the regions.
         inferer: gives the logits ``(1, K, *S)`` of a crop ``(1, C, *S)``, such as the inferer of ``inference.json``.
         intensity: the knob of that name.
+        regions: the knob of that name, which must be None.
 
     Shape:
         ``(1, C, X, Y, Z)``, voxels as in the file along axes of about RAS, to ``(1, 1, X, Y, Z)``, uint8.
 
     Raises:
-        ValueError: when called, if there are several heads at once, or nothing can be located.
+        ValueError: if there are regions, or, when called, several heads at once, or nothing can be located.
 
     Cost:
         The registration, and up to three passes of the network per region. Beside the head only arrays of the size of
@@ -94,8 +96,13 @@ class RegionsInferer(Inferer):
         locate: LocateRegions,
         inferer: Callable[..., Any],
         intensity: Sequence[Any] | None = None,
+        regions: Regions = None,
     ) -> None:
         super().__init__()
+        if regions is not None:
+            raise ValueError(
+                "regions overlap, which the mask of a head cannot hold; give crops, or classes that exclude each other"
+            )
         self.locate, self.inferer = locate, inferer
         self.normalise = NormalizeChannelsd("image", intensity)
         self.found: Found | None = None

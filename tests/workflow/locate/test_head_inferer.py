@@ -265,6 +265,11 @@ def test_several_heads_at_once_are_refused():
         RegionsInferer(Locate([]), direct)(torch.zeros(2, 1, 4, 4, 4), None)
 
 
+def test_regions_are_refused():
+    with pytest.raises(ValueError, match="regions overlap, which the mask of a head cannot hold; give crops"):
+        RegionsInferer(Locate([]), direct, regions=[1, 2])
+
+
 def test_every_channel_is_sampled_and_normalised_by_its_own_scheme():
     seen = []
 

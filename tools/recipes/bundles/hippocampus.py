@@ -16,7 +16,7 @@ KNOBS: dict[str, Any] = {
     "label_names": ["background", "Anterior", "Posterior"],
     "spacing": [1.0, 1.0, 1.0],
     "patch_size": [40, 56, 40],
-    "crop_size": [40.0, 56.0, 40.0],
+    "crop_size": [36.0, 52.0, 38.0],
     "cache_rate": 1.0,
 }
 
@@ -59,7 +59,8 @@ METADATA: dict[str, Any] = {
     "codes": CODES,
     "intended_use": (
         "Research only, not for diagnosis. The input is a crop around one left hippocampus, about 35 x 50 x 35 mm; a "
-        "right hippocampus must be mirrored first. Whole brains are out of scope."
+        "right hippocampus must be mirrored first. configs/inference_head.json does so for both in a T1 of a whole "
+        "head."
     ),
     "modality": "MR",
     "image_format": "magnitude",
