@@ -14,7 +14,7 @@ from custom_networks.workflow.locate.grids import apply, resample_coarsely
 from custom_networks.workflow.locate.template import STEP, Template
 
 if TYPE_CHECKING:
-    import SimpleITK as sitk
+    import SimpleITK
 
 GOOD = -0.40
 """Mutual information from which the first start is enough; see :mod:`~custom_networks.workflow.locate.plausible`."""
@@ -27,8 +27,10 @@ TURNS = [(0, 0, 0), (-20, 0, 0), (20, 0, 0), (0, -20, 0), (0, 20, 0), (0, 0, -20
 """Nine orientations to start from, degrees about the axes to the right, to the front and up."""
 SHIFTS = (0.0, 30.0, 60.0)
 """Three shifts to start from, mm up from the centre of mass, which a neck draws down."""
-KEPT = 4
-"""Starts that are followed to their end, the best after a few steps."""
+NOTHING = 0.0
+"""Metric where nothing of the image is compared."""
+KEPT = 3
+"""Starts that are followed to their end: those with the best metric."""
 FLIP = np.diag([-1.0, -1.0, 1.0])
 """From right, anterior, superior to left, posterior, superior, in which SimpleITK counts."""
 
@@ -55,16 +57,16 @@ class Registration:
     likeness: float = 1.0
 
 
-def to_sitk(voxels: np.ndarray, affine: np.ndarray) -> sitk.Image:
+def to_sitk(voxels: np.ndarray, affine: np.ndarray) -> SimpleITK.Image:
     """Return an image of SimpleITK on a grid whose axes are those of the world.
 
     Args:
         voxels: ``(X, Y, Z)``.
         affine: ``(4, 4)``, voxels to mm, RAS, a positive diagonal and a shift.
     """
-    import SimpleITK as sitk
+    import SimpleITK
 
-    image = sitk.GetImageFromArray(np.ascontiguousarray(voxels.T))
+    image = SimpleITK.GetImageFromArray(np.ascontiguousarray(voxels.T))
     image.SetSpacing(np.diag(affine)[:3].tolist())
     image.SetDirection(FLIP.ravel().tolist())
     image.SetOrigin((FLIP @ affine[:3, 3]).tolist())
@@ -84,77 +86,86 @@ def from_sitk(transform: Any) -> np.ndarray:
     return affine
 
 
-class _Comparison:
-    """An image beside a template, and the ways to bring them together.
+@dataclass(frozen=True, eq=False)
+class _Pair:
+    """A template, the mask where it is compared, and an image, as images of SimpleITK."""
 
-    Args:
-        voxels: ``(X, Y, Z)`` on the coarse grid, clipped, 0 to 100.
-        affine: its affine.
-        template: the template.
-    """
+    fixed: SimpleITK.Image
+    mask: SimpleITK.Image
+    moving: SimpleITK.Image
 
-    def __init__(self, voxels: np.ndarray, affine: np.ndarray, template: Template) -> None:
-        import SimpleITK as sitk
+    def method(self, transform: Any, iterations: int, step: float, share: float = 1.0) -> Any:
+        """Return a registration method of SimpleITK that starts from a transform and changes it."""
+        import SimpleITK
 
-        self.sitk = sitk
-        scale = 100 / template.voxels.max()
-        near = ndimage.binary_dilation(template.brain, iterations=MARGIN)
-        self.fixed = to_sitk((template.voxels * scale).astype(np.float32), template.affine)
-        self.mask = to_sitk(near.astype(np.uint8), template.affine)
-        self.moving = to_sitk(voxels, affine)
-
-    def method(self, iterations: int, step: float, share: float, shrink: list[int], smooth: list[float]) -> Any:
-        """Return a registration method with the metric that all use, at the given effort."""
-        sitk = self.sitk
-        method = sitk.ImageRegistrationMethod()
+        method = SimpleITK.ImageRegistrationMethod()
         method.SetNumberOfThreads(1)  # sums of several threads differ from run to run
         method.SetMetricAsMattesMutualInformation(BINS)
         if share < 1:
             method.SetMetricSamplingStrategy(method.REGULAR)
             method.SetMetricSamplingPercentage(share, 1)
         method.SetMetricFixedMask(self.mask)
-        method.SetInterpolator(sitk.sitkLinear)
+        method.SetInterpolator(SimpleITK.sitkLinear)
         method.SetOptimizerAsRegularStepGradientDescent(
             step, 0.02, iterations, relaxationFactor=0.6, gradientMagnitudeTolerance=1e-5
         )
         method.SetOptimizerScalesFromPhysicalShift()
-        method.SetShrinkFactorsPerLevel(shrink)
-        method.SetSmoothingSigmasPerLevel(smooth)
         method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
+        method.SetInitialTransform(transform, inPlace=True)
         return method
 
     def metric(self, transform: Any) -> float:
-        """Return the metric of a transform over all voxels."""
-        method = self.method(1, 1.0, 1, [1], [0])
-        method.SetInitialTransform(transform)
-        return float(method.MetricEvaluate(self.fixed, self.moving))
+        """Return the metric of a transform over all voxels of the mask."""
+        try:
+            return float(self.method(transform, 1, 1.0).MetricEvaluate(self.fixed, self.moving))
+        except RuntimeError:  # the transform leads to where the image is not
+            return NOTHING
 
-    def moments(self) -> Any:
-        """Return the shift that brings the centres of mass together, as a rigid transform."""
-        sitk = self.sitk
-        kind = sitk.CenteredTransformInitializerFilter.MOMENTS
-        return sitk.Euler3DTransform(
-            sitk.CenteredTransformInitializer(self.fixed, self.moving, sitk.Euler3DTransform(), kind)
-        )
+    def follow(self, start: Any) -> tuple[float, Any]:
+        """Return the metric of the affine transform to which a rigid one leads, and that transform."""
+        import SimpleITK
 
-    def rigid(self, start: Any, iterations: int) -> tuple[Any, float]:
-        """Return the rigid transform that coarse steps lead to, and its metric on the coarse level."""
-        transform = self.sitk.Euler3DTransform(start)
-        method = self.method(iterations, 4.0, 1, [2], [4])
-        method.SetInitialTransform(transform, inPlace=True)
-        method.Execute(self.fixed, self.moving)
-        return transform, float(method.GetMetricValue())
+        rigid = SimpleITK.Euler3DTransform(start)
+        affine = SimpleITK.AffineTransform(3)
+        try:
+            method = self.method(rigid, 60, 4.0)
+            method.SetShrinkFactorsPerLevel([2])
+            method.SetSmoothingSigmasPerLevel([4])
+            method.Execute(self.fixed, self.moving)
+            affine.SetMatrix(rigid.GetMatrix())
+            affine.SetCenter(rigid.GetCenter())
+            affine.SetTranslation(rigid.GetTranslation())
+            method = self.method(affine, 60, 2.0, share=0.5)
+            method.SetShrinkFactorsPerLevel([2, 1])
+            method.SetSmoothingSigmasPerLevel([4, 0])
+            method.Execute(self.fixed, self.moving)
+        except RuntimeError:
+            return NOTHING, affine
+        return self.metric(affine), affine
 
-    def affine(self, start: Any, iterations: int) -> Any:
-        """Return the affine transform to which a rigid one leads."""
-        transform = self.sitk.AffineTransform(3)
-        transform.SetMatrix(start.GetMatrix())
-        transform.SetCenter(start.GetCenter())
-        transform.SetTranslation(start.GetTranslation())
-        method = self.method(iterations, 2.0, 0.5, [2, 1], [4, 0])
-        method.SetInitialTransform(transform, inPlace=True)
-        method.Execute(self.fixed, self.moving)
-        return transform
+
+def _moments(pair: _Pair) -> Any:
+    """Return the shift that brings the centres of mass together, as a rigid transform."""
+    import SimpleITK
+
+    kind = SimpleITK.CenteredTransformInitializerFilter.MOMENTS
+    still = SimpleITK.Euler3DTransform()
+    return SimpleITK.Euler3DTransform(SimpleITK.CenteredTransformInitializer(pair.fixed, pair.moving, still, kind))
+
+
+def _other_starts(first: Any) -> dict[str, Any]:
+    import SimpleITK
+
+    starts = {}
+    for shift, turn in itertools.product(SHIFTS, TURNS):
+        if shift == 0 and not any(turn):
+            continue
+        matrix = FLIP @ Rotation.from_euler("xyz", turn, degrees=True).as_matrix() @ FLIP
+        start = SimpleITK.Euler3DTransform(first)
+        start.SetMatrix(matrix.ravel().tolist())
+        start.SetTranslation(np.add(first.GetTranslation(), (0, 0, shift)).tolist())
+        starts[f"turned {turn} degrees, {shift:.0f} mm up"] = start
+    return starts
 
 
 def _prepared(voxels: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -167,25 +178,12 @@ def _prepared(voxels: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.nd
     return ((np.minimum(values, high) - low) * (100 / (high - low))).astype(np.float32), coarse
 
 
-def _other_starts(first: Any, sitk: Any) -> dict[str, Any]:
-    starts = {}
-    for shift, turn in itertools.product(SHIFTS, TURNS):
-        if shift == 0 and not any(turn):
-            continue
-        matrix = FLIP @ Rotation.from_euler("xyz", turn, degrees=True).as_matrix() @ FLIP
-        start = sitk.Euler3DTransform(first)
-        start.SetMatrix(matrix.ravel().tolist())
-        start.SetTranslation((np.array(first.GetTranslation()) + [0, 0, shift]).tolist())
-        starts[f"turned {turn} degrees, {shift:.0f} mm up"] = start
-    return starts
-
-
 def register(voxels: np.ndarray, affine: np.ndarray, template: Template) -> Registration:
     """Return where a template lies in an image of a head, with its skull or without it.
 
     Both are compared on grids of 3 mm by mutual information, in and around the template's brain alone, so that what is
     outside a brain does not count: first rigidly, from where the centres of mass meet, then affinely. If that does not
-    lead to a metric of -0.40 or better, 26 other starts are tried coarsely and the best four followed.
+    lead to a metric of -0.40 or better, the best three of 26 other starts are followed.
 
     Args:
         voxels: ``(X, Y, Z)``, finite.
@@ -200,24 +198,21 @@ def register(voxels: np.ndarray, affine: np.ndarray, template: Template) -> Regi
         On one thread; the same image gives the same result.
 
     References:
-        D. Mattes, D. Haynor, H. Vesselle, T. Lewellen, W. Eubank, "PET-CT Image Registration in the Chest Using Free-form
-        Deformations", IEEE TMI 22, 2003, doi:10.1109/TMI.2003.809072; B. Lowekamp, D. Chen, L. Ibáñez, D. Blezek, "The
-        Design of SimpleITK", Frontiers in Neuroinformatics 7, 2013, doi:10.3389/fninf.2013.00045.
+        D. Mattes, D. Haynor, H. Vesselle, T. Lewellen, W. Eubank, "PET-CT Image Registration in the Chest Using
+        Free-form Deformations", IEEE TMI 22, 2003, doi:10.1109/TMI.2003.809072; B. Lowekamp, D. Chen, L. Ibáñez,
+        D. Blezek, "The Design of SimpleITK", Frontiers in Neuroinformatics 7, 2013, doi:10.3389/fninf.2013.00045.
     """
     values, coarse = _prepared(voxels, affine)
-    comparison = _Comparison(values, coarse, template)
-    first = comparison.moments()
-
-    def follow(start: Any) -> tuple[float, Any]:
-        transform = comparison.affine(comparison.rigid(start, 60)[0], 60)
-        return comparison.metric(transform), transform
-
-    found = {"moments": follow(first)}
+    near = ndimage.binary_dilation(template.brain, iterations=MARGIN).astype(np.uint8)
+    own = template.voxels * np.float32(100 / template.voxels.max())
+    pair = _Pair(to_sitk(own, template.affine), to_sitk(near, template.affine), to_sitk(values, coarse))
+    first = _moments(pair)
+    found = {"moments": pair.follow(first)}
     starts = 1
     if found["moments"][0] > GOOD:
-        others = {name: comparison.rigid(start, 8) for name, start in _other_starts(first, comparison.sitk).items()}
-        best = sorted(others, key=lambda name: others[name][1])[:KEPT]
-        found |= {name: follow(others[name][0]) for name in best}
+        others = _other_starts(first)
+        metrics = {name: pair.metric(start) for name, start in others.items()}
+        found |= {name: pair.follow(others[name]) for name in sorted(metrics, key=lambda name: metrics[name])[:KEPT]}
         starts += len(others)
     name = min(found, key=lambda one: found[one][0])
     metric, transform = found[name]
