@@ -5,13 +5,11 @@ The limits are those of docs/decisions/warnings.md, which says from which data t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from custom_networks.workflow.data.headers import at_spacing
 from custom_networks.workflow.data.image_checks import LARGER, size_problem
-from custom_networks.workflow.locate.head_labels import TOTAL
 from custom_networks.workflow.report.volumes import volume_in_words
 
 AXES = "(left to right, back to front, bottom to top)"
@@ -33,10 +31,6 @@ OFTEN_ABSENT = 0.05
 """Share of the training cases without a structure from which its absence is nothing special."""
 ONE_PIECE = 0.95
 """Share of the least in training below which the largest piece is small."""
-MOST_ASYMMETRY = 35.0
-"""Difference of two sides, in percent of their mean, above which both are to be looked at."""
-MOST_APART = 12.0
-"""Distance in mm between the centre of what was found in a head and the point where it was looked for."""
 OFTEN_CUT = 0.2
 """Share of the training cases that cut a structure from which a cut is nothing special."""
 
@@ -89,7 +83,7 @@ def find_head_warnings(
     """Return what a person should know before the volumes in a whole head are used.
 
     The classes of a place are held against the same classes in the training data, which are crops: size, frame and
-    intensities of the whole image say nothing. What the registration and the network say against themselves stands in
+    intensities of the whole image say nothing. What is said of the registration and of the sides as a whole stands in
     the record already.
 
     Args:
@@ -112,36 +106,12 @@ def find_head_warnings(
         for key in per_class
     }
     for structure in record["structures"]:
-        name = structure["name"]
-        about = _structure(structure, known) if name in base else _side(structure, record["head"])
-        warnings += [{"kind": kind, "structure": name, "text": text} for kind, text in about]
+        if structure["name"] in base:
+            warnings += [
+                {"kind": kind, "structure": structure["name"], "text": text}
+                for kind, text in _structure(structure, known)
+            ]
     return warnings
-
-
-def _side(structure: Mapping[str, Any], head: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Look at a place as a whole, and at both together."""
-    name, index = structure["name"], head["asymmetry_index"]
-    if name == TOTAL and index is not None and abs(index) > MOST_ASYMMETRY:
-        first, second = head["places"]
-        yield (
-            "asymmetry",
-            f"{first} and {second} differ by {abs(index):.0f} % of their mean, which is rare; look at the mask of both",
-        )
-    if name not in head["places"] or not structure["voxels"]:
-        return
-    if (share := structure["largest_piece_share"]) < ONE_PIECE:
-        yield (
-            "pieces",
-            f"{name} is in {structure['pieces']} pieces, the largest with {_percent(share)} of it; look at the mask, "
-            "and remove what is wrong",
-        )
-    apart = math.dist(structure["centre_mm"], head["points_mm"][name])
-    if apart > MOST_APART:
-        yield (
-            "place",
-            f"{name} lies {apart:.0f} mm from where the registration expects it; look at the mask, or give the place "
-            "by --start-points",
-        )
 
 
 def _size(

@@ -22,8 +22,8 @@ KNOBS: dict[str, Any] = {
 
 # mm of the MNI152 template: the centres of the hippocampi of twelve brains of another study, carried there
 PLACES = (
-    {"name": "Left", "point": [-23.0, -23.5, -12.0], "mirrored": False},
-    {"name": "Right", "point": [25.5, -22.5, -11.5], "mirrored": True},
+    {"name": "Left", "point": [-23.0, -23.5, -12.0], "mirrored": False, "volume_ml": [1.2, 6.0]},
+    {"name": "Right", "point": [25.5, -22.5, -11.5], "mirrored": True, "volume_ml": [1.2, 6.0]},
 )
 
 CATEGORY = {"scheme": "SCT", "value": "91723000", "meaning": "Anatomical Structure"}
