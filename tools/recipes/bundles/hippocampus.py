@@ -16,14 +16,14 @@ KNOBS: dict[str, Any] = {
     "label_names": ["background", "Anterior", "Posterior"],
     "spacing": [1.0, 1.0, 1.0],
     "patch_size": [40, 56, 40],
-    "crop_size": [40.0, 56.0, 40.0],
+    "crop_size": [36.0, 52.0, 38.0],
     "cache_rate": 1.0,
 }
 
 # mm of the MNI152 template: the centres of the hippocampi of twelve brains of another study, carried there
 PLACES = (
-    {"name": "Left", "point": [-23.0, -23.5, -12.0], "mirrored": False},
-    {"name": "Right", "point": [25.5, -22.5, -11.5], "mirrored": True},
+    {"name": "Left", "point": [-23.0, -23.5, -12.0], "mirrored": False, "volume_ml": [1.2, 6.0]},
+    {"name": "Right", "point": [25.5, -22.5, -11.5], "mirrored": True, "volume_ml": [1.2, 6.0]},
 )
 
 CATEGORY = {"scheme": "SCT", "value": "91723000", "meaning": "Anatomical Structure"}
