@@ -36,7 +36,7 @@ STRUCTURE = "Hippocampus"
 """What lies in every place of the bundles; its labels are named after the place, a hyphen and this."""
 DIGITS = 5
 GRID_TOLERANCE = 1e-3
-"""Greatest difference in mm of two affines that are the same, one of which went through a file of float32."""
+"""Greatest difference in mm of two affines that are the same but for the float32 of a file."""
 
 
 def heads(*bundles: str, dataset_dir: str) -> None:
@@ -65,11 +65,14 @@ def heads(*bundles: str, dataset_dir: str) -> None:
     index = _index(root)
     cases, problems, _ = find_cases(root)
     refuse(problems)
+    places = {folder: [place["name"] for place in read_json(folder / CONFIG)["places"]] for folder in folders}
+    values = {folder: _reference_values(index, names, root) for folder, names in places.items()}
+    for case in cases:
+        _check(case, {place: value for one in values.values() for place, value in one.items()})
     for folder in folders:
-        values = _reference_values(index, [place["name"] for place in read_json(folder / CONFIG)["places"]], root)
         poses = {}
         for name, change in POSES.items():
-            poses[name] = measure(folder, cases, values, change)
+            poses[name] = measure(folder, cases, values[folder], change)
             print(f"{folder.name} {name}: {len(cases)} heads", flush=True)
         record = {
             "dataset": index.get("name", root.name),
@@ -105,12 +108,18 @@ def _reference_values(index: Mapping[str, Any], places: Sequence[str], root: Pat
     return {place: named[name] for place, name in names.items()}
 
 
+def _check(case: Case, values: Mapping[str, int]) -> None:
+    """Refuse a label that is not on the grid of its image, or lacks a structure."""
+    (label, stands), (image, affine) = _read(case.label), _read(case.image)
+    if label.shape != image.shape or not np.allclose(stands, affine, atol=GRID_TOLERANCE):
+        raise ValueError(f"{case.label} lies on another grid than its image {case.image}; resample it to the image")
+    if missing := [place for place, value in values.items() if not (label == value).any()]:
+        name = f"{missing[0]}-{STRUCTURE}"
+        raise ValueError(f"{case.label} has no voxel of {name}, {values[missing[0]]}; leave the case out")
+
+
 def measure(
-    folder: Path,
-    cases: Sequence[Case],
-    values: Mapping[str, int],
-    change: Change,
-    knobs: Mapping[str, Any] | None = None,
+    folder: Path, cases: Sequence[Case], values: Mapping[str, int], change: Change
 ) -> dict[str, dict[str, Any]]:
     """Return by case what a bundle sees in heads that were changed, beside labels that were changed alike.
 
@@ -119,14 +128,13 @@ def measure(
         cases: the heads.
         values: value of the whole structure in the labels by place.
         change: see :data:`tools.study.poses.POSES`.
-        knobs: of ``inference_head.json``, besides those that say where data and results lie.
 
     Returns:
         For each place its ``dice``, ``reference_ml``, ``predicted_ml``, ``coverage``, the share of the reference in the
         crop that was laid first, and ``moved``, whether its border cut what was found; and the ``problems`` said.
 
     Raises:
-        ValueError: if a label has none of a structure, or a head is refused.
+        ValueError: if a head is refused.
     """
     with tempfile.TemporaryDirectory() as place:
         images, masks = Path(place, "images"), Path(place, "masks")
@@ -134,7 +142,7 @@ def measure(
         for case in cases:
             voxels, affine = _read(case.image)
             nib.save(nib.Nifti1Image(*change(voxels, affine, False)), images / f"{case.name}.nii.gz")
-        found = _segment(folder, images, masks, knobs or {})
+        found = _segment(folder, images, masks)
         classes = _classes(read_json(folder / CONFIG))
         return {
             case.name: _compare(case, values, classes, change, masks / f"{case.name}_seg.nii.gz", found[case.name])
@@ -157,7 +165,7 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(image.dataobj, dtype=np.float32), np.asarray(image.affine)
 
 
-def _segment(folder: Path, images: Path, masks: Path, knobs: Mapping[str, Any]) -> dict[str, Found]:
+def _segment(folder: Path, images: Path, masks: Path) -> dict[str, Found]:
     """Write the masks of images, in this process, and return what was found in each by its name."""
     workflow = ConfigWorkflow(
         config_file=str(folder / CONFIG),
@@ -167,7 +175,6 @@ def _segment(folder: Path, images: Path, masks: Path, knobs: Mapping[str, Any]) 
         dataset_dir=str(images),
         output_dir=str(masks),
         device="cpu",
-        **knobs,
     )
     workflow.initialize()
     evaluator, inferer = (workflow.parser.get_parsed_content(name) for name in ("evaluator", "inferer"))
@@ -200,12 +207,8 @@ def _compare(
     result: dict[str, Any] = {}
     for crop in found.located.crops:
         place = crop.region.name
-        indicator, grid = change(np.float32(label == values[place]), stands, True)
-        reference, predicted = indicator > 0, np.isin(seen, classes[place])
-        if reference.shape != seen.shape or not np.allclose(grid, affine, atol=GRID_TOLERANCE):
-            raise ValueError(f"{case.label} lies on another grid than its image {case.image}; resample it to the image")
-        if not reference.any():
-            raise ValueError(f"{case.label} has no voxel of {place}-{STRUCTURE}, {values[place]}; leave the case out")
+        reference = change(np.float32(label == values[place]), stands, True)[0] > 0
+        predicted = np.isin(seen, classes[place])
         figures = {
             "dice": dice(reference, predicted),
             "reference_ml": float(reference.sum() * millilitres),
