@@ -37,6 +37,7 @@ COMMANDS: Commands = {
     "screenshot": "tools.pictures.screenshot:screenshot",
     "forest": "tools.study.forest:forest",
     "gates": "tools.study.gates:gates",
+    "heads": "tools.study.heads:heads",
     "precision": "tools.study.precision:precision",
 }
 
