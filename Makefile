@@ -22,10 +22,6 @@ MEDICAL_TRANSFORMER := bundles/hippocampus_mr_medical_transformer_segmentation
 # one module of each kind, of which the others are made alike
 QUICK := tests/test_docstrings.py tests/attention/test_cbam.py tests/blocks/test_attention_gate.py tests/nets/test_attention_unet.py \
 	tests/workflow/data/test_cases.py tests/workflow/transforms tests/adapt/test_choices.py tests/tools/recipes/test_knobs.py
-PARTS := attention blocks bundles docs nets adapt predict tools workflow
-OTHERS := $(filter-out $(addprefix tests/,$(PARTS) label page reliability versions __pycache__),$(patsubst %/,%,$(wildcard tests/*/))) $(wildcard tests/test_*.py)
-TEST := OMP_NUM_THREADS=1 TORCH_FAKE_TENSOR_DISPATCH_CACHE=0 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile \
-	--no-loadscope-reorder --max-worker-restart 0 -m "not slow" --cov=custom_networks --cov-append --cov-report=
 CHANGED = { git diff --name-only --diff-filter=d HEAD; git ls-files --others --exclude-standard; } | grep '\.py$$'
 
 .PHONY: help demo test quick test-page test-label test-reliability test-versions test-oldest test-newest fuzz venv-label lint docs bench clean
@@ -54,14 +50,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED)
 	$(BIN)/python -m tools demo
 
-# In several runs: in a worker that has lived for minutes, a signal or the start of a process has ended the worker, now and then. Such a
-# run has the exit code 70 (tests/conftest.py) and is done once more; one with a failed test is not.
 test: $(INSTALLED)
-	$(BIN)/coverage erase
-	set -e; for part in "tests/attention tests/blocks" tests/bundles tests/docs tests/nets "tests/adapt tests/predict" tests/tools \
-		"tests/workflow/data" "$(filter-out tests/workflow/data tests/workflow/__pycache__,$(patsubst %/,%,$(wildcard tests/workflow/*/)))" \
-		"$(OTHERS)"; do $(TEST) $$part || if [ $$? -eq 70 ]; then $(TEST) $$part; else exit 1; fi; done
-	$(BIN)/coverage report --fail-under=95
+	OMP_NUM_THREADS=1 TORCH_FAKE_TENSOR_DISPATCH_CACHE=0 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder \
+		--max-worker-restart 0 -m "not slow" $(addprefix --ignore=tests/,label page reliability versions) \
+		--cov=custom_networks --cov-report=term --cov-fail-under=95
 
 quick: $(INSTALLED)
 	@if files=$$($(CHANGED)); then $(BIN)/ruff check $$files && $(BIN)/ruff format --check $$files; fi

@@ -10,8 +10,6 @@ import torch
 
 pytest.register_assert_rewrite("tests.harness")
 
-CRASHED = pytest.StashKey[bool]()
-CRASH_CODE = 70
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
@@ -20,19 +18,6 @@ def pytest_configure():
     for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(number) == signal.SIG_IGN:
             signal.signal(number, usual)
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_testnodedown(node, error):
-    """Remember that a worker of pytest has died, which says nothing of the tests."""
-    if error:
-        node.config.stash[CRASHED] = True
-
-
-def pytest_sessionfinish(session):
-    """Tell the Makefile of a worker that has died, by an exit code of its own."""
-    if session.config.stash.get(CRASHED, False):
-        session.exitstatus = CRASH_CODE
 
 
 def pytest_collection_modifyitems(items):
