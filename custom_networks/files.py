@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -59,14 +60,22 @@ def read_json(file: Path) -> dict[str, Any]:
 def replacing(file: Path) -> Iterator[Path]:
     """Give a temporary file that becomes ``file`` at the end; an exception leaves nothing behind.
 
+    After a power failure, too, there is the old file or the whole new one.
+
     Args:
         file: the file to write; missing folders are made.
+
+    Raises:
+        OSError: if the file system has no room, which some say only when they are made to write.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     # the name ends as that of the file, from which libraries tell the format
     partial = file.with_name(f".partial_{file.name}")
     try:
         yield partial
+        # a new name may reach the disk before the content does
+        with partial.open("rb+") as written:
+            os.fsync(written.fileno())
         partial.replace(file)
     except OSError as error:
         if error.errno is not None and error.filename is None:

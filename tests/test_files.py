@@ -55,6 +55,26 @@ def test_a_file_is_replaced_whole_or_stays(tmp_path):
     assert list(file.parent.iterdir()) == [file]
 
 
+def test_the_content_is_on_the_disk_before_the_name(tmp_path, monkeypatch):
+    def fsync(number):
+        synced.append((os.fstat(number).st_ino, file.read_text()))
+
+    file, synced = tmp_path / "report.txt", []
+    write_text(file, "one")
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_text(file, "two")
+    assert synced == [(file.stat().st_ino, "one")]
+
+    def full(number):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*/report\.txt'"):
+        write_text(file, "three")
+    assert file.read_text() == "two"
+    assert list(tmp_path.iterdir()) == [file]
+
+
 def test_a_folder_appears_whole_or_not_at_all(tmp_path):
     target = tmp_path / "data"
 

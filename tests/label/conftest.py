@@ -18,6 +18,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import psutil
 import pytest
 import requests
 
@@ -124,6 +125,22 @@ def stopped(process: subprocess.Popen) -> None:
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def wait_for(found):
+    """Return what a function finds as soon as it finds anything."""
+    for _ in range(1200):
+        if result := found():
+            return result
+        time.sleep(0.1)
+    raise TimeoutError(found)
+
+
+def ended(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE  # whose parent does not look
+    except psutil.NoSuchProcess:
+        return True
 
 
 def write_studies(folder: Path) -> tuple[Path, Path]:

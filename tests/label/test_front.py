@@ -116,6 +116,7 @@ BAD = {
     "a long id": ("PUT", f"/datastore/?image={LONG}", {"files": {"file": PYTHON}}, 400),
     "a long id to read": ("GET", f"/datastore/image?image={LONG}", {}, 400),
     "a long model": ("POST", f"/infer/{LONG}?image=a", {}, 400),
+    "no image": ("POST", f"/infer/{NAME}", {"data": {"params": "{}"}}, 400),
     "params that are no JSON": ("POST", f"/infer/{NAME}?image=a", {"data": {"params": "{"}}, 400),
     "a body that is no JSON": ("POST", f"/train/{NAME}", {"data": b"{"}, 400),
     "an unknown strategy": ("POST", "/activelearning/nobody", {"json": {}}, 404),
@@ -242,8 +243,13 @@ def test_bodies_over_the_limit(free):
 
 
 def test_a_training_may_ask_the_server_for_scores(server, monkeypatch):
-    """From a process of its own, which has the token from its parent."""
+    """From a process of its own, which has the token from its parent, and of no proxy."""
     from main import BundlesApp
+
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
 
     monkeypatch.setattr(settings, "MONAI_LABEL_SERVER_PORT", int(server.url.rpartition(":")[2]))
     monkeypatch.setenv(BEHIND, TOKEN)

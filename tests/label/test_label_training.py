@@ -16,9 +16,9 @@ import psutil
 import pytest
 import torch
 
-from tests.label.conftest import SCORED, Server, free_port, started, stopped, write_studies
+from tests.label.conftest import SCORED, Server, ended, free_port, started, stopped, wait_for, write_studies
 from tests.synthetic import ROOT, config, read_rows
-from tools.ship.label import prepare
+from tools.ship.label import check_port, prepare
 
 APP = ROOT / "tools" / "ship" / "label_app"
 KEPT = re.compile(r"model_\d{8}T\d{6}Z\.pt")
@@ -215,5 +215,11 @@ def test_a_server_that_was_killed_in_a_training_says_so_and_goes_on(tmp_path):
         assert re.search(r"(kept, 0\.\d{3}|replaced, 0\.\d{3} to 0\.\d{3}) on 1 case", details)
         assert server.get("/info/").json()["train_stats"][SCORED] == {}
         assert not state.exists()
+        family = psutil.Process(process.pid).children(recursive=True)
+        process.kill()  # the command that was called, alone
+        assert family
+        for one in family:
+            wait_for(lambda one=one: ended(one.pid))
+        check_port("127.0.0.1", int(server.url.rpartition(":")[2]))
     finally:
         stopped(process)

@@ -72,12 +72,12 @@ def test_sessions_are_removed_from_the_start(tmp_path):
 
 
 def test_a_server_that_is_gone_does_not_fail_a_training(monkeypatch):
-    def post(url, **_):
+    def post(session, url, **_):
         urls.append(url)
         raise requests.ConnectionError("refused")
 
     urls = []
-    monkeypatch.setattr(requests, "post", post)
+    monkeypatch.setattr(requests.Session, "post", post)
     monkeypatch.setenv(BEHIND, "token")
     monkeypatch.setenv(ADDRESS, "192.168.1.5")
     assert BundlesApp._local_request(None, "/scoring/x", None, "Scoring") is None

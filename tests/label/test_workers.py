@@ -15,7 +15,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +25,7 @@ import pytest
 import torch
 
 from custom_networks.workflow.memory.bill import available_bytes
-from tests.label.conftest import SCORED, Server, free_port, started, stopped, write_studies
+from tests.label.conftest import SCORED, Server, ended, free_port, started, stopped, wait_for, write_studies
 from tests.synthetic import ROOT
 from tools.ship.label import check_port
 
@@ -60,22 +59,6 @@ request = {{"model": "held", "image": "{held.server.studies}/a.nii.gz", "device"
 worker = Worker(Path("{held.bundle}"), "segmentation", {{"idle_seconds": "0.1"}})
 worker.run(request)
 """
-
-
-def wait_for(found):
-    """Return what a function finds as soon as it finds anything."""
-    for _ in range(1200):
-        if result := found():
-            return result
-        time.sleep(0.1)
-    raise TimeoutError(found)
-
-
-def ended(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE  # whose parent does not look
-    except psutil.NoSuchProcess:
-        return True
 
 
 def answer_of(client: http.client.HTTPConnection) -> tuple[int, bytes]:

@@ -22,7 +22,7 @@ PAGE = """\
 What a user changes stands at the top of a bundle's configs. Each knob can be given on the command line, such as
 `--epochs 10`, or in a profile, a flat JSON file that is given with `--args_file`. Evaluation lays `evaluate.json` over
 `train.json` and has the knobs of both. `null` stands for no value. Where the bundles of a recipe differ, the network is
-named beside its default.
+named beside its default; where the configs of a bundle do, the config.
 
 {table}
 """
@@ -56,7 +56,7 @@ def render_knob_page(bundles: Sequence[tuple[Bundle, Configs]]) -> str:
 
 
 def describe_default(name: str, bundles: Sequence[tuple[Bundle, Configs]]) -> str:
-    """Return the value of a knob as shipped, by network unless all have it and agree.
+    """Return the value of a knob as shipped, by network unless all have it and agree, and by config where these differ.
 
     Args:
         name: the knob.
@@ -64,12 +64,15 @@ def describe_default(name: str, bundles: Sequence[tuple[Bundle, Configs]]) -> st
     """
     networks: dict[str, list[str]] = {}
     for bundle, configs in bundles:
+        places: dict[str, list[str]] = {}
         for file in FILES:
             knobs = knobs_of(configs.get(f"{file}.json", {}))
             if name in knobs:
-                value = f"`{json.dumps(knobs[name], ensure_ascii=False)}`"
-                networks.setdefault(value, []).append(bundle.network["_target_"].rpartition(".")[2])
-                break
+                places.setdefault(f"`{json.dumps(knobs[name], ensure_ascii=False)}`", []).append(file)
+        if places:
+            one = len(places) == 1
+            told = ", ".join(value if one else f"{value} ({', '.join(files)})" for value, files in places.items())
+            networks.setdefault(told, []).append(bundle.network["_target_"].rpartition(".")[2])
     if [len(names) for names in networks.values()] == [len(bundles)]:
         return next(iter(networks))
     return "; ".join(f"{value} {', '.join(names)}" for value, names in networks.items())

@@ -51,8 +51,8 @@ def serve(
 
     The app folder keeps its copies of the bundles: a training in the viewer writes the weights there, and the next
     start goes on with them. Nothing is downloaded. Whatever writes needs the token that is printed; from another
-    machine everything does. Pages of other sites are kept out. Ctrl-C and SIGTERM end the server with all that it has
-    started.
+    machine everything does. Pages of other sites are kept out. Ctrl-C, SIGTERM and SIGKILL end the server with all
+    that it has started.
 
     Args:
         bundles: names or folders of the bundles.

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -15,13 +16,14 @@ from custom_networks.workflow.guard.interrupts import Terminated
 
 DEADLINE = 10.0
 """Seconds after which what has not ended is killed."""
+WATCH = Path(__file__).with_name("label_watch.py")
 
 
 def run_group(command: Sequence[str], environment: Mapping[str, str], folder: Path) -> int:
     """Run a program in a process group of its own and return its exit code; nothing of the group is left afterwards.
 
     Ctrl-C, SIGTERM and SIGHUP end the group: SIGTERM to all of it, and after a deadline SIGKILL. A second Ctrl-C does
-    not wait for the deadline.
+    not wait for the deadline. If this process is killed, another one, which watches it, does the same.
 
     Args:
         command: the program and its arguments.
@@ -31,12 +33,28 @@ def run_group(command: Sequence[str], environment: Mapping[str, str], folder: Pa
     Raises:
         KeyboardInterrupt: after Ctrl-C; after the other two the subclass ``Terminated``.
     """
-    with _as_ctrl_c(signal.SIGTERM, signal.SIGHUP):
+    with _as_ctrl_c(signal.SIGTERM, signal.SIGHUP), _watched() as tell:
         process = subprocess.Popen(command, env=environment, cwd=folder, start_new_session=True)
         try:
+            tell(process.pid)
             return process.wait()
         finally:
             _end(process)
+
+
+@contextmanager
+def _watched() -> Iterator[Callable[[int], object]]:
+    """Give a function that names the process group to end if this process is killed."""
+    # in a session of its own, which no signal to this process's group reaches
+    command = [sys.executable, "-I", str(WATCH), str(DEADLINE)]
+    end, ours = os.pipe()
+    with os.fdopen(end), os.fdopen(ours, "w") as pipe:
+        watch = subprocess.Popen(command, stdin=end, start_new_session=True)
+        try:
+            yield lambda group: print(group, file=pipe, flush=True)
+        finally:
+            watch.kill()  # before the pipe ends
+            watch.wait()
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

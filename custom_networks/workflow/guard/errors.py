@@ -113,7 +113,8 @@ def report_errors() -> None:
             return
         # Ctrl-C reaches every process, SIGTERM the one that lost another, too
         if os.environ.get("RANK", "0") == "0" or isinstance(error, Terminated):
-            sys.stderr.write(f"{below}{say_interrupted()}\n")
+            # torch's hook of a run of several processes lets this one write to a buffer, and loses it at SystemExit
+            print(f"{below}{say_interrupted()}", file=sys.__stderr__, flush=True)
         raise SystemExit(exit_code(error))
 
     def thread_hook(arguments: threading.ExceptHookArgs) -> None:

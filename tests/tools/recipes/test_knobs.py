@@ -60,6 +60,9 @@ def test_the_page_has_a_row_for_every_knob_with_its_values_as_shipped():
     assert {len(row) for row in rows} == {5}
     row = next(row for row in rows if row[0] == "| `csv_file`")
     assert row[2:] == ['`"labels.csv"`', "", "train |"]
+    row = next(row for row in rows if row[0] == "| `ckpt_dir`")
+    training = "\"$@output_dir + '/finetuned' if @finetune_ckpt else @bundle_root + '/models'\""
+    assert row[2:4] == [f"`{training}` (train), `\"$@bundle_root + '/models'\"` (inference)"] * 2
     row = next(row for row in rows if row[0] == "| `gate_warm_up_epochs`")
     assert row[2:] == ["", "`4` MedicalTransformer", "train |"]
 
@@ -75,3 +78,5 @@ def test_defaults_that_differ_are_told_by_network():
     assert describe_default("epochs", bundles) == "`5` A, C; `6` B"
     assert describe_default("fold", bundles) == "`1` B"
     assert describe_default("amp", bundles) == ""
+    bundles[2][1]["inference.json"] = {"seed": 1}
+    assert describe_default("seed", bundles) == "`0` A, B; `0` (train), `1` (inference) C"

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -63,9 +64,24 @@ def test_nothing_is_left(body, number, code):
     with subprocess.Popen([sys.executable, "-c", RUN, *program], cwd=ROOT, stdout=subprocess.PIPE) as process:
         port = int(process.stdout.readline())
         process.send_signal(number)
-        assert process.wait(60) == code
+        process.communicate(timeout=60)  # all that has its output has ended, and so what watches it
+        assert process.returncode == code
     with pytest.raises(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port), timeout=5):
         pass
+
+
+def test_nothing_is_left_by_one_that_is_killed():
+    program = [sys.executable, "-c", START + BODIES["goes on"]]
+    with subprocess.Popen([sys.executable, "-c", RUN, *program], cwd=ROOT, stdout=subprocess.PIPE) as process:
+        port = int(process.stdout.readline())
+        process.kill()
+    for _ in range(600):
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=5).close()
+        except ConnectionRefusedError:
+            return
+        time.sleep(0.1)
+    raise TimeoutError(port)
 
 
 def test_what_is_ignored_stays_ignored():

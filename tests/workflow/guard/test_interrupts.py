@@ -62,6 +62,7 @@ def test_a_training_says_how_to_resume(progress, monkeypatch):
     [
         (signal.SIGINT, None, 130, "interrupted, nothing is written"),
         (signal.SIGTERM, None, 143, "interrupted, nothing is written"),
+        (signal.SIGTERM, "0", 143, "interrupted, nothing is written"),
         (signal.SIGINT, "1", 130, "waiting"),
         (signal.SIGTERM, "1", 143, "process 1 was told to end, as all are when one of them has"),
     ],
@@ -69,7 +70,10 @@ def test_a_training_says_how_to_resume(progress, monkeypatch):
 def test_the_command_line_ends_with_one_line(tmp_path, sent, rank, code, said):
     wait = "$[sys.stderr.write('waiting\\n'), sys.stderr.flush(), __import__('time').sleep(60)]"
     report = {"_target_": "custom_networks.workflow.report_errors"}
-    (tmp_path / "wait.json").write_text(json.dumps({"imports": ["$import sys"], "initialize": [report], "run": [wait]}))
+    group = f"$torch.distributed.init_process_group('gloo', 'file://{tmp_path}/store', rank=0, world_size=1)"
+    first = [report] if rank is None else [report, group]  # which puts torch's own hook around ours
+    text = json.dumps({"imports": ["$import sys", "$import torch.distributed"], "initialize": first, "run": [wait]})
+    (tmp_path / "wait.json").write_text(text)
     command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(tmp_path / "wait.json")]
     variables = environment(**({} if rank is None else {"RANK": rank}))
     lines: list[str] = []

@@ -128,12 +128,14 @@ class BundlesApp(MONAILabelApp):
     def _local_request(self, url: str, params: dict[str, Any] | None, action: str) -> Any:
         # How a training, which has a process of its own, asks the server for new scores.
         try:
-            answer = requests.post(
-                f"http://{os.environ[ADDRESS]}:{settings.MONAI_LABEL_SERVER_PORT}{url}",
-                json=params or {},
-                headers={"Authorization": f"Bearer {os.environ[BEHIND]}"},
-                timeout=60,
-            )
+            with requests.Session() as session:
+                session.trust_env = False  # no proxy reaches this machine's own address, or is to see the token
+                answer = session.post(
+                    f"http://{os.environ[ADDRESS]}:{settings.MONAI_LABEL_SERVER_PORT}{url}",
+                    json=params or {},
+                    headers={"Authorization": f"Bearer {os.environ[BEHIND]}"},
+                    timeout=60,
+                )
         except requests.RequestException:  # the training itself is done
             logger.exception("%s did not start", action)
             return None

@@ -286,6 +286,16 @@ def test_images_by_their_path(client, tmp_path):
     assert client.refused("POST", "/infer/net?image=nobody")[0] == 404
 
 
+def test_no_image(client):
+    """MONAI Label takes none from the options alone."""
+    status, sentence = client.refused("POST", "/infer/net")
+    assert (status, sentence[:30]) == (400, "there is no image to work on; ")
+    assert client.refused("POST", "/infer/net?image=&session_id=", **form(("params", None, '{"image": "a"}')))[0] == 400
+    mask = ("label", "a.nii.gz", nifti(volume()))
+    assert client.refused("POST", "/infer/net", **form(mask)) == (status, sentence)
+    assert client.ask("POST", "/infer/net", **form(("file", *mask[1:])))[0] == 200
+
+
 def test_sessions(client):
     (client.sessions / "one").mkdir()
     assert client.ask("POST", "/infer/net?image=3%3A%20T1&session_id=one")[0] == 200

@@ -83,6 +83,13 @@ def check_form(request: Request, form: Form, settings: Settings, knowledge: Know
             _check_label(request, form, part, knowledge)
         if request.route.does == "image":
             _check_new_image(request, form, part, settings, knowledge)
+    if request.route.does == "infer" and not any(part.name == "file" for part in files):
+        given = dict(request.query)
+        if not given.get("image") and not given.get("session_id"):
+            raise Refusal(
+                400,
+                "there is no image to work on; give the name of one as ?image=, or send one as the file of the form",
+            )
     if request.route.does == "session" and len(files) > 1:
         raise Refusal(400, f"a session takes one image, got {len(files)} files; send one")
 

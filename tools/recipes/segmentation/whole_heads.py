@@ -21,7 +21,7 @@ registration that fits poorly gets a warning. `places` says where to look, `star
 """
 
 
-def describe_heads(bundle: Bundle) -> str:
+def describe_whole_heads(bundle: Bundle) -> str:
     """Return a section, nothing for a bundle that does not say where to look in a head.
 
     Args:
