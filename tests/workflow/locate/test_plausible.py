@@ -14,7 +14,7 @@ from custom_networks.workflow.locate.regions import Located, LocateRegions
 from custom_networks.workflow.locate.registration import Registration
 from custom_networks.workflow.locate.template import load_template
 from tests.conftest import SHARED
-from tests.workflow.locate.heads import POINTS, brains, colin, motion, moved, read
+from tests.workflow.locate.heads import POINTS, colin, motion, moved, read
 
 GOOD = Registration(np.diag([0.9, 0.9, 0.9, 1.0]), -0.55, "moments", 1, 1.0, 0.7)
 CENTRES = {"Left": POINTS[0], "Right": POINTS[1]}
@@ -78,9 +78,9 @@ def test_good_masks_are_believed(located):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"left": (4, 5), "right": (4, 5)}, ["Left has 0.48 mL", "Right has 0.48 mL"]),
+        ({"left": (4, 5), "right": (4, 5)}, ["Left has 0.75 mL", "Right has 0.72 mL"]),
         ({"left": (15, 16), "right": (15, 16)}, ["Left has 7", "Right has 7"]),
-        ({"left": (13, 9)}, ["a difference of 36% of their mean"]),
+        ({"left": (17, 9)}, ["Left has 4.59 mL and Right 3.00 mL, a difference of 42% of their mean"]),
         ({"shift": (0.0, 14.0, 0.0)}, ["Left lies 14 mm from", "Right lies 14 mm from"]),
     ],
 )
@@ -91,7 +91,7 @@ def test_doubtful_masks_are_said(located, arguments, said):
 
 
 def test_pieces_and_nothing_are_said(located):
-    found, affine = masks()
+    found, affine = masks(left=(13, 9))
     cut = {**found, "Left": found["Left"].copy()}
     cut["Left"][:, ::6] = False
     assert ["Left is in 6 pieces" in problem for problem in say_masks(cut, affine, located)] == [True]
