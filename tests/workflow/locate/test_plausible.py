@@ -14,7 +14,7 @@ from custom_networks.workflow.locate.regions import Located, LocateRegions
 from custom_networks.workflow.locate.registration import Registration
 from custom_networks.workflow.locate.template import load_template
 from tests.conftest import SHARED
-from tests.workflow.locate.heads import POINTS, colin, motion, moved, read
+from tests.workflow.locate.heads import POINTS, colin, motion, read
 
 GOOD = Registration(np.diag([0.9, 0.9, 0.9, 1.0]), -0.55, "moments", 1, 1.0, 0.7)
 CENTRES = {"Left": POINTS[0], "Right": POINTS[1]}
@@ -55,10 +55,12 @@ def masks(left=(9, 9), right=(9, 9), shift=(0.0, 0.0, 0.0)):
     """Return boxes of 30 mm, ``left`` and ``right`` mm wide and high, around the template's points; and their grid."""
     affine = np.eye(4)
     affine[:3, 3] = (-60, -60, -60)
-    found = {}
+    places, found = np.arange(120) - 60, {}
     for name, (wide, high) in (("Left", left), ("Right", right)):
-        points = moved(np.argwhere(np.ones((120, 120, 120))).astype(float), affine) - CENTRES[name] - shift
-        found[name] = (np.abs(points) <= np.array([wide, 30, high]) / 2).all(axis=1).reshape(120, 120, 120)
+        centres = CENTRES[name] + shift
+        found[name] = np.zeros((120, 120, 120), bool)
+        inside = [np.abs(places - c) <= size / 2 for c, size in zip(centres, (wide, 30, high), strict=True)]
+        found[name][np.ix_(*inside)] = True
     return found, affine
 
 
