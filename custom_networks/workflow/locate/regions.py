@@ -134,8 +134,8 @@ class LocateRegions:
     Example:
         >>> locate = LocateRegions(start_points={"Left": [30, 50, 40], "Right": [70, 50, 40]})
         >>> left, right = locate(np.zeros((100, 100, 100)), np.eye(4)).crops
-        >>> right.centre.tolist(), right.affine[:3, 0].tolist(), right.shape
-        ([70.0, 50.0, 40.0], [-1.0, 0.0, 0.0], (40, 56, 40))
+        >>> right.centre.tolist(), np.diag(right.affine).tolist(), right.shape
+        ([70.0, 50.0, 40.0], [-1.0, 1.0, 1.0, 1.0], (40, 56, 40))
 
     Cost:
         One registration, about a second on one thread; five where the first start does not suffice.
