@@ -110,7 +110,7 @@ def test_start_points_stand_in_for_the_registration(head, predict, tmp_path, mon
     monkeypatch.setitem(sys.modules, "SimpleITK", None)
     assert predict(head, start_points=POINTS)[0] == 0
     facts = record_of(tmp_path)["head"]
-    np.testing.assert_allclose(facts["centres_mm"]["Right"], [25.5, -22.5, -11.5])
+    np.testing.assert_allclose(facts["points_mm"]["Right"], [25.5, -22.5, -11.5])
     assert "metric" not in facts
     rows = read_rows(tmp_path / "result" / "volumes.csv")
     assert {row["percent_of_head"] for row in rows} == {""}  # nobody knows the size of the head
