@@ -42,7 +42,7 @@ def _load(path: Path, _changed: int) -> Template:
     if len(image.shape) != 3:
         raise ValueError(f"the template {path} has the shape {image.shape}; give one of a single 3D volume")
     # a copy: what is mapped into memory would change with the file
-    voxels, affine = np.array(image.dataobj, dtype=np.float32), np.array(image.affine)
+    voxels, affine = np.asarray(image.dataobj, dtype=np.float32).copy(), np.array(image.affine)
     if not np.isfinite(voxels).all():
         raise ValueError(f"the template {path} holds values that are not finite numbers; give another file")
     voxels, affine = resample_coarsely(voxels, affine, STEP)
