@@ -18,7 +18,7 @@ from custom_networks import __main__ as users
 from custom_networks.bundle_folder import read_config
 from custom_networks.workflow import LocateRegions, RegionsInferer
 from tests.predict.conftest import BUNDLE
-from tests.synthetic import SEGMENTATION, read_rows, run, volume, write_nifti
+from tests.synthetic import SEGMENTATION, config, read_rows, run, volume, write_nifti
 
 TEMPLATE = Path(custom_networks.__file__).parent / "workflow" / "locate" / "mni152_t1_3mm.nii.gz"
 POINTS = "Left=-23,-23.5,-12 Right=25.5,-22.5,-11.5"
@@ -110,7 +110,7 @@ def test_start_points_stand_in_for_the_registration(head, predict, tmp_path, mon
     monkeypatch.setitem(sys.modules, "SimpleITK", None)
     assert predict(head, start_points=POINTS)[0] == 0
     facts = record_of(tmp_path)["head"]
-    np.testing.assert_allclose(facts["centres_mm"]["Right"], [25.5, -22.5, -11.5])
+    np.testing.assert_allclose(facts["points_mm"]["Right"], [25.5, -22.5, -11.5])
     assert "metric" not in facts
     rows = read_rows(tmp_path / "result" / "volumes.csv")
     assert {row["percent_of_head"] for row in rows} == {""}  # nobody knows the size of the head
@@ -121,7 +121,7 @@ def test_start_points_stand_in_for_the_registration(head, predict, tmp_path, mon
     _, lines, _ = predict(head, start_points=points)
     assert lines[0]["status"] == "skipped"  # the same points
     _, lines, _ = predict(head, start_points="Left=-23,-23.5,-12 Right=25.5,-22.5,500")
-    assert "the start point of Right, (25.5, -22.5, 500.0) mm, is not in the image" in lines[0]["error"]
+    assert "the start point of Right, [25.5, -22.5, 500.0] mm, is not in the image" in lines[0]["error"]
     shutil.copy(head, head.with_name("other.nii.gz"))
     code, _, error = predict(head.parent, start_points=POINTS)
     assert code == 1
@@ -154,7 +154,8 @@ def test_an_ensemble_is_the_mean_of_the_probabilities_of_each_crop(head, predict
     image = nib.load(head)
     whole = torch.from_numpy(image.get_fdata(dtype=np.float32))[None, None]
     with torch.no_grad():
-        expected = RegionsInferer(LocateRegions(), mean)(MetaTensor(whole, affine=torch.from_numpy(image.affine)), None)
+        locate = LocateRegions(crop_size=config(members[0], "inference_head")["crop_size"])
+        expected = RegionsInferer(locate, mean)(MetaTensor(whole, affine=torch.from_numpy(image.affine)), None)
     assert (mask_of(tmp_path) != expected[0, 0].numpy()).mean() < 1e-5
     predict(head, bundle=members[0], out="single")
     assert (mask_of(tmp_path, out="single") != mask_of(tmp_path)).any()

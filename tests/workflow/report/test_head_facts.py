@@ -80,8 +80,8 @@ def test_lines_say_sides_size_and_what_it_is_for():
     assert lines[4].split()[:3] == ["Left", "3.30", "mL"]
     assert lines[6].endswith("Left and Right")
     assert lines[7] == (
-        "asymmetry +20.0 % (Left less Right, of their mean); 0.40 % of the head of about 1500 mL; research only, not for "
-        "diagnosis"
+        "asymmetry +20.0 % (Left less Right, of their mean); 0.40 % of the head of about 1500 mL; "
+        "research only, not for diagnosis"
     )
     assert say_head(record()) == []
     assert say_head(head_record(0, 0, 0, 0, head_ml=None)) == ["research only, not for diagnosis"]
