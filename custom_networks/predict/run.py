@@ -16,7 +16,7 @@ import torch
 from custom_networks.bundle_folder import METADATA
 from custom_networks.command_line import sentence
 from custom_networks.files import read_json, replacing
-from custom_networks.predict.commands import Options
+from custom_networks.predict.commands import HEAD, Options
 from custom_networks.predict.inputs import find_images
 from custom_networks.predict.members import Member, find_members
 from custom_networks.predict.pipeline import Done, run_stages
@@ -125,7 +125,13 @@ class Run:
 
     def _forward(self, case: Mapping[str, Any], content: tuple[Segmenter, Read]) -> tuple[Segmenter, Read, Any]:
         segmenter, read = content
-        return segmenter, read, segmenter.forward(read)
+        try:
+            return segmenter, read, segmenter.forward(read)
+        except ValueError as error:
+            if self.options.way is not None or self.way_of[case["mask"]].name != HEAD:
+                raise
+            said = sentence(error)
+        raise ValueError(f"{said}; it is taken for a whole head for its size, --crop takes it for a crop")
 
     def _write(self, case: Mapping[str, Any], content: tuple[Segmenter, Read, Any]) -> dict[str, Any]:
         """Write the files of an image and return the part of its record that follows from them."""

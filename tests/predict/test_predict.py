@@ -198,8 +198,8 @@ def test_networks_that_are_loaded_one_after_another_give_the_same(images, predic
     predict(images / "first.nii.gz", bundle=members, out="kept")
     original = segmenter.Segmenter.__init__
 
-    def let_go(self, networks, overrides, keep=True):
-        original(self, networks, overrides, keep=False)
+    def let_go(self, networks, overrides, keep=True, way="crop"):
+        original(self, networks, overrides, keep=False, way=way)
 
     monkeypatch.setattr(segmenter.Segmenter, "__init__", let_go)
     predict(images / "first.nii.gz", bundle=members, out="again")
@@ -270,6 +270,13 @@ REFUSED = [
     ({"profile": "none"}, "has no profile none"),
     ({"bundle": [*SEGMENTATION[:2]], "memory": "1MB"}, "an ensemble needs the probabilities of all 2 networks"),
     ({"probabilities": True, "memory": "1MB"}, "low_memory makes no probabilities"),
+    ({"head": True, "crop": True}, "--crop and --head exclude each other"),
+    ({"start_points": "Left=1,2,3", "crop": True}, "--crop and --start-points exclude each other"),
+    ({"start_points": "Left=1,2"}, "--start-points must name points of three numbers in mm, got 'Left=1,2'; write"),
+    ({"start_points": "nowhere.json"}, "--start-points must name points of three numbers in mm, got 'nowhere.json'"),
+    ({"head": True}, "which is no whole head"),
+    ({"head": True, "probabilities": True}, "the probabilities of a head are not kept"),
+    ({"head": True, "memory": "1kB"}, "and would take"),
 ]
 
 

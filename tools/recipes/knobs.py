@@ -132,7 +132,8 @@ KNOBS = {
     "series": Knob("SeriesInstanceUID of the DICOM series to take from `dataset_dir`; with `null` all folders.", None),
     "places": Knob(
         "Where in a head the network is to look: the name of each place, its point in mm of the template (right, "
-        "anterior, superior), and whether it is mirrored for the network.",
+        "anterior, superior), whether it is mirrored for the network, and the least and largest volume in mL that is "
+        "believed.",
     ),
     "crop_size": Knob("Size in mm of the crop around each of the `places`."),
     "start_points": Knob(

@@ -121,12 +121,13 @@ def _is_point(value: Any) -> bool:
 
 def _are_places(value: Any) -> bool:
     """Return whether a value is a list of places with different names."""
-    kinds: Mapping[str, Test] = {"name": _is_text, "point": _is_point, "mirrored": _is_switch}
+    needed: Mapping[str, Test] = {"name": _is_text, "point": _is_point, "mirrored": _is_switch}
+    kinds = {**needed, "volume_ml": _or_null(_is_range)}
     entries = _list_of(
         lambda entry: (
             isinstance(entry, Mapping)
-            and entry.keys() == kinds.keys()
-            and all(fits(entry[key]) for key, fits in kinds.items())
+            and needed.keys() <= entry.keys() <= kinds.keys()
+            and all(kinds[key](value) for key, value in entry.items())
         )
     )
     return entries(value) and len({entry["name"] for entry in value}) == len(value) > 0

@@ -14,7 +14,9 @@ from monai.inferers import Inferer
 from scipy import ndimage
 from torch import Tensor
 
+from custom_networks.workflow.locate.plausible import say_masks
 from custom_networks.workflow.transforms.intensity import NormalizeChannelsd
+from custom_networks.workflow.transforms.regions import Regions
 
 if TYPE_CHECKING:
     from custom_networks.workflow.locate.regions import Crop, Located, LocateRegions
@@ -77,16 +79,17 @@ class RegionsInferer(Inferer):
         locate: finds the regions.
         inferer: gives the logits ``(1, K, *S)`` of a crop ``(1, C, *S)``, such as the inferer of ``inference.json``.
         intensity: the knob of that name.
+        regions: the knob of that name, which must be None.
 
     Shape:
         ``(1, C, X, Y, Z)``, voxels as in the file along axes of about RAS, to ``(1, 1, X, Y, Z)``, uint8.
 
     Raises:
-        ValueError: when called, if there are several heads at once, or nothing can be located.
+        ValueError: if there are regions, or, when called, several heads at once, or nothing can be located.
 
     Cost:
         The registration, and up to three passes of the network per region. Beside the head only arrays of the size of
-        the crops' boxes, one byte per voxel for the label map, and what ``locate`` takes.
+        the crops' boxes, two bytes per voxel and one more for each region, and what ``locate`` takes.
     """
 
     def __init__(
@@ -94,8 +97,13 @@ class RegionsInferer(Inferer):
         locate: LocateRegions,
         inferer: Callable[..., Any],
         intensity: Sequence[Any] | None = None,
+        regions: Regions = None,
     ) -> None:
         super().__init__()
+        if regions is not None:
+            raise ValueError(
+                "regions overlap, which the mask of a head cannot hold; give crops, or classes that exclude each other"
+            )
         self.locate, self.inferer = locate, inferer
         self.normalise = NormalizeChannelsd("image", intensity)
         self.found: Found | None = None
@@ -123,11 +131,16 @@ class RegionsInferer(Inferer):
 
         located = self.locate(voxels[0], affine, orientation_known=_sides_known(image))
         parts = [self._segment(voxels, affine, crop, run) for crop in located.crops]
-        self.found = Found(located, [part.crop for part in parts], [*located.problems, *map(_cut, parts)])
-        self.found.problems[:] = filter(None, self.found.problems)
+        labels = paste(parts, affine, voxels.shape[1:])
+        problems = [
+            *located.problems,
+            *(_cut(part) for part in parts if part.cut),
+            *say_masks(_sides(parts, labels), affine, located),
+        ]
+        self.found = Found(located, [part.crop for part in parts], problems)
         for problem in self.found.problems:
             logger.warning("%s", problem)
-        result = torch.from_numpy(paste(parts, affine, voxels.shape[1:]))[None, None].to(inputs.device)
+        result = torch.from_numpy(labels)[None, None].to(inputs.device)
         return MetaTensor(result).copy_meta_from(inputs, copy_attr=False) if isinstance(inputs, MetaTensor) else result
 
     def _segment(
@@ -144,13 +157,21 @@ class RegionsInferer(Inferer):
 
 
 def _cut(part: Part) -> str:
-    """Return what is to be said of a part."""
-    if not part.cut:
-        return ""
+    """Return what is to be said of a part whose crop cuts what was found."""
     return (
         f"the {part.crop.region.name} crop cuts what was found in it, also after it was moved, so that its volume is "
         "that of a part; look at the mask, or give the place by start_points"
     )
+
+
+def _sides(parts: Sequence[Part], labels: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the mask of each region by its name."""
+    masks, behind = {}, 0
+    for part in parts:
+        classes = len(part.probabilities) - 1
+        masks[part.crop.region.name] = (labels > behind) & (labels <= behind + classes)
+        behind += classes
+    return masks
 
 
 def _sides_known(image: Tensor) -> bool:

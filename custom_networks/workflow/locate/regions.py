@@ -15,10 +15,11 @@ from custom_networks.workflow.locate.registration import Registration, register
 from custom_networks.workflow.locate.template import load_template
 
 HIPPOCAMPI = (
-    {"name": "Left", "point": (-23.0, -23.5, -12.0), "mirrored": False},
-    {"name": "Right", "point": (25.5, -22.5, -11.5), "mirrored": True},
+    {"name": "Left", "point": (-23.0, -23.5, -12.0), "mirrored": False, "volume_ml": (1.2, 6.0)},
+    {"name": "Right", "point": (25.5, -22.5, -11.5), "mirrored": True, "volume_ml": (1.2, 6.0)},
 )
-"""Centres of the two hippocampi in MNI space, and that a right one is shown as its mirror image, a left one."""
+"""Centres of the two hippocampi in MNI space, that a right one is shown as its mirror image, and what they measure."""
+KEYS = ("name", "point", "mirrored", "volume_ml")
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,13 @@ class Region:
         name: its name.
         point: its centre in mm of the template's space, right, anterior, superior.
         mirrored: whether its crop is mirrored left to right, to look like that of the other side.
+        volume_ml: least and largest volume that is believed, in mL; ``None`` where that is not known.
     """
 
     name: str
     point: tuple[float, float, float]
     mirrored: bool = False
+    volume_ml: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +45,7 @@ class Crop:
 
     Args:
         region: what it is around.
-        affine: ``(4, 4)``, its voxels to mm of the image, RAS; the first column of a mirrored region points to the left.
+        affine: ``(4, 4)``, its voxels to mm of the image, RAS; the first column of a mirrored region points left.
         shape: its number of voxels per axis.
     """
 
@@ -75,14 +78,38 @@ class Located:
     head: dict[str, Any] = field(default_factory=dict)
 
 
-def _numbers(value: Any, name: str) -> tuple[float, float, float]:
+def _numbers(value: Any, count: int, name: str) -> tuple[Any, ...]:
     try:
         numbers = tuple(float(one) for one in value)
     except (TypeError, ValueError):
         numbers = ()
-    if len(numbers) != 3 or not np.isfinite(numbers).all():
-        raise ValueError(f"{name} must be three numbers in mm, got {value!r}")
-    return numbers  # type: ignore[return-value]
+    if len(numbers) != count or not np.isfinite(numbers).all():
+        raise ValueError(f"{name} must be {count} numbers, got {value!r}")
+    return numbers
+
+
+def region_of(given: Mapping[str, Any]) -> Region:
+    """Return a region as it is written in a config.
+
+    Args:
+        given: ``name``, ``point``, and if need be ``mirrored`` and ``volume_ml``.
+
+    Raises:
+        ValueError: if it is not that.
+
+    Example:
+        >>> region_of({"name": "Left-Caudate", "point": [-14, 9, 9]})
+        Region(name='Left-Caudate', point=(-14.0, 9.0, 9.0), mirrored=False, volume_ml=None)
+    """
+    if unknown := sorted(set(given) - set(KEYS)):
+        raise ValueError(f"a region does not know {', '.join(unknown)}; it takes {', '.join(KEYS)}")
+    if missing := [key for key in KEYS[:2] if key not in given]:
+        raise ValueError(f"a region needs a name and a point, got {dict(given)} without {missing[0]}")
+    name, mirrored, volume = str(given["name"]), given.get("mirrored", False), given.get("volume_ml")
+    if mirrored not in (True, False):
+        raise ValueError(f"mirrored of the region {name} must be true or false, got {mirrored!r}")
+    limits = None if volume is None else _numbers(volume, 2, f"volume_ml of the region {name}")
+    return Region(name, _numbers(given["point"], 3, f"the point of the region {name}"), bool(mirrored), limits)
 
 
 class LocateRegions:
@@ -94,8 +121,8 @@ class LocateRegions:
 
     Args:
         template: NIfTI file of a skull-stripped T1; the MNI152 of the package if ``None``.
-        regions: for each structure ``name``, ``point`` in mm of the template's space, and ``mirrored``; the two
-            hippocampi in MNI space if ``None``.
+        regions: for each structure ``name``, ``point`` in mm of the template's space, and if need be ``mirrored`` and
+            ``volume_ml``, see :class:`Region`; the two hippocampi in MNI space if ``None``.
         crop_size: in mm.
         spacing: voxel size of the crops in mm.
         start_points: points by hand instead of a registration, ``{name: [right, anterior, superior]}`` in mm of the
@@ -105,11 +132,10 @@ class LocateRegions:
         ValueError: if an argument is not that.
 
     Example:
-        >>> locate = LocateRegions(start_points={"Left": [-20, -10, 5], "Right": [20, -10, 5]})
-        >>> found = locate(np.random.default_rng(0).random((90, 90, 90)), np.diag([2.0, 2.0, 2.0, 1.0]) - 90 * np.eye(4, k=3))
-        Traceback (most recent call last):
-        ...
-        ValueError: the start point of Left, (-20, -10, 5) mm, is not in the image
+        >>> locate = LocateRegions(start_points={"Left": [30, 50, 40], "Right": [70, 50, 40]})
+        >>> left, right = locate(np.zeros((100, 100, 100)), np.eye(4)).crops
+        >>> right.centre.tolist(), right.affine[:3, 0].tolist(), right.shape
+        ([70.0, 50.0, 40.0], [-1.0, 0.0, 0.0], (40, 56, 40))
 
     Cost:
         One registration, about a second on one thread; five where the first start does not suffice.
@@ -124,19 +150,12 @@ class LocateRegions:
         start_points: Mapping[str, Sequence[float]] | None = None,
     ) -> None:
         self.template = template
-        self.regions = []
-        for given in HIPPOCAMPI if regions is None else regions:
-            if unknown := sorted(set(given) - {"name", "point", "mirrored"}):
-                raise ValueError(f"a region has a name, a point and mirrored, got {', '.join(unknown)}")
-            if missing := sorted({"name", "point"} - set(given)):
-                raise ValueError(f"a region needs a name and a point, {dict(given)} has no {missing[0]}")
-            point = _numbers(given["point"], f"the point of the region {given['name']}")
-            self.regions.append(Region(str(given["name"]), point, bool(given.get("mirrored", False))))
+        self.regions = [region_of(given) for given in (HIPPOCAMPI if regions is None else regions)]
         names = [region.name for region in self.regions]
         if not names or len(set(names)) < len(names):
             raise ValueError(f"each region needs a name of its own, got {names}")
-        self.spacing = np.array(_numbers(spacing, "spacing"))
-        size = np.array(_numbers(crop_size, "crop_size"))
+        self.spacing = np.array(_numbers(spacing, 3, "spacing"))
+        size = np.array(_numbers(crop_size, 3, "crop_size"))
         if (self.spacing <= 0).any() or (size < self.spacing).any():
             raise ValueError(
                 f"crop_size {tuple(size)} mm must hold at least one voxel of {tuple(self.spacing)} mm per axis"
@@ -148,7 +167,7 @@ class LocateRegions:
         names = [region.name for region in self.regions]
         if sorted(points) != sorted(names):
             raise ValueError(f"start_points must name {', '.join(names)}, got {', '.join(points) or 'none'}")
-        return {name: np.array(_numbers(points[name], f"the start point of {name}")) for name in names}
+        return {name: np.array(_numbers(points[name], 3, f"the start point of {name}")) for name in names}
 
     def __call__(self, voxels: np.ndarray, affine: np.ndarray, orientation_known: bool = True) -> Located:
         """Return a crop around each structure of an image.
@@ -199,8 +218,8 @@ class LocateRegions:
                     f"{a:.0f} to {b:.0f}" for a, b in zip(ends.min(axis=0), ends.max(axis=0), strict=True)
                 )
                 raise ValueError(
-                    f"the start point of {region.name}, {tuple(float(p) for p in point)} mm, is not in the image, which "
-                    f"reaches from {reach} mm to the right, to the front and up"
+                    f"the start point of {region.name}, {point.tolist()} mm, is not in the image, which reaches from "
+                    f"{reach} mm to the right, to the front and up"
                 )
             crops.append(self._crop(region, point, np.eye(3)))
         return crops

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -37,10 +38,11 @@ class Template:
 
 @functools.lru_cache(maxsize=4)
 def _load(path: Path, _changed: int) -> Template:
-    image = nib.load(path)
+    image: Any = nib.load(path)
     if len(image.shape) != 3:
         raise ValueError(f"the template {path} has the shape {image.shape}; give one of a single 3D volume")
-    voxels, affine = np.asarray(image.dataobj, dtype=np.float32), np.asarray(image.affine)
+    # a copy: what is mapped into memory would change with the file
+    voxels, affine = np.asarray(image.dataobj, dtype=np.float32).copy(), np.array(image.affine)
     if not np.isfinite(voxels).all():
         raise ValueError(f"the template {path} holds values that are not finite numbers; give another file")
     voxels, affine = resample_coarsely(voxels, affine, STEP)

@@ -56,8 +56,9 @@ def describe_head(
         places: the knob of that name.
 
     Returns:
-        What the registration tells, among it ``head_ml``; ``places``, the names; ``centres_mm`` of the crops; the
-        ``asymmetry_index``, None where there are not two places or both are empty; and ``problems``, sentences.
+        What the registration tells, among it ``head_ml``; ``places``, the names; ``points_mm``, where each was
+        expected; ``centres_mm`` of the crops, which have followed what they cut; the ``asymmetry_index``, None where
+        there are not two places or both are empty; and ``problems``, sentences.
     """
     names = [place["name"] for place in places]
     volumes = {structure["name"]: structure["volume_ml"] for structure in structures}
@@ -68,6 +69,7 @@ def describe_head(
     return {
         **found.located.head,
         "places": names,
+        "points_mm": {crop.region.name: [float(mm) for mm in crop.centre] for crop in found.located.crops},
         "centres_mm": {crop.region.name: [float(mm) for mm in crop.centre] for crop in found.crops},
         "asymmetry_index": index,
         "problems": list(found.problems),

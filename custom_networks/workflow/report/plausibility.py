@@ -83,7 +83,7 @@ def find_head_warnings(
     """Return what a person should know before the volumes in a whole head are used.
 
     The classes of a place are held against the same classes in the training data, which are crops: size, frame and
-    intensities of the whole image say nothing. What the registration and the network say against themselves stands in
+    intensities of the whole image say nothing. What is said of the registration and of the sides as a whole stands in
     the record already.
 
     Args:

@@ -12,6 +12,7 @@ from tools.ship.lint import bundle_problems, lint, run_problems
 
 SOURCE = next(bundle for bundle in SEGMENTATION if "attention_unet" in bundle.name)
 TRAIN, INFERENCE, META = "configs/train.json", "configs/inference.json", "configs/metadata.json"
+HEAD = "configs/inference_head.json"
 DELETE = object()
 
 
@@ -86,6 +87,7 @@ MISTAKES = {
         (TRAIN, "dataset_dir", "/data/Task04_Hippocampus"),
         ("dataset_dir", "is a path of one machine, /data/Task04_Hippocampus; make it relative to @bundle_root"),
         (INFERENCE, "dataset_dir", "is 'data/Task04_Hippocampus', in train.json '/data/Task04_Hippocampus'"),
+        (HEAD, "dataset_dir", "is 'data/Task04_Hippocampus', in train.json '/data/Task04_Hippocampus'"),
     ),
     "import of our code": (
         (TRAIN, "imports/2", "$import custom_networks"),
@@ -95,11 +97,13 @@ MISTAKES = {
         (TRAIN, "network_def/_requires_", DELETE),
         ("network_def", 'lacks "_requires_": "@code_path", without which it is not found'),
         (INFERENCE, "network_def#_requires_", "is '@code_path', in train.json None; the weights would not fit"),
+        (HEAD, "network_def#_requires_", "is '@code_path', in train.json None; the weights would not fit"),
     ),
     "patch": (
         (TRAIN, "patch_size", [40, 55, 40]),
         ("patch_size", "[40, 55, 40] must be divisible by [4, 4, 4], the network's size_divisor; use [40, 56, 40]"),
         (INFERENCE, "patch_size", "is [40, 56, 40], in train.json [40, 55, 40]"),
+        (HEAD, "patch_size", "is [40, 56, 40], in train.json [40, 55, 40]"),
         (
             META,
             "network_data_format#inputs#image#spatial_shape",
@@ -113,6 +117,22 @@ MISTAKES = {
     "another knob at inference": (
         (INFERENCE, "spacing", [1.0, 1.0, 2.0]),
         ("spacing", "is [1.0, 1.0, 2.0], in train.json [1.0, 1.0, 1.0]"),
+    ),
+    "another knob for heads": (
+        (HEAD, "spacing", [1.0, 1.0, 2.0]),
+        ("spacing", "is [1.0, 1.0, 2.0], in train.json [1.0, 1.0, 1.0]"),
+    ),
+    "a knob of heads that nothing uses": (
+        (HEAD, "locate/start_points", None),
+        ("start_points", "is used by no entry of any config"),
+    ),
+    "unknown argument of the place": (
+        (HEAD, "locate/crop_sise", [36.0, 52.0, 38.0]),
+        ("locate", "custom_networks.workflow.LocateRegions takes no crop_sise; did you mean crop_size?"),
+    ),
+    "a head's inversion": (
+        (HEAD, "postprocessing/transforms/0", {"_target_": "EnsureTyped", "keys": "pred"}),
+        ("postprocessing", "has no Invertd, so that results keep the orientation of the preprocessing"),
     ),
     "schema": ((META, "authors", DELETE), ("", "'authors' is a required property")),
     "changelog": ((META, "version", "0.1.1"), ("changelog", "does not know version 0.1.1, only 0.1.0")),

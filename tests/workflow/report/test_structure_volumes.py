@@ -240,7 +240,15 @@ def test_the_tables_hold_all_records_in_order(tmp_path):
     assert found[0] == {
         **{"case": "a", "structure": "Anterior", "volume_ml": "1.62", "voxels": "1620", "centre_right_mm": "1"},
         **{"centre_anterior_mm": "-2.5", "centre_superior_mm": "3.25", "pieces": "1", "largest_piece_share": "1"},
-        **{"touches_border": "no", "warnings": "0", "spacing_1_mm": "1", "spacing_2_mm": "1.5", "spacing_3_mm": "3"},
+        **{
+            "touches_border": "no",
+            "asymmetry_index": "",
+            "percent_of_head": "",
+            "warnings": "0",
+            "spacing_1_mm": "1",
+            "spacing_2_mm": "1.5",
+            "spacing_3_mm": "3",
+        },
         **{"mask": "a_seg.nii.gz", "bundle": "hippocampus", "bundle_version": "0.2.0", "weights_sha256": "ab" * 32},
         **{"engine": "torch", "precision": "float32", "device": "cpu", "created": "2026-11-29T12:00:00+00:00"},
         **{"read_seconds": "0.010", "network_seconds": "1.250", "write_seconds": "0.500"},

@@ -24,8 +24,8 @@ KNOBS: dict[str, Any] = {
 
 # mm of the MNI152 template: the centres of the hippocampi of twelve brains of another study, carried there
 PLACES = (
-    {"name": "Left", "point": [-23.0, -23.5, -12.0], "mirrored": False},
-    {"name": "Right", "point": [25.5, -22.5, -11.5], "mirrored": True},
+    {"name": "Left", "point": [-23.0, -23.5, -12.0], "mirrored": False, "volume_ml": [1.2, 6.0]},
+    {"name": "Right", "point": [25.5, -22.5, -11.5], "mirrored": True, "volume_ml": [1.2, 6.0]},
 )
 
 CATEGORY = {"scheme": "SCT", "value": "91723000", "meaning": "Anatomical Structure"}
@@ -61,7 +61,8 @@ METADATA: dict[str, Any] = {
     "codes": CODES,
     "intended_use": (
         "Research only, not for diagnosis. The input is a crop around one left hippocampus, about 35 x 50 x 35 mm; a "
-        "right hippocampus must be mirrored first. Whole brains are out of scope."
+        "right hippocampus must be mirrored first. configs/inference_head.json does so for both in a T1 of a whole "
+        "head."
     ),
     "modality": "MR",
     "image_format": "magnitude",

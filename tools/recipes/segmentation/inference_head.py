@@ -7,10 +7,9 @@ from typing import Any
 from tools.recipes import shared
 from tools.recipes.bundle import Bundle
 from tools.recipes.knobs import select_knobs
-from tools.recipes.segmentation.components import WINDOWS_AT_ONCE
+from tools.recipes.segmentation.components import OUT_CHANNELS, WINDOWS_AT_ONCE
 from tools.recipes.shared import ours
 
-OUT_CHANNELS = "$len(@label_names)"
 LOCATE = ours(
     "LocateRegions",
     template="@template",
@@ -46,9 +45,9 @@ def build_inference_head(bundle: Bundle) -> dict[str, Any]:
         "bundle_root": ".",
         **select_knobs(
             bundle,
-            "dataset_dir output_dir ckpt_dir in_channels label_names spacing intensity places crop_size start_points "
-            "template patch_size amp seed num_workers mirror_axes overlap sw_batch_size largest_component series "
-            "device engine",
+            "dataset_dir output_dir ckpt_dir in_channels label_names regions spacing intensity places crop_size "
+            "start_points template patch_size amp seed num_workers mirror_axes overlap sw_batch_size largest_component "
+            "series device engine",
         ),
         "ckpt_path": "$@ckpt_dir + '/model.pt'",
         "load_pretrain": True,
@@ -80,7 +79,9 @@ def build_inference_head(bundle: Bundle) -> dict[str, Any]:
         "dataloader": shared.load_one_by_one("@dataset"),
         "locate": LOCATE,
         "crop_inferer": CROP_INFERER,
-        "inferer": ours("RegionsInferer", locate="@locate", inferer="@crop_inferer", intensity="@intensity"),
+        "inferer": ours(
+            "RegionsInferer", locate="@locate", inferer="@crop_inferer", intensity="@intensity", regions="@regions"
+        ),
         "postprocessing": {
             "_target_": "Compose",
             "transforms": [

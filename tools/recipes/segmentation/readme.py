@@ -23,6 +23,7 @@ from tools.recipes.markdown import (
 from tools.recipes.model_card import Metric
 from tools.recipes.removal import Record, Score, read_costs, read_variants
 from tools.recipes.removal_text import state_verdict, tabulate_removal, tabulate_single_seeds
+from tools.recipes.segmentation.heads import describe_heads
 
 METRIC_HEADS = {
     "dice": "Dice",
@@ -153,6 +154,7 @@ def render_readme(bundle: Bundle, folder: Path) -> str:
         "verdict": state_verdict(variants, SCORE),
         "mirror": bundle.knobs.get("mirror_axes") or "none (chirality matters)",
         "notes": "".join(f"\n- {note}" for note in bundle.notes),
+        "heads": describe_heads(bundle),
         "performance": describe_performance(record, bundle),
         "heads": describe_heads(bundle, folder),
         "removal": join_paragraphs(
