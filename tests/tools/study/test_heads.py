@@ -88,13 +88,16 @@ def test_the_record_and_what_the_readme_says_of_it(folder, dataset, monkeypatch,
             for (place, found), scale in zip(figures.items(), SCALES[case], strict=True):
                 volume = 4 / 3 * np.pi * (scale * RADII).prod() / 1000
                 assert found["reference_ml"] == pytest.approx(volume, rel=0.06), (name, case, place)
+                if name == AS_IT_IS:
+                    assert found["dice"] == 1 and found["predicted_ml"] == found["reference_ml"]
                 # voxels of 3 mm, and the interpolation of a pose, blur the border
                 assert found["predicted_ml"] == pytest.approx(volume, rel=0.3), (name, case, place)
                 assert found["dice"] > 0.88 and found["coverage"] > 0.99 and not found["moved"], (name, case, place)
     lines = describe_heads(BUNDLE, folder).splitlines()
     assert lines[2].startswith("2 whole heads of Heads (two brains; none: used for these figures, not for the weights)")
     assert "|  | Left | Right | both |" in lines
-    assert sum(line.startswith(f"| {name} | 0.") for name in poses for line in lines) == len(poses)
+    assert "| as it is | 1.0000 |  | 1.0000 | 100.0 | 0 |" in lines
+    assert sum(line.startswith("| looking aside by 15° | 0.9") for line in lines) == 1
 
 
 def test_exchanged_sides_are_seen(folder, dataset):
