@@ -113,17 +113,19 @@ def region_of(given: Mapping[str, Any]) -> Region:
 
 
 class LocateRegions:
-    """Find where named structures lie in an image of a head, and give a straight crop around each.
+    r"""Find where named structures lie in an image of a head, and give a straight crop around each.
 
     A template brain is registered with the image; the regions' points in the template's space go where that leads them,
     and a crop is laid around each. Its axes are those of the template, turned by the rigid part of the registration
-    into the image, so that a head that lies askew is straight in the crop; its voxels are not stretched.
+    into the image, so that a head that lies askew is straight in the crop; its voxels are not stretched. A crop is as
+    large for the head as ``crop_size`` is for the template: with the affine part :math:`A` of the registration,
+    :math:`\sqrt[3]{\det A}` times that.
 
     Args:
         template: NIfTI file of a skull-stripped T1; the MNI152 of the package if ``None``.
         regions: for each structure ``name``, ``point`` in mm of the template's space, and if need be ``mirrored`` and
             ``volume_ml``, see :class:`Region`; the two hippocampi in MNI space if ``None``.
-        crop_size: in mm.
+        crop_size: in mm of the template's space, or of the image where points are given by hand.
         spacing: voxel size of the crops in mm.
         start_points: points by hand instead of a registration, ``{name: [right, anterior, superior]}`` in mm of the
             image, for every region; the crops' axes are then those of the image's world.
@@ -135,7 +137,7 @@ class LocateRegions:
         >>> locate = LocateRegions(start_points={"Left": [30, 50, 40], "Right": [70, 50, 40]})
         >>> left, right = locate(np.zeros((100, 100, 100)), np.eye(4)).crops
         >>> right.centre.tolist(), np.diag(right.affine).tolist(), right.shape
-        ([70.0, 50.0, 40.0], [-1.0, 1.0, 1.0, 1.0], (40, 56, 40))
+        ([70.0, 50.0, 40.0], [-1.0, 1.0, 1.0, 1.0], (40, 57, 42))
 
     Cost:
         One registration, about a second on one thread; five where the first start does not suffice.
@@ -145,7 +147,7 @@ class LocateRegions:
         self,
         template: str | Path | None = None,
         regions: Sequence[Mapping[str, Any]] | None = None,
-        crop_size: Sequence[float] = (40, 56, 40),
+        crop_size: Sequence[float] = (40, 57, 42),
         spacing: Sequence[float] = (1, 1, 1),
         start_points: Mapping[str, Sequence[float]] | None = None,
     ) -> None:
@@ -160,7 +162,7 @@ class LocateRegions:
             raise ValueError(
                 f"crop_size {tuple(size)} mm must hold at least one voxel of {tuple(self.spacing)} mm per axis"
             )
-        self.shape = tuple(int(n) for n in np.rint(size / self.spacing))
+        self.size = size
         self.start_points = None if start_points is None else self._checked_points(start_points)
 
     def _checked_points(self, points: Mapping[str, Sequence[float]]) -> dict[str, np.ndarray]:
@@ -195,9 +197,10 @@ class LocateRegions:
         template = load_template(self.template)
         registration = register(voxels, affine, template)
         head, said = say_registration(registration, template)
-        turn = rigid_part(registration.affine)
+        turn, scale = rigid_part(registration.affine), float(np.cbrt(head["determinant"]))
         crops = [
-            self._crop(region, apply(registration.affine, np.array(region.point)), turn) for region in self.regions
+            self._crop(region, apply(registration.affine, np.array(region.point)), turn, scale)
+            for region in self.regions
         ]
         problems += said
         problems += [
@@ -224,13 +227,14 @@ class LocateRegions:
             crops.append(self._crop(region, point, np.eye(3)))
         return crops
 
-    def _crop(self, region: Region, centre: np.ndarray, turn: np.ndarray) -> Crop:
+    def _crop(self, region: Region, centre: np.ndarray, turn: np.ndarray, scale: float = 1.0) -> Crop:
+        x, y, z = (max(1, round(float(n))) for n in scale * self.size / self.spacing)
         affine = np.eye(4)
         affine[:3, :3] = turn * self.spacing
         if region.mirrored:
             affine[:3, 0] *= -1
-        affine[:3, 3] = centre - affine[:3, :3] @ ((np.array(self.shape) - 1) / 2)
-        return Crop(region, affine, self.shape)  # type: ignore[arg-type]
+        affine[:3, 3] = centre - affine[:3, :3] @ ((np.array((x, y, z)) - 1) / 2)
+        return Crop(region, affine, (x, y, z))
 
     def move(self, crop: Crop, offset_mm: Sequence[float]) -> Crop:
         """Return a crop moved along its own axes.

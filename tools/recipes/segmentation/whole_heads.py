@@ -14,8 +14,8 @@ TEXT = """\
 python -m monai.bundle run --config_file configs/inference_head.json --dataset_dir <heads> --output_dir <folder>
 ```
 
-A template brain is registered with the head (SimpleITK), a crop of {size} mm around each of {places} is cut out in the
-axes of the template, and the classes come back on the head's own grid: {labels}. What is no head is refused, a
+A template brain is registered with the head (SimpleITK), a crop of {size} mm of the template around each of {places} is
+cut out in its axes, and the classes come back on the head's own grid: {labels}. What is no head is refused, a
 registration that fits poorly gets a warning. `places` says where to look, `start_points` gives the centres by hand.
 
 """
