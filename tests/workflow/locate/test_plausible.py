@@ -9,6 +9,7 @@ import pytest
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from custom_networks.workflow.locate import regions
 from custom_networks.workflow.locate.plausible import say_masks, say_registration
 from custom_networks.workflow.locate.regions import Located, LocateRegions
 from custom_networks.workflow.locate.registration import Registration
@@ -189,6 +190,22 @@ HOSTILE = {
     "dark white matter": negative,
     "FLAIR": lambda: first_file("BRATS2"),
 }
+
+
+@pytest.mark.parametrize(
+    ("kept", "refused"), [((0, 80), None), ((0, 55), "of the crop around Right lies in the image; give"), ((0, 67), "")]
+)
+def test_a_crop_that_leaves_the_image_is_said_or_refused(monkeypatch, kept, refused):
+    """The image ends right of the brain's middle, so that the right crop lies in it, outside of it, or partly."""
+    monkeypatch.setattr(regions, "register", lambda *_: replace(GOOD, affine=np.eye(4)))
+    voxels, affine = np.ones((kept[1], 120, 120)), np.diag([2.0, 2, 2, 1])
+    affine[:3, 3] = (-100, -120, -120)
+    if refused:
+        with pytest.raises(ValueError, match=refused):
+            LocateRegions()(voxels, affine)
+        return
+    problems = LocateRegions()(voxels, affine).problems
+    assert ["of the crop around Right lies in the image" in problem for problem in problems] == [True] * (refused == "")
 
 
 @pytest.mark.slow
