@@ -37,7 +37,8 @@ def test_a_crop_is_straight_as_the_template_and_not_stretched(found):
     # the turn that was put in, within a degree, and of the stretch the size of the crop alone
     assert np.allclose(left, rigid_part(TURN), atol=0.02)
     assert np.allclose(left.T @ left, np.eye(3)) and np.allclose(right, left * [-1, 1, 1])
-    scale = np.cbrt(0.95 * 0.9 * 0.92)
+    scale = np.cbrt(found.head["determinant"])
+    assert scale == pytest.approx(np.cbrt(0.95 * 0.9 * 0.92), rel=0.02)
     assert found.crops[0].shape == tuple(np.rint(scale * np.array((40, 57, 42))))
 
 
