@@ -38,7 +38,8 @@ help:
 	@echo "make test-label    the tests of the live MONAI Label server, in an environment of its own, .venv-label"
 	@echo "make test-versions  a training and an inference with the oldest and with the newest versions that pyproject.toml allows"
 	@echo "make test-reliability   trainings that are killed, run out of disk, lose a process or meet another in their folder"
-	@echo "make fuzz    ten thousand damaged files of each image format, each of which must end in a mask or in one sentence: half an hour"
+	@echo "make fuzz    ten thousand damaged files of each image format, each of which must end in a mask or in one sentence,"
+	@echo "             and two hundred poses of a head, of which none may be missed without a word: half an hour"
 	@echo "make lint    style, types, import contracts, spelling, rendered configs and pages"
 	@echo "make docs    the documentation as a site in site/"
 	@echo "make bench   time and memory of the networks, into docs/benchmarks.md, and of every attention module, into docs/reference"
@@ -97,7 +98,7 @@ test-reliability: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -p no:cacheprovider tests/reliability
 
 fuzz: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -s -n $(JOBS) tests/fuzz/fuzz_files.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -s -n $(JOBS) tests/fuzz/fuzz_files.py tests/fuzz/fuzz_poses.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

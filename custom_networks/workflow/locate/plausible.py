@@ -11,7 +11,8 @@ Found, and all centres right within 5 mm:
 
 No brain:
 
-- noise: -0.24 to 0; smooth noise: -0.12; a knee-like phantom: -0.18;
+- noise: -0.24 to 0; smooth noise: -0.12; a knee-like phantom: -0.18; CT of head and neck: -0.10; a heart: -0.04;
+- Colin 27 on his face or back to front: -0.24; a FLAIR image with a tumour: -0.17;
 - even balls: -0.26 to -0.12; balls bright in the middle or at the rim: -0.32 to -0.24.
 """
 

@@ -19,6 +19,8 @@ HIPPOCAMPI = (
     {"name": "Right", "point": (25.5, -22.5, -11.5), "mirrored": True, "volume_ml": (1.2, 6.0)},
 )
 """Centres of the two hippocampi in MNI space, that a right one is shown as its mirror image, and what they measure."""
+LEAST_OF_CROP, WHOLE_CROP = 0.5, 0.995
+"""Share of a crop in the image below which it is refused, and below which it is said."""
 KEYS = ("name", "point", "mirrored", "volume_ml")
 
 
@@ -134,8 +136,8 @@ class LocateRegions:
     Example:
         >>> locate = LocateRegions(start_points={"Left": [30, 50, 40], "Right": [70, 50, 40]})
         >>> left, right = locate(np.zeros((100, 100, 100)), np.eye(4)).crops
-        >>> right.centre.tolist(), right.affine[:3, 0].tolist(), right.shape
-        ([70.0, 50.0, 40.0], [-1.0, 0.0, 0.0], (40, 56, 40))
+        >>> right.centre.tolist(), np.diag(right.affine).tolist(), right.shape
+        ([70.0, 50.0, 40.0], [-1.0, 1.0, 1.0, 1.0], (40, 56, 40))
 
     Cost:
         One registration, about a second on one thread; five where the first start does not suffice.
@@ -200,11 +202,15 @@ class LocateRegions:
             self._crop(region, apply(registration.affine, np.array(region.point)), turn) for region in self.regions
         ]
         problems += said
-        problems += [
-            f"only {share:.0%} of the crop around {crop.region.name} lies in the image, so the structure may be cut"
-            for crop in crops
-            if (share := inside_image(crop.shape, crop.affine, voxels.shape, affine)) < 0.995
-        ]
+        for crop in crops:
+            share = inside_image(crop.shape, crop.affine, voxels.shape, affine)
+            if share < LEAST_OF_CROP:
+                raise ValueError(
+                    f"only {share:.0%} of the crop around {crop.region.name} lies in the image; give an image of the "
+                    "whole head"
+                )
+            if share < WHOLE_CROP:
+                problems.append(f"only {share:.0%} of the crop around {crop.region.name} lies in the image")
         return Located(registration, crops, problems, head)
 
     def _by_hand(self, voxels: np.ndarray, affine: np.ndarray) -> list[Crop]:

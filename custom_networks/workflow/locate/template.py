@@ -60,7 +60,7 @@ def load_template(path: str | Path | None = None) -> Template:
     """Return a template brain on a grid of 3 mm; the one that comes with the package if no other is named.
 
     That one is the MNI ICBM152 2009a symmetric average T1 without skull, as nilearn ships it, at 3 mm. Its volume
-    inside the skull, 1885 mL, is large: the space is known to be larger than most heads.
+    inside the skull, 1887 mL, is large: the space is known to be larger than most heads.
 
     Args:
         path: a NIfTI file of a skull-stripped T1, zero outside the brain.
@@ -72,7 +72,7 @@ def load_template(path: str | Path | None = None) -> Template:
     Example:
         >>> template = load_template()
         >>> template.voxels.shape, round(template.intracranial_ml / 10) * 10
-        ((67, 79, 64), 1890)
+        ((65, 77, 63), 1890)
 
     References:
         V. Fonov, A. Evans, K. Botteron, C. Almli, R. McKinstry, D. Collins, "Unbiased average age-appropriate atlases

@@ -38,7 +38,7 @@ def test_a_known_affine_of_the_template_itself_is_found(truth):
     found = register(TEMPLATE.voxels, truth @ TEMPLATE.affine, TEMPLATE)
     assert away(found, truth, BRAIN) <= 1
     assert away(found, truth @ motion(Rotation.identity(), shift=(2, 0, 0)), BRAIN) > 1
-    assert found.metric < -0.9 and found.start == "moments" and found.inside > 0.98 and found.likeness > 0.98
+    assert found.metric < -0.9 and found.start == "moments" and found.inside > 0.98 and found.likeness > 0.9
 
 
 def test_the_same_image_gives_the_same_bits():

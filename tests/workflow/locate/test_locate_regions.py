@@ -8,6 +8,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from custom_networks.workflow import LocateRegions
+from custom_networks.workflow.locate import regions as regions_module
 from custom_networks.workflow.locate.grids import apply, rigid_part
 from custom_networks.workflow.locate.template import load_template
 from tests.workflow.locate.heads import OASIS, POINTS, brains, motion, moved, read
@@ -170,7 +171,7 @@ CAUDATES = [
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_crops_hold_the_structures_of_another_study():
+def test_crops_hold_the_structures_of_another_study(monkeypatch):
     """Twelve brains of OASIS: both hippocampi, and both caudates as an example of another structure."""
     if not brains():
         pytest.skip(f"no brains at {OASIS}")
@@ -184,7 +185,9 @@ def test_crops_hold_the_structures_of_another_study():
         for kept, straight in ((shares, True), (turned_less, False)):
             sides = {"Left": labels == 1, "Right": labels == 2}
             kept += coverage(located.crops, sides, affine, straight).values()
-        caudate = LocateRegions(regions=CAUDATES, crop_size=(36, 68, 60))(voxels, affine)
+        with monkeypatch.context() as patch:  # one registration serves both
+            patch.setattr(regions_module, "register", lambda *_, found=located.registration: found)
+            caudate = LocateRegions(regions=CAUDATES, crop_size=(36, 68, 60))(voxels, affine)
         sides = {"Left": labels == 3, "Right": labels == 4}
         caudates += coverage(caudate.crops, sides, affine).values()
     for name in ("metric", "determinant", "shear", "rotation_degrees", "likeness", "head_ml"):
