@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from custom_networks import __version__, attention
-from tools.recipes.metadata import VERSIONS
+from tools.recipes.metadata import OF_HEADS, VERSIONS
 
 ROOT = Path(__file__).resolve().parents[1]
 WORKFLOW = ROOT / ".github" / "workflows" / "ci.yml"
@@ -101,6 +101,7 @@ def test_the_versions_that_bundles_were_made_with_are_those_of_the_constraints()
             for name, key in (("monai", "monai"), ("torch", "pytorch"), ("numpy", "numpy"))
         },
         **VERSIONS["required_packages_version"],
+        **{canonicalize_name(name): number for name, number in OF_HEADS.items()},
     }
     pinned = pins("constraints.txt")
     assert {name: Version(number) for name, number in named.items()} == {name: pinned[name] for name in named}

@@ -183,9 +183,9 @@ def test_where_crops_overlap_the_larger_probability_counts():
 
 
 def test_a_crop_that_reaches_out_of_the_head_takes_the_nearest_voxels():
-    voxels = np.arange(10, dtype=np.float32).reshape(1, 10, 1, 1) * np.ones((1, 1, 6, 6), np.float32)
+    voxels = np.arange(5, 15, dtype=np.float32).reshape(1, 10, 1, 1) * np.ones((1, 1, 6, 6), np.float32)
     taken = sample(voxels, np.eye(4), crop_around((0, 3, 3), shape=(5, 3, 3)))
-    assert taken[0, :, 1, 1].tolist() == [0, 0, 0, 1, 2]
+    assert taken[0, :, 1, 1].tolist() == [5, 5, 5, 6, 7]
     part = Part(crop_around((0, 3, 3), shape=(5, 3, 3)), np.stack([np.zeros((5, 3, 3)), np.ones((5, 3, 3))]), False)
     assert paste([part], np.eye(4), (10, 6, 6)).sum() == 3 * 3 * 3
 
