@@ -22,7 +22,7 @@ from custom_networks.workflow.locate.head_labels import head_label_names
 from custom_networks.workflow.report.head_facts import structures_of_head
 from custom_networks.workflow.report.overlay import dice
 from tools.recipes.formatting import to_json
-from tools.recipes.heads import RECORD
+from tools.recipes.head_figures import RECORD
 from tools.recipes.render import render
 from tools.study.poses import POSES, Change
 from tools.study.runs import device_name
