@@ -200,14 +200,14 @@ def _compare(
 ) -> dict[str, Any]:
     """Return what :func:`measure` says of one case."""
     label, stands = _read(case.label)
-    file = nib.load(mask)
+    file = nib.Nifti1Image.from_filename(mask)
     seen, affine = np.asarray(file.dataobj), np.asarray(file.affine)
     millilitres = abs(np.linalg.det(affine[:3, :3])) / 1000
     moved = {crop.region.name: crop for crop in found.crops}
     result: dict[str, Any] = {}
     for crop in found.located.crops:
         place = crop.region.name
-        reference = change(np.float32(label == values[place]), stands, True)[0] > 0
+        reference = change((label == values[place]).astype(np.float32), stands, True)[0] > 0
         predicted = np.isin(seen, classes[place])
         figures = {
             "dice": dice(reference, predicted),
