@@ -22,7 +22,7 @@ from custom_networks.workflow.locate.head_labels import head_label_names
 from custom_networks.workflow.report.head_facts import structures_of_head
 from custom_networks.workflow.report.overlay import dice
 from tools.recipes.formatting import to_json
-from tools.recipes.heads import RECORD
+from tools.recipes.head_figures import RECORD
 from tools.recipes.render import render
 from tools.study.poses import POSES, Change
 from tools.study.runs import device_name
@@ -200,14 +200,14 @@ def _compare(
 ) -> dict[str, Any]:
     """Return what :func:`measure` says of one case."""
     label, stands = _read(case.label)
-    file = nib.load(mask)
+    file = nib.Nifti1Image.from_filename(mask)
     seen, affine = np.asarray(file.dataobj), np.asarray(file.affine)
     millilitres = abs(np.linalg.det(affine[:3, :3])) / 1000
     moved = {crop.region.name: crop for crop in found.crops}
     result: dict[str, Any] = {}
     for crop in found.located.crops:
         place = crop.region.name
-        reference = change(np.float32(label == values[place]), stands, True)[0] > 0
+        reference = change((label == values[place]).astype(np.float32), stands, True)[0] > 0
         predicted = np.isin(seen, classes[place])
         figures = {
             "dice": dice(reference, predicted),

@@ -17,7 +17,14 @@ Change = Callable[[np.ndarray, np.ndarray, bool], tuple[np.ndarray, np.ndarray]]
 """From voxels ``(X, Y, Z)``, their affine, and whether they are an indicator of a structure, to other ones."""
 
 
-def turn(voxels: np.ndarray, affine: np.ndarray, indicator: bool, degrees: tuple[float, ...]) -> tuple[np.ndarray, ...]:
+def _within(values: np.ndarray, before: np.ndarray, indicator: bool) -> np.ndarray:
+    """Return interpolated values as they may be: 0 and 1 of an indicator, those of an image within its range."""
+    return (values >= 0.5).astype(np.float32) if indicator else values.clip(before.min(), before.max())
+
+
+def turn(
+    voxels: np.ndarray, affine: np.ndarray, indicator: bool, degrees: tuple[float, ...]
+) -> tuple[np.ndarray, np.ndarray]:
     r"""Turn what is in a scan about its centre, while the grid keeps the directions of its axes.
 
     With the rotation :math:`R` about the centre :math:`c` in mm, what is at :math:`x` goes to :math:`R (x - c) + c`.
@@ -48,7 +55,7 @@ def turn(voxels: np.ndarray, affine: np.ndarray, indicator: bool, degrees: tuple
     values = ndimage.affine_transform(
         voxels, way[:3, :3], way[:3, 3], shape, order=order, cval=float(voxels.min()), prefilter=not indicator
     )
-    return (np.float32(values >= 0.5) if indicator else values.clip(voxels.min(), voxels.max())), turned
+    return _within(values, voxels, indicator), turned
 
 
 def shift(
@@ -84,7 +91,7 @@ def thicken(voxels: np.ndarray, affine: np.ndarray, indicator: bool, slices: int
     mean = voxels[..., : kept * slices].reshape(*voxels.shape[:2], kept, slices).mean(axis=-1)
     pooled = np.diag([1.0, 1.0, slices, 1.0])
     pooled[2, 3] = (slices - 1) / 2
-    return (np.float32(mean >= 0.5) if indicator else mean), affine @ pooled
+    return _within(mean, voxels, indicator), affine @ pooled
 
 
 def store(voxels: np.ndarray, affine: np.ndarray, indicator: bool, axes: str) -> tuple[np.ndarray, np.ndarray]:

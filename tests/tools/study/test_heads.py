@@ -18,7 +18,7 @@ from tests.conftest import SHARED
 from tests.synthetic import CLASSIFICATION, write_nifti
 from tools.__main__ import main
 from tools.recipes.bundles.hippocampus_mr_medical_transformer_segmentation import BUNDLE
-from tools.recipes.heads import RECORD, describe_heads
+from tools.recipes.head_figures import RECORD, describe_head_figures
 from tools.study import heads as module
 from tools.study.poses import AS_IT_IS, POSES
 
@@ -76,7 +76,7 @@ def take(monkeypatch, *names):
 def test_the_record_and_what_the_readme_says_of_it(folder, dataset, monkeypatch, capsys):
     poses = (AS_IT_IS, "looking aside by 15°")
     take(monkeypatch, *poses)
-    assert describe_heads(BUNDLE, folder) == "## Another study's data\n\nNot measured yet.\n"
+    assert describe_head_figures(BUNDLE, folder) == "## Another study's data\n\nNot measured yet.\n"
     assert main(["heads", str(folder), "--dataset_dir", str(dataset)]) == 0
     assert f"written: {folder / RECORD}" in capsys.readouterr().out
     record = json.loads((folder / RECORD).read_text())
@@ -93,7 +93,7 @@ def test_the_record_and_what_the_readme_says_of_it(folder, dataset, monkeypatch,
                 # voxels of 3 mm, and the interpolation of a pose, blur the border
                 assert found["predicted_ml"] == pytest.approx(volume, rel=0.3), (name, case, place)
                 assert found["dice"] > 0.88 and found["coverage"] > 0.99 and not found["moved"], (name, case, place)
-    lines = describe_heads(BUNDLE, folder).splitlines()
+    lines = describe_head_figures(BUNDLE, folder).splitlines()
     assert lines[2].startswith("2 whole heads of Heads (two brains; none: used for these figures, not for the weights)")
     assert "|  | Left | Right | both |" in lines
     assert "| as it is | 1.0000 |  | 1.0000 | 100.0 | 0 |" in lines
@@ -161,7 +161,7 @@ def test_the_figures_of_the_readme(tmp_path):
     }
     (tmp_path / RECORD).parent.mkdir(parents=True)
     (tmp_path / RECORD).write_text(json.dumps(record))
-    lines = describe_heads(BUNDLE, tmp_path).splitlines()
+    lines = describe_head_figures(BUNDLE, tmp_path).splitlines()
     assert "| mean Dice | 0.7500 | 0.8500 | 0.8000 |" in lines
     assert "| least Dice | 0.7000 | 0.8000 | 0.7000 |" in lines
     assert "| mean volume (mL) | 3.50 | 3.50 | 3.50 |" in lines

@@ -70,7 +70,8 @@ def test_a_crop_moves_along_its_own_axes(found):
     locate, right = LocateRegions(), found.crops[1]
     there = locate.move(right, (3, -2, 5))
     assert np.allclose(there.affine[:3, :3], right.affine[:3, :3]) and there.region == right.region
-    assert np.allclose(np.linalg.inv(right.affine) @ [*there.centre, 1], [*((np.array(right.shape) - 1) / 2 + (3, -2, 5)), 1])
+    voxel = (np.array(right.shape) - 1) / 2 + (3, -2, 5)
+    assert np.allclose(apply(np.linalg.inv(right.affine), there.centre), voxel)
     assert np.allclose(right.centre, found.registration.affine[:3] @ [25.5, -22.5, -11.5, 1])
 
 

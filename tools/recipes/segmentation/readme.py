@@ -11,7 +11,7 @@ from tools.recipes.bundle import Bundle
 from tools.recipes.engines import describe_engines
 from tools.recipes.exports import describe_exports
 from tools.recipes.gate_table import tabulate_gates
-from tools.recipes.heads import describe_heads
+from tools.recipes.head_figures import describe_head_figures
 from tools.recipes.markdown import (
     collect_fields,
     describe_training_time,
@@ -156,7 +156,7 @@ def render_readme(bundle: Bundle, folder: Path) -> str:
         "notes": "".join(f"\n- {note}" for note in bundle.notes),
         "whole_heads": describe_whole_heads(bundle),
         "performance": describe_performance(record, bundle),
-        "another_study": describe_heads(bundle, folder),
+        "head_figures": describe_head_figures(bundle, folder),
         "removal": join_paragraphs(
             tabulate_removal(bundle, variants, SCORE, costs),
             tabulate_single_seeds(bundle, variants, singles, SCORE, costs),

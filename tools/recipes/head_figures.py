@@ -67,7 +67,7 @@ def _pose_rows(poses: Mapping[str, Cases]) -> Iterator[list[str]]:
         yield [name, f"{fmean(dice):.4f}", change, f"{min(dice):.4f}", f"{least:.1f}", str(warned)]
 
 
-def describe_heads(bundle: Bundle, folder: Path) -> str:
+def describe_head_figures(bundle: Bundle, folder: Path) -> str:
     """Return how the shipped weights do in whole heads of another study.
 
     Args:
