@@ -131,9 +131,9 @@ def embedded(output_dir: str = f"data/{EMBEDDED}") -> Path:
 
     The three left ones are for training (``imagesTr``, ``labelsTr``); two right ones, mirrored so that they have the
     chirality of a left one, for validation (``imagesTs``, ``labelsTs``). The third template is left out there: it is
-    left-right symmetric, so its mirrored right side is a training image. ``heads`` holds one of the templates whole, skull
-    stripped, for what finds hippocampi in a head. Label: Harvard-Oxford, at least 50 %;
-    Anterior where MNI y >= -21 mm, else Posterior. Every template shares one atlas label per side, so a figure
+    left-right symmetric, so its mirrored right side is a training image. ``heads`` holds one of the templates whole,
+    without its skull, for what finds hippocampi in a head. Label: Harvard-Oxford, at least 50 %; Anterior where MNI y
+    >= -21 mm, else Posterior. Every template shares one atlas label per side, so a figure
     measured here shows that the software works, not how good a network is.
 
     Args:
@@ -168,7 +168,9 @@ def embedded(output_dir: str = f"data/{EMBEDDED}") -> Path:
             (folder / case["image"]).parent.mkdir()
             nib.save(nib.Nifti1Image.from_filename(files[HEAD]), folder / case["image"])
         (folder / "dataset.json").write_text(json.dumps(description, indent=2) + "\n")
-    print(f"{EMBEDDED}: 3 left and 2 mirrored right hippocampi, a whole head, in {target}. Licence: {description['licence']}")
+    print(
+        f"{EMBEDDED}: 3 left and 2 mirrored right hippocampi and a head in {target}. Licence: {description['licence']}"
+    )
     return target
 
 

@@ -135,7 +135,9 @@ KNOBS = {
         "anterior, superior), whether it is mirrored for the network, and the least and largest volume in mL that is "
         "believed.",
     ),
-    "crop_size": Knob("Size in mm of the crop around each of the `places` in the template; in a smaller head it is smaller."),
+    "crop_size": Knob(
+        "Size in mm of the crop around each of the `places` in the template; in a smaller head it is smaller."
+    ),
     "start_points": Knob(
         "Centre of each of the `places` in mm of the image (right, anterior, superior), by its name, in place of the "
         "registration; with `null` the registration finds them.",

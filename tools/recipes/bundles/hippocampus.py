@@ -60,8 +60,8 @@ METADATA: dict[str, Any] = {
     "pred_classes": "3 channels, one-hot: background, Anterior, Posterior",
     "codes": CODES,
     "intended_use": (
-        "Research only, not for diagnosis. The input is a T1 MR of a whole head, in which both hippocampi are found, or "
-        "a crop around one left hippocampus, about 35 x 50 x 35 mm; a crop of a right one must be mirrored first."
+        "Research only, not for diagnosis. The input is a T1 MR of a whole head, in which both hippocampi are found, "
+        "or a crop around one left hippocampus, about 35 x 50 x 35 mm; a crop of a right one must be mirrored first."
     ),
     "modality": "MR",
     "image_format": "magnitude",
