@@ -14,6 +14,8 @@ from custom_networks.workflow.locate.plausible import check_head, check_image, i
 from custom_networks.workflow.locate.registration import Registration, register
 from custom_networks.workflow.locate.template import load_template
 
+LEAST_SCALE = 0.9
+"""Size of the crop in the smallest heads, by that in the template."""
 HIPPOCAMPI = (
     {"name": "Left", "point": (-23.0, -23.5, -12.0), "mirrored": False, "volume_ml": (1.2, 6.0)},
     {"name": "Right", "point": (25.5, -22.5, -11.5), "mirrored": True, "volume_ml": (1.2, 6.0)},
@@ -119,9 +121,9 @@ class LocateRegions:
 
     A template brain is registered with the image; the regions' points in the template's space go where that leads them,
     and a crop is laid around each. Its axes are those of the template, turned by the rigid part of the registration
-    into the image, so that a head that lies askew is straight in the crop; its voxels are not stretched. A crop is as
-    large for the head as ``crop_size`` is for the template: with the affine part :math:`A` of the registration,
-    :math:`\sqrt[3]{\det A}` times that.
+    into the image, so that a head that lies askew is straight in the crop; its voxels are not stretched. A crop grows and
+    shrinks with the head: with the affine part :math:`A` of the registration it is :math:`\max(0.9, \sqrt[3]{\det A})`
+    times as large as ``crop_size``, since the structures of the smallest heads are less small than these.
 
     Args:
         template: NIfTI file of a skull-stripped T1; the MNI152 of the package if ``None``.
@@ -139,7 +141,7 @@ class LocateRegions:
         >>> locate = LocateRegions(start_points={"Left": [30, 50, 40], "Right": [70, 50, 40]})
         >>> left, right = locate(np.zeros((100, 100, 100)), np.eye(4)).crops
         >>> right.centre.tolist(), np.diag(right.affine).tolist(), right.shape
-        ([70.0, 50.0, 40.0], [-1.0, 1.0, 1.0, 1.0], (40, 57, 42))
+        ([70.0, 50.0, 40.0], [-1.0, 1.0, 1.0, 1.0], (40, 58, 42))
 
     Cost:
         One registration, about a second on one thread; five where the first start does not suffice.
@@ -149,7 +151,7 @@ class LocateRegions:
         self,
         template: str | Path | None = None,
         regions: Sequence[Mapping[str, Any]] | None = None,
-        crop_size: Sequence[float] = (40, 57, 42),
+        crop_size: Sequence[float] = (40, 58, 42),
         spacing: Sequence[float] = (1, 1, 1),
         start_points: Mapping[str, Sequence[float]] | None = None,
     ) -> None:
@@ -199,7 +201,7 @@ class LocateRegions:
         template = load_template(self.template)
         registration = register(voxels, affine, template)
         head, said = say_registration(registration, template)
-        turn, scale = rigid_part(registration.affine), float(np.cbrt(head["determinant"]))
+        turn, scale = rigid_part(registration.affine), max(LEAST_SCALE, float(np.cbrt(head["determinant"])))
         crops = [
             self._crop(region, apply(registration.affine, np.array(region.point)), turn, scale)
             for region in self.regions

@@ -39,7 +39,13 @@ def test_a_crop_is_straight_as_the_template_and_not_stretched(found):
     assert np.allclose(left.T @ left, np.eye(3)) and np.allclose(right, left * [-1, 1, 1])
     scale = np.cbrt(found.head["determinant"])
     assert scale == pytest.approx(np.cbrt(0.95 * 0.9 * 0.92), rel=0.02)
-    assert found.crops[0].shape == tuple(np.rint(scale * np.array((40, 57, 42))))
+    assert found.crops[0].shape == tuple(np.rint(scale * np.array((40, 58, 42))))
+
+
+def test_the_crop_of_the_smallest_heads_shrinks_no_more():
+    template = load_template()
+    small = np.diag([0.88, 0.86, 0.87, 1.0]) @ template.affine
+    assert LocateRegions()(template.voxels, small).crops[0].shape == (36, 52, 38)
 
 
 def test_a_mirrored_crop_shows_what_the_other_side_would_show():

@@ -18,7 +18,7 @@ KNOBS: dict[str, Any] = {
     "patch_size": [40, 56, 40],
     # in most heads, which are smaller than the template, about as large as the training images: a crop is normalised by
     # itself, so that what is around it counts
-    "crop_size": [40.0, 57.0, 42.0],
+    "crop_size": [40.0, 58.0, 42.0],
     "cache_rate": 1.0,
 }
 
