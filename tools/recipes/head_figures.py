@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from math import nan
 from pathlib import Path
-from statistics import correlation, fmean
+from statistics import StatisticsError, correlation, fmean
 from typing import Any
 
 from tools.recipes.bundle import Bundle
@@ -33,6 +34,13 @@ def _places(cases: Cases) -> list[str]:
     return [name for name in next(iter(cases.values())) if name != "problems"]
 
 
+def _correlation(one: list[float], other: list[float]) -> float:
+    try:
+        return correlation(one, other)
+    except StatisticsError:  # of a single head
+        return nan
+
+
 def _rows(cases: Cases) -> Iterator[list[str]]:
     """Give the rows of the table, a column for each place and one for all."""
     places = _places(cases)
@@ -48,7 +56,7 @@ def _rows(cases: Cases) -> Iterator[list[str]]:
     yield row(
         "correlation of the volumes",
         2,
-        lambda column: correlation(figures(cases, "predicted_ml", column), figures(cases, "reference_ml", column)),
+        lambda column: _correlation(figures(cases, "predicted_ml", column), figures(cases, "reference_ml", column)),
     )
     yield row(
         "least share of a reference in its crop (%)", 1, lambda column: 100 * min(figures(cases, "coverage", column))

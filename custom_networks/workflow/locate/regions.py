@@ -121,9 +121,10 @@ class LocateRegions:
 
     A template brain is registered with the image; the regions' points in the template's space go where that leads them,
     and a crop is laid around each. Its axes are those of the template, turned by the rigid part of the registration
-    into the image, so that a head that lies askew is straight in the crop; its voxels are not stretched. A crop grows and
-    shrinks with the head: with the affine part :math:`A` of the registration it is :math:`\max(0.9, \sqrt[3]{\det A})`
-    times as large as ``crop_size``, since the structures of the smallest heads are less small than these.
+    into the image, so that a head that lies askew is straight in the crop; its voxels are not stretched. A crop grows
+    and shrinks with the head: with the affine part :math:`A` of the registration it is
+    :math:`\max(0.9, \sqrt[3]{\det A})` times as large as ``crop_size``, since the structures of the smallest heads are
+    less small than these.
 
     Args:
         template: NIfTI file of a skull-stripped T1; the MNI152 of the package if ``None``.

@@ -27,7 +27,7 @@ OASIS = SHARED / "data" / "OASIS12_1mm"
 LABELS = {"0": "background", "1": "Left-Hippocampus", "2": "Right-Hippocampus"}
 PLACES = ("Left", "Right")
 RADII = np.array([9.0, 15.0, 9.0])
-SCALES = {"first": (1.0, 0.92), "second": (0.85, 0.92)}
+SCALES = {"first": (1.0, 0.92), "second": (0.85, 0.95)}
 # bright voxels are a structure, the anterior half of the crop the first class
 SEES_WHAT_IS_BRIGHT = (
     "$lambda crop, network: torch.cat([torch.zeros_like(crop), *(9 * (crop - 1.3) + sign * torch.linspace(-1, 1, "
