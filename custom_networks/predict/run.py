@@ -106,7 +106,10 @@ class Run:
                 yield done.item, "written", record
 
     def _needs_all(self, case: Mapping[str, Any]) -> bool:
-        return self.way_of[case["mask"]].plan.needs_all(case)
+        try:
+            return self.way_of[case["mask"]].plan.needs_all(case)
+        except (ValueError, OSError):  # is said when it is read
+            return False
 
     def _read(self, case: Mapping[str, Any]) -> tuple[Segmenter, Read]:
         check_replaceable(self.options.result / case["mask"])

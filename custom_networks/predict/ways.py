@@ -159,12 +159,16 @@ class HeadWay(CropWay):
         described: of each member.
 
     Raises:
-        ValueError: if a bundle has none, or one that does other things.
+        ValueError: if a bundle has none, or one that does other things, or probabilities are asked for.
     """
 
     name = HEAD
 
     def __init__(self, members: Sequence[Member], options: Options, described: Sequence[Mapping[str, Any]]) -> None:
+        if options.probabilities:
+            raise ValueError(
+                "the probabilities of a head are not kept, only those of a crop; leave --probabilities out"
+            )
         for member in members:
             if not has_head_way(member):
                 raise ValueError(
@@ -204,10 +208,6 @@ class HeadWay(CropWay):
         Args:
             low_memory: is never asked for.
         """
-        if self.options.probabilities:
-            raise ValueError(
-                "the probabilities of a head are not kept, only those of a crop; leave --probabilities out"
-            )
         if False not in self.segmenters:
             self.segmenters[False] = Segmenter(self.members, self.overrides, way=self.name)
         return self.segmenters[False]

@@ -107,6 +107,7 @@ class RegionsInferer(Inferer):
         self.locate, self.inferer = locate, inferer
         self.normalise = NormalizeChannelsd("image", intensity)
         self.found: Found | None = None
+        self.pointed: Any = None
 
     def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
         """Return the label map ``(1, 1, X, Y, Z)``: region after region the classes of the network.
@@ -121,6 +122,7 @@ class RegionsInferer(Inferer):
         if len(inputs) != 1:
             raise ValueError(f"one head is segmented at a time, got {len(inputs)}; set the batch size to 1")
         image = inputs[0]
+        self._check_pointed(image)
         voxels = torch.as_tensor(image).detach().cpu().numpy()
         affine = np.asarray(torch.as_tensor(image.affine).cpu(), float) if isinstance(image, MetaTensor) else np.eye(4)
 
@@ -142,6 +144,18 @@ class RegionsInferer(Inferer):
             logger.warning("%s", problem)
         result = torch.from_numpy(labels)[None, None].to(inputs.device)
         return MetaTensor(result).copy_meta_from(inputs, copy_attr=False) if isinstance(inputs, MetaTensor) else result
+
+    def _check_pointed(self, image: Tensor) -> None:
+        """Refuse a second image where points are given by hand, which are those of one."""
+        if getattr(self.locate, "start_points", None) is None:
+            return
+        file = getattr(image, "meta", {}).get("filename_or_obj")
+        if self.pointed is not None and self.pointed != file:
+            raise ValueError(
+                f"start_points are those of one image, {self.pointed}, but {file} is given, too; give one image at a "
+                "time"
+            )
+        self.pointed = file
 
     def _segment(
         self, voxels: np.ndarray, affine: np.ndarray, crop: Crop, run: Callable[[np.ndarray], np.ndarray]

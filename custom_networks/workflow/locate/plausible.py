@@ -172,7 +172,8 @@ def say_masks(masks: Mapping[str, np.ndarray], affine: np.ndarray, located: Loca
     """
     problems, volumes = [], {}
     voxel_ml = float(abs(np.linalg.det(affine[:3, :3]))) / 1000
-    for region in (crop.region for crop in located.crops):
+    for crop in located.crops:
+        region = crop.region
         mask = masks[region.name]
         volumes[region.name] = volume = int(mask.sum()) * voxel_ml
         if not volume:
@@ -186,12 +187,14 @@ def say_masks(masks: Mapping[str, np.ndarray], affine: np.ndarray, located: Loca
         share = np.bincount(pieces.ravel())[1:].max() / mask[box].sum()
         if share < LEAST_SHARE:
             problems.append(f"{region.name} is in {count} pieces, of which the largest holds {share:.0%}")
+        centre = np.argwhere(mask[box]).mean(axis=0) + [one.start for one in box]
         if located.registration is not None:
-            centre = np.argwhere(mask[box]).mean(axis=0) + [one.start for one in box]
             place = apply(np.linalg.inv(located.registration.affine) @ affine, centre)
-            away = float(np.linalg.norm(place - region.point))
-            if away > MOST_MM_AWAY:
-                problems.append(f"{region.name} lies {away:.0f} mm from where it is in the template")
+            away, origin = float(np.linalg.norm(place - region.point)), "it is in the template"
+        else:
+            away, origin = float(np.linalg.norm(apply(affine, centre) - crop.centre)), "its start point says"
+        if away > MOST_MM_AWAY:
+            problems.append(f"{region.name} lies {away:.0f} mm from where {origin}")
     return problems + _say_sides(volumes, [crop.region.mirrored for crop in located.crops])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +15,8 @@ from custom_networks.workflow.locate.plausible import check_head, check_image, i
 from custom_networks.workflow.locate.registration import Registration, register
 from custom_networks.workflow.locate.template import load_template
 
+LEAST_APART = 10.0
+"""Millimetres between start points of two sides: closer, or the other way round, is a mistake."""
 LEAST_SCALE = 0.9
 """Size of the crop in the smallest heads, by that in the template."""
 HIPPOCAMPI = (
@@ -174,7 +177,17 @@ class LocateRegions:
         names = [region.name for region in self.regions]
         if sorted(points) != sorted(names):
             raise ValueError(f"start_points must name {', '.join(names)}, got {', '.join(points) or 'none'}")
-        return {name: np.array(_numbers(points[name], 3, f"the start point of {name}")) for name in names}
+        found = {name: np.array(_numbers(points[name], 3, f"the start point of {name}")) for name in names}
+        for one, other in itertools.combinations(self.regions, 2):
+            wanted, given = one.point[0] - other.point[0], float(found[one.name][0] - found[other.name][0])
+            if one.mirrored != other.mirrored and given * np.sign(wanted) < LEAST_APART:
+                left, right = (one, other) if wanted < 0 else (other, one)
+                raise ValueError(
+                    f"the start point of {left.name} must lie {LEAST_APART:g} mm or more to the left of that of "
+                    f"{right.name}, got {found[left.name].tolist()} and {found[right.name].tolist()}; give mm of the "
+                    "image to the right, to the front and up"
+                )
+        return found
 
     def __call__(self, voxels: np.ndarray, affine: np.ndarray, orientation_known: bool = True) -> Located:
         """Return a crop around each structure of an image.
@@ -197,7 +210,8 @@ class LocateRegions:
                 "exchanged"
             )
         if self.start_points is not None:
-            return Located(None, self._by_hand(voxels, affine), problems)
+            by_hand = self._by_hand(voxels, affine)
+            return Located(None, by_hand, problems + _say_inside(by_hand, voxels.shape, affine))
         check_head(voxels, affine)
         template = load_template(self.template)
         registration = register(voxels, affine, template)
@@ -207,16 +221,7 @@ class LocateRegions:
             self._crop(region, apply(registration.affine, np.array(region.point)), turn, scale)
             for region in self.regions
         ]
-        problems += said
-        for crop in crops:
-            share = inside_image(crop.shape, crop.affine, voxels.shape, affine)
-            if share < LEAST_OF_CROP:
-                raise ValueError(
-                    f"only {share:.0%} of the crop around {crop.region.name} lies in the image; give an image of the "
-                    "whole head"
-                )
-            if share < WHOLE_CROP:
-                problems.append(f"only {share:.0%} of the crop around {crop.region.name} lies in the image")
+        problems += [*said, *_say_inside(crops, voxels.shape, affine)]
         return Located(registration, crops, problems, head)
 
     def _by_hand(self, voxels: np.ndarray, affine: np.ndarray) -> list[Crop]:
@@ -256,3 +261,18 @@ class LocateRegions:
         affine = crop.affine.copy()
         affine[:3, 3] += axes @ np.asarray(offset_mm, dtype=float)
         return replace(crop, affine=affine)
+
+
+def _say_inside(crops: Sequence[Crop], shape: Sequence[int], affine: np.ndarray) -> list[str]:
+    """Return what crops that reach out of the image cast doubt on; refuse where there is hardly any image in one."""
+    problems = []
+    for crop in crops:
+        share = inside_image(crop.shape, crop.affine, shape, affine)
+        if share < LEAST_OF_CROP:
+            raise ValueError(
+                f"only {share:.0%} of the crop around {crop.region.name} lies in the image; give an image of the whole "
+                "head"
+            )
+        if share < WHOLE_CROP:
+            problems.append(f"only {share:.0%} of the crop around {crop.region.name} lies in the image")
+    return problems

@@ -29,6 +29,10 @@ class Crop(NamedTuple):
     affine: np.ndarray
     shape: tuple[int, int, int]
 
+    @property
+    def centre(self):
+        return to_mm(self.affine, (np.array(self.shape) - 1) / 2)
+
 
 class Located(NamedTuple):
     crops: list[Crop]
@@ -300,3 +304,15 @@ def test_a_head_takes_little_beside_itself():
 def test_the_names_of_the_mask_begin_with_those_of_the_places():
     names = head_label_names([{"name": "Left"}, {"name": "Right"}], ["background", "Anterior", "Posterior"])
     assert names == ["background", "Left-Anterior", "Left-Posterior", "Right-Anterior", "Right-Posterior"]
+
+
+def test_points_by_hand_are_those_of_one_image():
+    affine, centre = affine_of((1, 1, 1), origin=(-20, -30, -25)), np.array([0.0, 0, 0])
+    image = head(affine, [(centre, np.array([2.5, 4, 2.5]))])
+    locate = Locate([crop_around(centre)])
+    locate.start_points = {"Left": [0, 0, 0]}
+    inferer = RegionsInferer(locate, direct)
+    for _ in range(2):
+        inferer(meta(image, affine, filename_or_obj="a.nii.gz"), network)
+    with pytest.raises(ValueError, match=r"start_points are those of one image, a.nii.gz, but b.nii.gz is given, too"):
+        inferer(meta(image, affine, filename_or_obj="b.nii.gz"), network)

@@ -99,6 +99,38 @@ def test_points_by_hand_need_no_registration(monkeypatch):
     assert np.allclose(located.crops[0].affine[:3, :3], np.eye(3))
 
 
+@pytest.mark.parametrize(
+    "points",
+    [
+        {"Left": BY_HAND["Right"], "Right": BY_HAND["Left"]},
+        {"Left": [50, 50, 40], "Right": [50, 50, 40]},
+        {"Left": [45, 50, 40], "Right": [52, 50, 40]},
+    ],
+)
+def test_exchanged_points_by_hand_are_refused(points):
+    message = (
+        r"the start point of Left must lie 10 mm or more to the left of that of Right, got \[\d+.0, 50.0, 40.0\] and"
+    )
+    with pytest.raises(ValueError, match=message):
+        LocateRegions(start_points=points)
+
+
+def test_points_of_one_structure_may_lie_anywhere():
+    regions = [{"name": "a", "point": [0, 10, 0]}, {"name": "b", "point": [20, -10, 0]}]
+    LocateRegions(regions=regions, start_points={"a": [20, 0, 0], "b": [0, 0, 0]})
+
+
+def test_a_crop_by_hand_at_the_border_is_said_or_refused():
+    def locate(right):
+        points = {"Left": [30, 50, 40], "Right": [right, 50, 40]}
+        return LocateRegions(start_points=points)(np.zeros((100, 100, 100)), np.eye(4)).problems
+
+    assert locate(70) == []
+    assert locate(90) == ["only 75% of the crop around Right lies in the image"]
+    with pytest.raises(ValueError, match=r"only 4[0-9]% of the crop around Right lies in the image; give an image of"):
+        LocateRegions(start_points={"Left": [30, 50, 40], "Right": [98, 95, 40]})(np.zeros((100, 100, 100)), np.eye(4))
+
+
 def test_an_unknown_orientation_is_said():
     located = LocateRegions(start_points=BY_HAND)(np.zeros((100, 100, 100)), np.eye(4), orientation_known=False)
     assert ["left and right may be exchanged" in problem for problem in located.problems] == [True]

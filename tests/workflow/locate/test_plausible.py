@@ -102,8 +102,13 @@ def test_pieces_and_nothing_are_said(located):
     assert say_masks(nothing, affine, located) == ["nothing was found of Right"]
 
 
-def test_without_a_registration_the_place_is_not_asked(located):
-    assert say_masks(*masks(shift=(0.0, 14.0, 0.0)), replace(located, registration=None)) == []
+def test_without_a_registration_the_start_point_is_asked(located):
+    back = np.eye(4)
+    back[:3, 3] = -60  # from the voxels of the masks, where the points by hand were given, to their mm
+    by_hand = Located(None, [replace(crop, affine=back @ crop.affine) for crop in located.crops])
+    assert say_masks(*masks(), by_hand) == []
+    problems = say_masks(*masks(shift=(0.0, 14.0, 0.0)), by_hand)
+    assert problems == [f"{name} lies 14 mm from where its start point says" for name in ("Left", "Right")]
 
 
 def first_file(folder: str, number: int = 0):

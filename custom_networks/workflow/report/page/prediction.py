@@ -149,9 +149,12 @@ def read_prediction(
         masks = {"prediction": folder / record["mask"]}
         files = (unpacked or {}).get(record["case"], record["image"])
         # crops and heads may lie in one folder, and the same value is another structure there
-        own = {entry["name"] for entry in record["structures"]}
-        parts = [structure for structure in outlined if structure.name in own]
-        sides = [structure for structure in structures if structure.name in _places(record)]
+        own = [
+            Structure(entry["name"], tuple(entry["values"]), colours.get(entry["name"], ""))
+            for entry in record["structures"]
+        ]
+        parts = [structure for structure in own if structure.name not in sums]
+        sides = [structure for structure in own if structure.name in _places(record)]
         drawn[index] = album.pictures(files, masks, parts, names[index], record["series"], sides)
     cases = [
         _case(record, names[index], drawn[index], colours, training, show_names, _is_other(folder, record))

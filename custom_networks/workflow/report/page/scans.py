@@ -148,7 +148,8 @@ def grey_levels(image: np.ndarray) -> np.ndarray:
         image: intensities.
     """
     values = np.nan_to_num(np.asarray(image, dtype=np.float32), nan=0.0, posinf=0.0, neginf=0.0)
-    low, high = np.percentile(values, (1, 99.5))
+    # of the same type, or the whole image is calculated in twice as many bytes
+    low, high = np.percentile(values, (1, 99.5)).astype(np.float32)
     if high <= low:  # a mask, say, or a picture of nothing
         low, high = float(values.min()), max(float(values.max()), float(values.min()) + 1)
     levels: np.ndarray = np.clip((values - low) / (high - low) * 255, 0, 255).astype(np.uint8)
