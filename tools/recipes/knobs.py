@@ -136,8 +136,8 @@ KNOBS = {
         "believed.",
     ),
     "crop_size": Knob(
-        "Size in mm of the crop around each of the `places` in the template; it grows and shrinks with the head, to 0.9 "
-        "times that at least."
+        "Size in mm of the crop around each of the `places` in the template; it grows and shrinks with the head, to "
+        "0.9 times that at least."
     ),
     "start_points": Knob(
         "Centre of each of the `places` in mm of the image (right, anterior, superior), by its name, in place of the "
