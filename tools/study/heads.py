@@ -47,7 +47,7 @@ def heads(*bundles: str, dataset_dir: str) -> None:
     another order and with thicker slices, on the CPU.
 
     Args:
-        *bundles: names or folders of bundles that segment whole heads.
+        bundles: names or folders of bundles that segment whole heads.
         dataset_dir: folder of a data set of NIfTI files whose ``dataset.json`` names the labels, and has the entries
             "description" and "licence".
 
