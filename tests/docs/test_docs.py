@@ -23,6 +23,7 @@ ELSEWHERE = {
     "make": "the targets are what runs these tests; that they exist is checked",
     "python -m tools data fetch": "needs a network; tests/tools/data/test_datasets.py runs it against a local copy",
     "python -m tools data convert": "needs the file of a data set; tests/tools/data/test_medmnist.py",
+    "python -m tools heads": "needs a data set; tests/tools/study/test_heads.py",
     "python -m tools forest": "needs a data set; tests/tools/study/test_forest.py",
     "python -m tools ablate": "hours; tests/tools/study/test_ablate.py",
     "python -m tools bundles train": "half an hour; tests/tools/recipes/test_render.py",
@@ -92,7 +93,7 @@ def test_commands_of_the_bundles(bundle, copy, tmp_path):
     folder = copy / "bundles" / bundle.name
     data = data_for(bundle, copy)
     image = sorted((data / IMAGES).iterdir())[0]
-    places = [("<data>", data), ("<image>", image), ("<image or folder>", image)]
+    places = [("<data>", data), ("<image>", image), ("<image or folder>", image), ("<heads>", data / "heads")]
     assert (folder / "models" / "model.pt").is_file(), "the bundle ships no weights"
     ran = 0
     for command in commands(bundle / "docs" / "README.md"):

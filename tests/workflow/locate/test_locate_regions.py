@@ -228,7 +228,7 @@ def test_crops_hold_the_structures_of_another_study(monkeypatch):
             kept += coverage(located.crops, sides, affine, straight).values()
         with monkeypatch.context() as patch:  # one registration serves both
             patch.setattr(regions_module, "register", lambda *_, found=located.registration: found)
-            caudate = LocateRegions(regions=CAUDATES, crop_size=(36, 68, 60))(voxels, affine)
+            caudate = LocateRegions(regions=CAUDATES, crop_size=(40, 76, 67))(voxels, affine)
         sides = {"Left": labels == 3, "Right": labels == 4}
         caudates += coverage(caudate.crops, sides, affine).values()
     for name in ("metric", "determinant", "shear", "rotation_degrees", "likeness", "head_ml"):
