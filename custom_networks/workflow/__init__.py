@@ -34,6 +34,7 @@ _MODULES = {
     "report.training_data": "TrainingData",
     "train.checkpoint": "BestCheckpoint ResumableCheckpoint load_weights",
     "train.deep_supervision": "StackedDeepSupervisionLoss",
+    "train.epoch_sampler": "EpochSampler",
     "train.gate_warm_up": "GateWarmUp",
     "train.handlers": "LastEpochValidation NonFiniteLossHandler ReseedHandler TrainingProgress",
     "train.optimizers": "adan",

@@ -7,6 +7,9 @@ import torch
 
 from tests.synthetic import BUNDLES, ONE_PER_RECIPE, assert_equal_weights, config, each, read_rows, run, tiny_training
 
+# more than the cases give, less than twice as many
+STEPS = 5
+
 
 def restless(bundle):
     """Return overrides that switch on everything random."""
@@ -17,8 +20,10 @@ def restless(bundle):
 
 
 def test_two_and_two_epochs_equal_four(bundle, dataset, tmp_path):
-    """Without and with worker processes in turn: what draws the random numbers is the same recipe in every bundle."""
-    knobs = {**restless(bundle), "num_workers": 2 * (BUNDLES.index(bundle) % 2), "cache_rate": 1.0}
+    """Without and with worker processes, some with epochs of a number of steps: all bundles have one recipe."""
+    number = BUNDLES.index(bundle)
+    steps = None if number % 3 else STEPS
+    knobs = {**restless(bundle), "num_workers": 2 * (number % 2), "cache_rate": 1.0, "steps_per_epoch": steps}
     straight, parts = tmp_path / "straight", tmp_path / "parts"
     run(bundle, "train", tiny_training(bundle, dataset, straight, **knobs))
     run(bundle, "train", tiny_training(bundle, dataset, parts, **knobs, **{"train#trainer#max_epochs": 2}))
@@ -30,6 +35,7 @@ def test_two_and_two_epochs_equal_four(bundle, dataset, tmp_path):
     assert_equal_weights(straight / "model.pt", parts / "model.pt")
     first, second = (torch.load(p / "last_checkpoint.pt", weights_only=True) for p in (straight, parts))
     assert half["trainer"]["epoch_length"] * 2 == half["trainer"]["iteration"]
+    assert (half["trainer"]["epoch_length"] == STEPS) is (steps is not None)
     for key in ("trainer", "lr_scheduler", "best_checkpoint"):
         assert first[key] == second[key]
     moments = [checkpoint["optimizer"]["state"] for checkpoint in (first, second)]

@@ -69,7 +69,12 @@ KNOBS = {
         "whole image, padded or cropped, in classification."
     ),
     "foreground_ratio": Knob("Share of the training patches whose centre is a voxel of the foreground, 0 to 1.", 0.5),
-    "epochs": Knob("Number of epochs, each one pass over the training cases."),
+    "epochs": Knob("Number of epochs, each one pass over the training cases, or as many steps as `steps_per_epoch`."),
+    "steps_per_epoch": Knob(
+        "Steps of an epoch, in each process of a distributed training, for which the cases are drawn as often as "
+        "needed, each again only after all the others; with `null` one pass over them.",
+        None,
+    ),
     "val_interval": Knob("Epochs from one validation to the next; the last epoch is validated in any case."),
     "batch_size": Knob("Training cases per step, in each process of a distributed training."),
     "learning_rate": Knob("Learning rate of the first step, from which it decays to 0 at the end of the training."),

@@ -26,15 +26,12 @@ PROCESSES: dict[str, Any] = {
 
 MULTI_GPU_TRAIN: dict[str, Any] = {
     **PROCESSES,
-    "train#sampler": {
-        "_target_": "DistributedSampler",
-        "dataset": "@train#dataset",
-        "even_divisible": True,
-        "shuffle": True,
-        "seed": "@seed",
-    },
-    "train#dataloader#sampler": "@train#sampler",
-    "train#dataloader#shuffle": False,
+    "train#sampler": ours(
+        "EpochSampler",
+        dataset="@train#dataset",
+        num_samples="$@steps_per_epoch and @steps_per_epoch * @batch_size",
+        seed="@seed",
+    ),
     "finalize": [ours("end_processes", network="@network")],
 }
 """Laid over train.json."""

@@ -59,11 +59,18 @@ POLYNOMIAL_DECAY = {
     "power": 0.9,
 }
 
+TRAIN_SAMPLER = {
+    "_target_": "torch.utils.data.RandomSampler",
+    "data_source": "@train#dataset",
+    "num_samples": "$@steps_per_epoch and @steps_per_epoch * @batch_size",
+}
+"""All cases in random order, each again only after all the others where more are asked for."""
+
 TRAIN_DATALOADER = {
     "_target_": "DataLoader",
     "dataset": "@train#dataset",
     "batch_size": "@batch_size",
-    "shuffle": True,
+    "sampler": "@train#sampler",
     "num_workers": "@num_workers",
     "pin_memory": "$torch.cuda.is_available()",
 }

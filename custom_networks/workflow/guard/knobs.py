@@ -186,6 +186,7 @@ RULES = {
     "patch_size": SIZES,
     "foreground_ratio": SHARE,
     "epochs": POSITIVE,
+    "steps_per_epoch": Rule("null or a positive integer", "write for example 250", _or_null(_integer(1))),
     "val_interval": POSITIVE,
     "batch_size": POSITIVE,
     "learning_rate": Rule("a positive number", "write for example 0.001", _is_positive),

@@ -34,6 +34,7 @@ WRONG = {
     "patch_size": [40, [40, 40], [40, 40, 0], [40, 40, 40.5], ["40", "40", "40"], None],
     "foreground_ratio": [-0.1, 1.1, "0.5", True],
     "epochs": [0, -1, 1.5, "3", None],
+    "steps_per_epoch": [0, 2.5, "250", True],
     "val_interval": [0, 2.5],
     "batch_size": [0, 2.0],
     "learning_rate": [0, -1e-3, "0.1", float("inf"), None],

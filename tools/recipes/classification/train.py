@@ -29,7 +29,7 @@ def build_train(bundle: Bundle) -> dict[str, Any]:
         **select_knobs(
             bundle,
             "dataset_dir output_dir ckpt_dir in_channels label_names spacing intensity_range patch_size epochs "
-            "val_interval batch_size learning_rate amp seed num_workers cache_rate fold mirror_axes csv_file "
+            "steps_per_epoch val_interval batch_size learning_rate amp seed num_workers cache_rate fold mirror_axes csv_file "
             "evaluation_split device report resume_ckpt finetune_ckpt overwrite",
         ),
         "ckpt_dir": shared.CKPT_DIR,
@@ -72,6 +72,7 @@ def build_train(bundle: Bundle) -> dict[str, Any]:
                 "transforms": "$@train#deterministic_transforms + @train#random_transforms + @train#flips",
             },
             "dataset": shared.cache_dataset("train", list_cases("training")),
+            "sampler": shared.TRAIN_SAMPLER,
             "dataloader": shared.TRAIN_DATALOADER,
             "inferer": ours("AutocastInferer", amp="@amp"),
             "handlers": shared.TRAIN_HANDLERS,
