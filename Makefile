@@ -100,6 +100,7 @@ lint: $(INSTALLED)
 	$(BIN)/codespell
 	$(BIN)/python -m tools bundles render --check
 	$(BIN)/python -m tools reference --check
+	$(BIN)/python -m tools plans --check
 
 docs: $(INSTALLED)
 	$(BIN)/zensical build --clean --strict

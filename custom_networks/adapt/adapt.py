@@ -11,12 +11,13 @@ from typing import Any
 from custom_networks.adapt.classification import classification_profile
 from custom_networks.adapt.draft import as_json
 from custom_networks.adapt.facts import read_facts
+from custom_networks.adapt.machine import Machine
+from custom_networks.adapt.minutes import fill_minutes
 from custom_networks.adapt.network import as_config_value, build
-from custom_networks.adapt.segmentation import segmentation_profile
+from custom_networks.adapt.segmentation import segmentation_profile, shipped_steps
 from custom_networks.bundle_folder import task_of
 from custom_networks.files import read_json, write_text
 from custom_networks.workflow.guard.knobs import wrong_knob
-from custom_networks.workflow.memory.bill import parse_bytes
 
 NEEDED = ("network_def", "amp", "batch_size", "epochs")
 NEEDED_BY_TASK = {
@@ -50,7 +51,12 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def write_profile(
-    root: Path, folder: Path, profile_file: Path, patterns: tuple[str | None, str | None], memory: str
+    root: Path,
+    folder: Path,
+    profile_file: Path,
+    patterns: tuple[str | None, str | None],
+    machine: Machine,
+    minutes: float | None = None,
 ) -> dict[str, Any]:
     """Write the profile, and print why it says what it says.
 
@@ -59,23 +65,24 @@ def write_profile(
         folder: the bundle's folder.
         profile_file: what to write.
         patterns: of the images and of the labels, if they were given.
-        memory: what a training may take.
+        machine: what trains.
+        minutes: what the training may take, ``None`` if nobody says.
 
     Raises:
         FileNotFoundError: if a file does not exist.
         ValueError: if the files contradict each other, or the bundle cannot be adapted to them.
     """
-    config, limit = read_config(folder), parse_bytes(memory)
+    config = read_config(folder)
     if wrong := wrong_knob(dict(zip(("image_glob", "label_glob"), patterns, strict=True))):
         raise ValueError(wrong)
     folds: list[list[str]] | None = None
     if task_of(folder) == "classification":
         if any(patterns):
             raise ValueError(f"{folder.name} finds its images in {config['csv_file']}; leave out --images and --labels")
-        draft = classification_profile(folder, config, root, limit)
+        draft = classification_profile(folder, config, root, machine)
     else:
         facts = read_facts(root, *patterns)
-        draft, folds = segmentation_profile(folder, config, facts, limit)
+        draft, folds = segmentation_profile(folder, config, facts, machine)
     results = str(_results_folder(profile_file, root))
     profile = {"dataset_dir": str(root.resolve()), "output_dir": results, "ckpt_dir": results, **draft.profile}
     folds_file = profile_file.with_name(f"{profile_file.stem}_folds.json").resolve()
@@ -84,10 +91,15 @@ def write_profile(
             raise ValueError(f"{folds_file} exists and holds no folds of adapt, which say their rule; rename --out")
         profile["folds_file"] = str(folds_file)
     build(folder, profile)
+    rule = "all images of a patient, as the names tell, in one fold: rank of the patient modulo 5"
+    folds_text = None if folds is None else json.dumps({"rule": rule, "folds": folds}, indent=2) + "\n"
+    if minutes is not None:
+        small_first = task_of(folder) == "segmentation" and not machine.is_gpu
+        enough = shipped_steps(folder, config) if small_first else None
+        fill_minutes(folder, config, profile, minutes, draft, enough=enough, folds=folds_text)
     profile = as_config_value(profile)
-    if folds is not None:
-        rule = "all images of a patient, as the names tell, in one fold: rank of the patient modulo 5"
-        write_text(folds_file, json.dumps({"rule": rule, "folds": folds}, indent=2) + "\n")
+    if folds_text is not None:
+        write_text(folds_file, folds_text)
     earlier = ", in place of an earlier profile" * profile_file.exists()
     write_text(profile_file, as_json(profile))
     draft.say("results", str(profile_file.with_name(Path(results).name)), "output_dir and ckpt_dir")

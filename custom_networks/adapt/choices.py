@@ -15,6 +15,7 @@ ANISOTROPY = 3.0
 COARSE_PERCENTILE = 10
 # a step leaves at least so many voxels per axis, and goes along axes whose spacing is within so much of the finest
 LEAST_VOXELS = 4
+ALONE = 3
 SPACING_RATIO = 2.0
 MAX_VOXELS = 64**3
 MIN_VOXELS = 16**3
@@ -55,7 +56,11 @@ def target_spacing(spacings: Sequence[Sequence[float]], shapes: Sequence[Sequenc
 
 
 def down_sampling(
-    factors: Sequence[int], kernel: int, spacing: Sequence[float], size: Sequence[float]
+    factors: Sequence[int],
+    kernel: int,
+    spacing: Sequence[float],
+    size: Sequence[float],
+    least: int = LEAST_VOXELS,
 ) -> tuple[list[Triple], list[Triple]]:
     """Return the strides per axis of each step of a network, and the kernels before each of them and after the last.
 
@@ -68,6 +73,7 @@ def down_sampling(
         kernel: its kernel.
         spacing: mm per voxel of the image.
         size: voxels of the patch.
+        least: in place of the four voxels.
 
     Example:
         >>> down_sampling([2, 2], 3, (1.5, 1.5, 10), (160, 160, 10))
@@ -80,13 +86,36 @@ def down_sampling(
     for factor in factors:
         whole = [done or mm < SPACING_RATIO * min(now) for done, mm in zip(whole, now, strict=True)]
         kernels.append(tuple(kernel if done else 1 for done in whole))
-        can = [axis for axis in range(len(now)) if left[axis] >= factor * LEAST_VOXELS]
+        can = [axis for axis in range(len(now)) if left[axis] >= factor * least]
         finest = min((now[axis] for axis in can), default=0.0)
         step = tuple(factor if axis in can and now[axis] < SPACING_RATIO * finest else 1 for axis in range(len(now)))
         now = [mm * n for mm, n in zip(now, step, strict=True)]
         left = [voxels / n for voxels, n in zip(left, step, strict=True)]
         strides.append(step)
     return strides, [*kernels, (kernel,) * len(now)]
+
+
+def deepest(spacing: Sequence[float], size: Sequence[float], least: int = LEAST_VOXELS) -> int:
+    """Return how many steps there are until no axis can be halved any more, by the rule of :func:`down_sampling`.
+
+    As in nnU-Net a step along one axis alone is worth its while only where that has three times the voxels to be left.
+
+    Args:
+        spacing: mm per voxel of the image.
+        size: voxels of the patch.
+        least: voxels that are left along each axis.
+
+    Example:
+        >>> deepest((1, 1, 1), (36, 50, 35)), deepest((1.5, 1.5, 10), (216, 256, 9))
+        (3, 5)
+    """
+    steps, left = 0, list(size)
+    while True:
+        step = down_sampling([2] * (steps + 1), 1, spacing, size, least)[0][-1]
+        halved = [voxels for voxels, n in zip(left, step, strict=True) if n > 1]
+        if not halved or (len(halved) == 1 and halved[0] < ALONE * least):
+            return steps
+        steps, left = steps + 1, [voxels / n for voxels, n in zip(left, step, strict=True)]
 
 
 def largest_patch(median: Sequence[int], spacing: Sequence[float], max_voxels: float) -> list[float]:

@@ -6,16 +6,27 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from pydoc import locate
 from typing import Any
 
 import numpy as np
 from torch import nn
 from tqdm import tqdm
 
-from custom_networks.adapt.choices import MAX_VOXELS, largest_patch, rounded_patch, schedule, target_spacing
-from custom_networks.adapt.draft import Draft, format_sizes
+from custom_networks.adapt.choices import (
+    MAX_VOXELS,
+    VALIDATIONS,
+    largest_patch,
+    rounded_patch,
+    schedule,
+    target_spacing,
+)
+from custom_networks.adapt.draft import Draft, format_sizes, say_schedule
 from custom_networks.adapt.facts import CT_PERCENTILES, SAMPLES, Header, finite_voxels, read_headers
+from custom_networks.adapt.gpu_plan import EPOCHS, GPU_KNOBS, SHARE, SHARE_OF_VOXELS, SMALLEST_BATCH, largest_batch
+from custom_networks.adapt.machine import Machine
 from custom_networks.adapt.network import build, precision_of, step_bytes
+from custom_networks.nets.attention_classifier import AttentionClassifier
 from custom_networks.workflow.data.classification_list import TRAINING, classification_data_list, read_rows
 from custom_networks.workflow.data.formats.grid import Shape
 from custom_networks.workflow.data.headers import at_spacing
@@ -26,14 +37,14 @@ SHIPPED_STEPS_PER_EPOCH = 30
 SMALL_KERNELS = [3, 3]
 
 
-def classification_profile(bundle: Path, config: Mapping[str, Any], root: Path, memory: int) -> Draft:
+def classification_profile(bundle: Path, config: Mapping[str, Any], root: Path, machine: Machine) -> Draft:
     """Return the profile.
 
     Args:
         bundle: the bundle's folder.
         config: its train.json.
         root: folder of the CSV file.
-        memory: bytes that a step of training and the cached data may take together.
+        machine: what trains; its memory takes a step, on a CPU together with the cached data.
 
     Raises:
         FileNotFoundError: if the CSV file or an image is missing.
@@ -65,16 +76,22 @@ def classification_profile(bundle: Path, config: Mapping[str, Any], root: Path, 
     draft.say(
         "intensity_range", f"{low:g} to {high:g}", "percentiles {:g} and {:g} of the voxels".format(*CT_PERCENTILES)
     )
-    patch, need = _patch(bundle, config, resampled, memory, draft)
+    draft.say("device", *machine.words)
+    draft.profile |= machine.knobs
+    patch, need = _patch(bundle, config, resampled, machine, draft)
     _evaluation(config, splits, draft)
-    epochs, interval = schedule(SHIPPED_STEPS_PER_EPOCH * config["epochs"], training, draft.profile["batch_size"])
-    draft.say("epochs", str(epochs), f"{training} patches to train on; a validation every {interval} (val_interval)")
+    if machine.is_gpu:
+        draft.profile |= GPU_KNOBS
+        epochs, interval, steps = EPOCHS, max(1, EPOCHS // VALIDATIONS), GPU_KNOBS["steps_per_epoch"]
+    else:
+        batch_size = draft.profile["batch_size"]
+        epochs, interval = schedule(SHIPPED_STEPS_PER_EPOCH * config["epochs"], training, batch_size)
+        steps = math.ceil(training / batch_size)
+    say_schedule(config, epochs, interval, steps, draft)
     everything = cached_bytes([patch] * training, [patch] * held_out, channels, 1.0)
-    share = min(1.0, math.floor((memory - need) / everything * 10) / 10)
+    share = min(1.0, math.floor(machine.room_for_data(need) / everything * 10) / 10)
     draft.say("cache_rate", f"{share:g}", f"all patches are {format_bytes(everything)}")
     draft.profile |= {
-        "epochs": epochs,
-        "val_interval": interval,
         "cache_rate": share,
         "max_shape": np.max(resampled, axis=0).tolist(),
         "expected_input": f"a patch like those of {root.resolve().name}",
@@ -104,11 +121,14 @@ def _range(images: list[Header]) -> tuple[float, float]:
 
 
 def _patch(
-    bundle: Path, config: Mapping[str, Any], shapes: Sequence[Shape], memory: int, draft: Draft
+    bundle: Path, config: Mapping[str, Any], shapes: Sequence[Shape], machine: Machine, draft: Draft
 ) -> tuple[list[int], int]:
     """Choose patch, kernels where the patches are too small for the bundle's, and batch; return patch and step."""
     median, smallest = [round(n) for n in np.median(shapes, axis=0)], np.min(shapes, axis=0)
-    patch = rounded_patch(largest_patch(median, draft.profile["spacing"], MAX_VOXELS), median, (1, 1, 1))
+    bound = math.inf if machine.is_gpu else MAX_VOXELS
+    patch = rounded_patch(largest_patch(median, draft.profile["spacing"], bound), median, (1, 1, 1))
+    if machine.is_gpu:
+        _full_width(config, draft)
     network = build(bundle, draft.profile)
     if (smallest < _least(network)).any():
         least = format_sizes(_least(network))
@@ -121,20 +141,45 @@ def _patch(
             f"the smallest patch has {format_sizes(smallest)} voxels of {format_sizes(draft.profile['spacing'])} mm, "
             f"but {bundle.name} needs {format_sizes(_least(network))}; cut larger patches"
         )
-    batch_size = config["batch_size"]
-    while (need := step_bytes(network, {**config, **draft.profile}, patch, batch_size)) > memory:
-        if batch_size == 1:
-            raise ValueError(
-                f"a training step takes {format_bytes(need)}, but --memory allows {format_bytes(memory)}; give more"
-            )
-        batch_size = max(1, batch_size // 2)
+    laid_over = {**config, **draft.profile}
+
+    def bytes_of(batch: int) -> int:
+        return step_bytes(network, laid_over, patch, batch, machine.device)
+
+    why, memory = "", machine.memory
+    if machine.is_gpu:
+        limit = SHARE * memory
+        most = max(SMALLEST_BATCH, round(SHARE_OF_VOXELS * sum(map(math.prod, shapes)) / math.prod(patch)))
+        batch_size, need = largest_batch(bytes_of, limit, most)
+        why = f"at most {SHARE_OF_VOXELS:.0%} of the voxels, {SMALLEST_BATCH} or more; "
+    else:
+        limit, batch_size = memory, config["batch_size"]
+        while (need := bytes_of(batch_size)) > limit and batch_size > 1:
+            batch_size //= 2
+    if need > limit:
+        raise ValueError(
+            f"a training step takes {format_bytes(need)} with a batch of {batch_size}, but --memory allows "
+            f"{format_bytes(limit)}; give more"
+        )
     draft.profile |= {"patch_size": patch, "batch_size": batch_size}
-    draft.say("patch_size", format_sizes(patch), f"the median patch, {format_sizes(median)}, up to 64 x 64 x 64 voxels")
+    bounded = "" if machine.is_gpu else ", up to 64 x 64 x 64 voxels"
+    draft.say("patch_size", format_sizes(patch), f"the median patch, {format_sizes(median)}{bounded}")
     draft.say(
-        "batch_size", str(batch_size), f"a step is expected to take {format_bytes(need)} of {format_bytes(memory)}"
+        "batch_size",
+        str(batch_size),
+        f"{why}a step is expected to take {format_bytes(need)} of {format_bytes(memory)}",
     )
-    draft.say("precision", *precision_of({**config, **draft.profile}, network))
+    draft.say("precision", *precision_of(laid_over | draft.profile, network, machine.device))
     return patch, need
+
+
+def _full_width(config: Mapping[str, Any], draft: Draft) -> None:
+    """Give the network the widths that a GPU allows, where it has any of its own."""
+    kind = locate(str(config["network_def"]["_target_"]))
+    if isinstance(kind, type) and issubclass(kind, AttentionClassifier):
+        scaled = kind.scaled_arguments()
+        draft.profile |= {f"network_def#{key}": value for key, value in scaled.items()}
+        draft.say("features", ", ".join(map(str, scaled["features"])), "full width")
 
 
 def _least(network: nn.Module) -> tuple[int, ...]:

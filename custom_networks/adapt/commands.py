@@ -56,7 +56,9 @@ def adapt(
     bundle: str | None = None,
     images: str | None = None,
     labels: str | None = None,
-    memory: str = "8GB",
+    device: str = "auto",
+    memory: str = "auto",
+    minutes: float | None = None,
     plans: str | None = None,
     configuration: str = "3d_fullres",
     dataset_json: str | None = None,
@@ -64,10 +66,10 @@ def adapt(
     """Write the profile that makes a bundle train, evaluate and segment a data set, and print why it says what it says.
 
     What is looked at: all headers, all labels, and the images where they are CT or nothing says what they are; one
-    case at a time. Spacing and strides follow nnU-Net (see :mod:`custom_networks.adapt.choices`), patch and batch the
-    memory (see :func:`custom_networks.adapt.network.fit`). Results go to a folder beside the profile, of its name
-    without ``.json`` (with ``_results`` where that is the data set), so that the weights of the bundle stay what they
-    are. All paths in the profile are absolute.
+    case at a time. Spacing and strides follow nnU-Net (see :mod:`custom_networks.adapt.choices`); patch, batch and
+    network follow the device: :mod:`custom_networks.adapt.cpu_plan` and :mod:`custom_networks.adapt.gpu_plan` have the
+    rules. Results go to a folder beside the profile, of its name without ``.json`` (with ``_results`` where that is the
+    data set), so that the weights of the bundle stay what they are. All paths in the profile are absolute.
 
     With ``plans`` the profile is made from an nnU-Net v2 plans file, see
     :func:`custom_networks.adapt.plans.adapt_plans`.
@@ -79,7 +81,11 @@ def adapt(
         bundle: name, folder, zip or address of the bundle; in a packed bundle, this one if None.
         images: pattern under the folder for the images, such as ``"mr/*.nii.gz"``.
         labels: pattern for the labels; what the ``*`` of both stand for pairs them.
-        memory: what a training may take, its step and the data in memory together, such as 8GB.
+        device: what the training runs on: cpu, cuda, or cuda:1 for the second GPU; auto for a GPU where there is one.
+        memory: what a training may take of the device, on a CPU its step and the data in memory together, such as 8GB;
+            auto for what is free. With it a plan can be made for a GPU that is elsewhere.
+        minutes: what the training may take, with its validations; its steps are measured here, and the epochs chosen so
+            that it ends in time. Without it, a number of steps that does not depend on the machine.
         plans: an nnU-Net v2 plans file, instead of a data set.
         configuration: key under ``configurations`` of the plans file, a 3D one.
         dataset_json: nnU-Net's dataset.json beside a plans file.
@@ -101,6 +107,10 @@ def adapt(
     if plans is not None:
         if dataset_dir is not None or images is not None or labels is not None:
             raise ValueError(f"a profile is made from a data set folder or from --plans {plans}; leave one out")
+        if (device, memory, minutes) != ("auto", "auto", None):
+            raise ValueError(
+                f"--plans {plans} says what patch and batch are; leave out --device, --memory and --minutes"
+            )
         from custom_networks.adapt.plans import adapt_plans
 
         return adapt_plans(str(plans), str(out), bundle, configuration, dataset_json)
@@ -111,5 +121,7 @@ def adapt(
     folder, root = find_bundle(None if bundle is None else str(bundle)), data_folder(dataset_dir, GIVE_FOLDER)
     patterns = (images and str(images), labels and str(labels))
     from custom_networks.adapt.adapt import write_profile
+    from custom_networks.adapt.machine import check_minutes, find_machine
 
-    return write_profile(root, folder, profile_file, patterns, str(memory))
+    machine = find_machine(str(device), str(memory))
+    return write_profile(root, folder, profile_file, patterns, machine, check_minutes(minutes, machine))

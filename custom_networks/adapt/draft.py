@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,14 +21,18 @@ class Draft:
     lines: list[tuple[str, str, str]] = field(default_factory=list)
 
     def say(self, what: str, value: str, why: str) -> None:
-        """Add a line.
+        """Add a line, in the place of an earlier one of the same.
 
         Args:
             what: the knob, or what was looked at.
             value: its value, for people.
             why: where it comes from.
         """
-        self.lines.append((what, value, why))
+        line, known = (what, value, why), [before for before, _, _ in self.lines]
+        if what in known:
+            self.lines[known.index(what)] = line
+        else:
+            self.lines.append(line)
 
     def as_table(self) -> str:
         r"""Return the lines, one below the other.
@@ -39,6 +43,22 @@ class Draft:
         """
         width = max((len(what) for what, _, _ in self.lines), default=0)
         return "\n".join(f"{what:{width}}  {value}  ({why})" for what, value, why in self.lines)
+
+
+def say_schedule(config: Mapping[str, Any], epochs: int, interval: int, steps: int, draft: Draft) -> None:
+    """Enter epochs and what depends on them.
+
+    Args:
+        config: the bundle's train.json.
+        epochs: how many.
+        interval: epochs from one validation to the next.
+        steps: steps of an epoch.
+        draft: gets them.
+    """
+    draft.profile |= {"epochs": epochs, "val_interval": interval}
+    if "gate_warm_up_epochs" in config:
+        draft.profile["gate_warm_up_epochs"] = round(epochs * config["gate_warm_up_epochs"] / config["epochs"])
+    draft.say("epochs", str(epochs), f"steps per epoch: {steps}; a validation every {interval} epochs (val_interval)")
 
 
 def format_sizes(sizes: Iterable[float]) -> str:

@@ -1,4 +1,4 @@
-"""The network of a bundle, its patch and its batch, for data of some size and spacing and for some memory."""
+"""The network of a bundle for a patch and a spacing: its arguments, its precision and the memory of a step."""
 
 from __future__ import annotations
 
@@ -15,25 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from custom_networks.adapt.choices import (
-    MAX_VOXELS,
-    MIN_VOXELS,
-    Triple,
-    down_sampling,
-    largest_patch,
-    rounded_patch,
-)
-from custom_networks.adapt.draft import format_sizes
+from custom_networks.adapt.choices import Triple, deepest, down_sampling, rounded_patch
 from custom_networks.bundle_folder import configured
 from custom_networks.files import read_json
 from custom_networks.nets.segmenter import Segmenter
 from custom_networks.workflow.infer.inferers import is_thin, network_dtype
-from custom_networks.workflow.memory.bill import format_bytes, training_bytes
+from custom_networks.workflow.memory.bill import training_bytes
 
-# how much smaller a patch that takes too much becomes at least
-SHRINK = 0.9
-# patches of fewer voxels are halved in number before they shrink further
-LEAST_IN_BATCHES = 32**3
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -139,31 +128,41 @@ def build(bundle: Path, profile: Mapping[str, Any]) -> nn.Module:
     return network
 
 
-def precision_of(config: Mapping[str, Any], network: nn.Module) -> tuple[str, str]:
-    """Return the precision in which this machine's processor trains, for which a plan is made, and why.
+def precision_of(config: Mapping[str, Any], network: nn.Module, device: torch.device = CPU) -> tuple[str, str]:
+    """Return the precision in which a training runs, for which a plan is made, and why.
 
     Args:
         config: train.json with the profile laid over it.
         network: its network.
+        device: this machine's processor, or a GPU, which need not be there.
     """
-    if network_dtype(torch.device("cpu"), config["amp"], network, config["patch_size"]) is torch.bfloat16:
-        return "bfloat16", "what the memory of a step is for; where a processor has none, float32 takes more"
-    why = "this processor does not compute in bfloat16"
+    why = "what the memory of a step is for"
     if not config["amp"]:
-        why = "amp is false"
-    elif is_thin(network, config["patch_size"]):
-        why = "along its first axis the patch is too thin for torch's bfloat16 on processors"
-    return "float32", f"what the memory of a step is for; {why}"
+        return "float32", f"{why}; amp is false"
+    if device.type == "cuda":
+        return "bfloat16", f"{why}; float32 on GPUs older than Ampere, where it takes more"
+    if network_dtype(device, True, network, config["patch_size"]) is torch.bfloat16:
+        return "bfloat16", f"{why}; where a processor has none, float32 takes more"
+    if is_thin(network, config["patch_size"]):
+        return "float32", f"{why}; along its first axis the patch is too thin for torch's bfloat16 on processors"
+    return "float32", f"{why}; this processor does not compute in bfloat16"
 
 
-def step_bytes(network: nn.Module, config: Mapping[str, Any], patch_size: Sequence[int], batch_size: int) -> int:
-    """Return the memory that a training step is expected to take on this machine's CPU, see :func:`precision_of`.
+def step_bytes(
+    network: nn.Module,
+    config: Mapping[str, Any],
+    patch_size: Sequence[int],
+    batch_size: int,
+    device: torch.device = CPU,
+) -> int:
+    """Return the memory that a training step is expected to take, see :func:`precision_of`.
 
     Args:
         network: a segmentation network or a classifier.
         config: train.json with the profile laid over it.
         patch_size: voxels per axis.
         batch_size: patches per step.
+        device: this machine's processor, or a GPU, which need not be there.
     """
     classifies = "min_size" in vars(network)
     return training_bytes(
@@ -172,63 +171,48 @@ def step_bytes(network: nn.Module, config: Mapping[str, Any], patch_size: Sequen
         patch_size=patch_size,
         batch_size=batch_size,
         amp=config["amp"],
+        device=device,
     )
 
 
-def fit(bundle: Path, config: Mapping[str, Any], knobs: Mapping[str, Any], median: Sequence[int], memory: int) -> Fit:
-    """Return the largest patch that the bounds allow, with the network that takes it.
-
-    The patch is the median image at ``spacing`` or, where that has more than 64 x 64 x 64 voxels, the largest cube in
-    mm of so many voxels, cut to the median image: a step with two such patches takes seconds on a CPU. Where a training
-    step would take more than the memory, patches become smaller, down to 32 x 32 x 32 voxels; then the batch becomes
-    one.
+def network_knobs(
+    definition: Mapping[str, Any],
+    spacing: Sequence[float],
+    median: Sequence[int],
+    raw: Sequence[float],
+    *,
+    scaled: bool = False,
+) -> tuple[list[int], list[Triple], dict[str, Any]]:
+    """Return the patch that a network takes, its strides, and the profile entries that it gets.
 
     Args:
-        bundle: the bundle's folder.
-        config: its train.json.
-        knobs: the profile as far as it is known; holds spacing, channels and classes.
-        median: voxels of the median image at ``spacing``.
-        memory: bytes.
+        definition: ``network_def`` of the bundle.
+        spacing: mm per voxel.
+        median: voxels of the median image.
+        raw: voxels of the patch, which the network's divisors round.
+        scaled: whether the network has the depth and the width that a GPU allows, or those of the bundle.
 
     Raises:
-        ValueError: if the smallest patch takes more.
+        ValueError: if it is no segmentation network of this package.
     """
-    laid_over = {**config, **knobs}
-    need = 0
-    for batch_size, least in ((config["batch_size"], LEAST_IN_BATCHES), (1, MIN_VOXELS)):
-        bound = float(MAX_VOXELS)
-        while bound >= min(least, math.prod(median)):
-            patch, strides, own = _network_knobs(config["network_def"], knobs["spacing"], median, bound)
-            network = build(bundle, {**knobs, **own})
-            need = step_bytes(network, laid_over, patch, batch_size)
-            if need <= memory:
-                whole = all(n >= size for n, size in zip(patch, median, strict=True))
-                limited = bound < MAX_VOXELS or batch_size < config["batch_size"]
-                return Fit(own, patch, batch_size, need, whole, limited, strides, network)
-            bound = math.prod(patch) * min(SHRINK, memory / need)
-    raise ValueError(
-        f"a training step of {bundle.name} takes {format_bytes(need)} with a single patch of {format_sizes(patch)} "
-        f"voxels, but --memory allows {format_bytes(memory)}; give more"
-    )
-
-
-def _network_knobs(
-    definition: Mapping[str, Any], spacing: Sequence[float], median: Sequence[int], max_voxels: float
-) -> tuple[list[int], list[Triple], dict[str, Any]]:
-    """Return patch, strides and profile entries of a network for a bound of the patch."""
     kind = locate(str(definition["_target_"]))
     if not isinstance(kind, type) or not issubclass(kind, Segmenter):
         raise ValueError(  # noqa: TRY004 - the bundle is wrong
             f"network_def must be a segmentation network of custom_networks.nets, got {definition['_target_']}; "
             "use a bundle that has one"
         )
-    given = kind.steps_of(definition, len(spacing))
-    raw = largest_patch(median, spacing, max_voxels)
-    strides, kernels = down_sampling([max(step) for step in given], definition["kernel_size"], spacing, raw)
+    own: dict[str, Any] = {}
+    least = Segmenter.least_voxels
+    if scaled:
+        least = kind.least_voxels
+        most = math.inf if kind.most_steps is None else kind.most_steps
+        own = kind.scaled_arguments(int(max(kind.fewest_steps, min(most, deepest(spacing, raw, least)))), definition)
+    given = kind.steps_of({**definition, **own}, len(spacing))
+    strides, kernels = down_sampling([max(step) for step in given], definition["kernel_size"], spacing, raw, least)
     patch = rounded_patch(raw, median, [math.prod(steps) for steps in zip(*strides, strict=True)])
     chosen = kind.step_arguments(strides, kernels)
     kernel_size = chosen.pop("kernel_size")
-    own: dict[str, Any] = {} if strides == given else chosen
+    own |= {} if strides == given else chosen
     if any(len(set(kernel)) > 1 for kernel in kernel_size):
         own["kernel_size"] = kernel_size
     own |= kind.patch_arguments(patch, {**definition, **own})

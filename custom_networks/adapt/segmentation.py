@@ -13,15 +13,19 @@ import numpy as np
 
 from custom_networks.adapt.choices import (
     COARSE_PERCENTILE,
+    VALIDATIONS,
     folds_of,
     foreground_ratio,
     patients,
     schedule,
     target_spacing,
 )
-from custom_networks.adapt.draft import Draft, format_sizes
+from custom_networks.adapt.cpu_plan import cpu_fit
+from custom_networks.adapt.draft import Draft, format_sizes, say_schedule
 from custom_networks.adapt.facts import CT_PERCENTILES, Facts
-from custom_networks.adapt.network import Fit, fit, precision_of
+from custom_networks.adapt.gpu_plan import EPOCHS, GPU_KNOBS, SHARE_OF_VOXELS, SMALLEST_BATCH, gpu_fit
+from custom_networks.adapt.machine import Machine
+from custom_networks.adapt.network import Fit, precision_of
 from custom_networks.files import read_json
 from custom_networks.workflow.data.folds import FOLDS, SPLITS
 from custom_networks.workflow.data.formats.grid import Shape
@@ -35,7 +39,7 @@ Split = tuple[list[str], list[str]]
 
 
 def segmentation_profile(
-    bundle: Path, config: Mapping[str, Any], facts: Facts, memory: int
+    bundle: Path, config: Mapping[str, Any], facts: Facts, machine: Machine
 ) -> tuple[Draft, list[list[str]] | None]:
     """Return the profile, and the folds where cases belong together.
 
@@ -43,7 +47,7 @@ def segmentation_profile(
         bundle: the bundle's folder.
         config: its train.json.
         facts: the data set.
-        memory: bytes that a training may take, step and cached data together.
+        machine: what trains; its memory takes a step, on a CPU together with the cached data.
 
     Raises:
         ValueError: if there is nothing to train or to validate on, or the memory does not suffice.
@@ -59,14 +63,14 @@ def segmentation_profile(
     _classes(facts, draft)
     _intensity(facts, draft)
     resampled = _spacing(facts, draft)
-    chosen = _patch(bundle, config, facts, resampled, memory, draft)
+    chosen = _patch(bundle, config, facts, resampled, machine, draft)
     (training, validation), folds = _split(bundle, facts, names, draft)
-    _schedule(bundle, config, len(training), draft)
+    _absent_classes(facts, training, draft)
+    _schedule(bundle, config, len(training), machine, draft)
     size_of = dict(zip(names, resampled, strict=True))
-    choose_cache(
-        [[size_of[name] for name in part] for part in (training, validation)], chosen.step_bytes, memory, draft
-    )
-    _low_memory(config, shapes, resampled, chosen, memory, draft)
+    sizes = [[size_of[name] for name in part] for part in (training, validation)]
+    choose_cache(sizes, machine.room_for_data(chosen.step_bytes), draft)
+    _low_memory(config, shapes, resampled, chosen, machine, draft)
     _network(chosen, draft)
     if facts.in_one_piece:
         draft.profile["largest_component"] = True
@@ -137,18 +141,28 @@ def _spacing(facts: Facts, draft: Draft) -> list[Shape]:
 
 
 def _patch(
-    bundle: Path, config: Mapping[str, Any], facts: Facts, resampled: Sequence[Shape], memory: int, draft: Draft
+    bundle: Path, config: Mapping[str, Any], facts: Facts, resampled: Sequence[Shape], machine: Machine, draft: Draft
 ) -> Fit:
     """Choose patch, batch and network, and how often a patch is drawn around the foreground."""
-    median = [round(n) for n in np.median(resampled, axis=0)]
-    chosen = fit(bundle, config, draft.profile, median, memory)
+    median, memory = [round(n) for n in np.median(resampled, axis=0)], machine.memory
+    draft.profile |= machine.knobs
+    draft.say("device", *machine.words)
+    if machine.is_gpu:
+        voxels = sum(map(math.prod, resampled))
+        chosen = gpu_fit(bundle, config, draft.profile, median, memory, voxels, machine.device)
+    else:
+        chosen = cpu_fit(bundle, config, draft.profile, median, memory)
     if chosen.whole:
         part = "about"
+    elif machine.is_gpu:
+        part = "of the aspect of, and as large as the memory allows,"
     elif chosen.limited:
         part = "a cube in mm, as large as the memory allows, of"
     else:
         part = "a cube in mm of at most 64 x 64 x 64 voxels of"
     need = f"a step is expected to take {format_bytes(chosen.step_bytes)} of {format_bytes(memory)}"
+    if machine.is_gpu and chosen.whole:
+        need = f"at most {SHARE_OF_VOXELS:.0%} of the voxels, {SMALLEST_BATCH} or more; {need}"
     background = next(iter(facts.classes.values()))
     share = 1 - sum(facts.voxels.get(value, 0) for value in background) / sum(facts.voxels.values())
     ratio = foreground_ratio(share, chosen.whole, config["foreground_ratio"])
@@ -161,7 +175,7 @@ def _patch(
         "patch_size", format_sizes(chosen.patch_size), f"{part} the median image, {format_sizes(median)} at spacing"
     )
     draft.say("batch_size", str(chosen.batch_size), need)
-    draft.say("precision", *precision_of({**config, **draft.profile}, chosen.network))
+    draft.say("precision", *precision_of({**config, **draft.profile}, chosen.network, machine.device))
     draft.say("foreground_ratio", f"{ratio:g}", f"{share:.2%} of the voxels are foreground")
     return chosen
 
@@ -218,31 +232,51 @@ def _usual_split(bundle: Path, facts: Facts) -> tuple[int, Split]:
     return 0, (names("training", 0), names("validation", 0))  # says what is wrong
 
 
-def _schedule(bundle: Path, config: Mapping[str, Any], cases: int, draft: Draft) -> None:
-    """Choose epochs that make as many steps as the shipped training."""
-    folds, batch_size = [len(members) for members in _shipped_folds(bundle)], draft.profile["batch_size"]
-    fold = config["fold"]
+def _absent_classes(facts: Facts, training: Sequence[str], draft: Draft) -> None:
+    """Name the classes that no case to train on has."""
+    trained = set(training)
+    held = set().union(*(own for name, own in zip(facts.names, facts.cases, strict=True) if name in trained))
+    absent = [name for name, own in facts.classes.items() if held.isdisjoint(own)]
+    if absent:
+        why = (
+            f"none of the {len(training)} cases to train on has it, so nothing can learn it; add cases, or leave it out"
+        )
+        draft.say("warning", f"no voxel of {', '.join(absent)}", why)
+
+
+def shipped_steps(bundle: Path, config: Mapping[str, Any]) -> int:
+    """Return the steps of the training that the bundle was shipped after.
+
+    Args:
+        bundle: the bundle's folder.
+        config: its train.json.
+    """
+    folds, fold = [len(members) for members in _shipped_folds(bundle)], config["fold"]
     validated = folds[fold] if isinstance(fold, int) and 0 <= fold < len(folds) else 0
-    shipped = math.ceil((sum(folds) - validated) / config["batch_size"])
-    epochs, interval = schedule(config["epochs"] * shipped, cases, batch_size)
-    draft.profile |= {"epochs": epochs, "val_interval": interval}
-    if "gate_warm_up_epochs" in config:
-        draft.profile["gate_warm_up_epochs"] = round(epochs * config["gate_warm_up_epochs"] / config["epochs"])
-    steps = math.ceil(cases / batch_size)
-    draft.say("epochs", str(epochs), f"steps per epoch: {steps}; a validation every {interval} epochs (val_interval)")
+    return config["epochs"] * math.ceil((sum(folds) - validated) / config["batch_size"])
 
 
-def choose_cache(shapes: Sequence[Sequence[Shape]], step: int, memory: int, draft: Draft) -> None:
-    """Choose the share of the cases that is kept in memory beside a step of training.
+def _schedule(bundle: Path, config: Mapping[str, Any], cases: int, machine: Machine, draft: Draft) -> None:
+    """Choose epochs: on a GPU a number of them, on a CPU such that they make as many steps as the shipped training."""
+    if machine.is_gpu:
+        draft.profile |= GPU_KNOBS
+        say_schedule(config, EPOCHS, max(1, EPOCHS // VALIDATIONS), GPU_KNOBS["steps_per_epoch"], draft)
+    else:
+        batch_size = draft.profile["batch_size"]
+        epochs, interval = schedule(shipped_steps(bundle, config), cases, batch_size)
+        say_schedule(config, epochs, interval, math.ceil(cases / batch_size), draft)
+
+
+def choose_cache(shapes: Sequence[Sequence[Shape]], room: int, draft: Draft) -> None:
+    """Choose the share of the cases that is kept in memory.
 
     Args:
         shapes: voxels per axis of the training cases, and of those to validate on.
-        step: bytes of a step.
-        memory: bytes for both together.
+        room: bytes for them.
         draft: holds ``in_channels``; gets ``cache_rate``.
     """
     everything = cached_bytes(shapes[0], shapes[1], draft.profile["in_channels"], 1.0)
-    share = min(1.0, math.floor((memory - step) / everything * 10) / 10)
+    share = min(1.0, math.floor(room / everything * 10) / 10)
     draft.profile["cache_rate"] = share
     draft.say("cache_rate", f"{share:g}", f"all cases at spacing are {format_bytes(everything)}")
 
@@ -252,7 +286,7 @@ def _low_memory(
     stored: Sequence[Shape],
     resampled: Sequence[Shape],
     chosen: Fit,
-    memory: int,
+    machine: Machine,
     draft: Draft,
 ) -> None:
     """Turn ``low_memory`` on where validating the largest image would take more than there is."""
@@ -266,9 +300,10 @@ def _low_memory(
         original_shape=None if stored[largest] == resampled[largest] else stored[largest],
         one_hot=True,
         amp=config["amp"],
+        device=machine.device,
     )
     need = sum(bill.values())
-    if need > memory:
+    if need > machine.memory:
         draft.profile["low_memory"] = True
         draft.say(
             "low_memory", "true", f"validating {format_sizes(stored[largest])} voxels would take {format_bytes(need)}"
@@ -277,6 +312,9 @@ def _low_memory(
 
 def _network(chosen: Fit, draft: Draft) -> None:
     draft.profile |= dict(chosen.knobs)
+    if "network_def#features" in chosen.knobs:
+        features = ", ".join(map(str, chosen.knobs["network_def#features"]))
+        draft.say("features", features, "full width, and as many steps as leave enough voxels")
     if "network_def#strides" in chosen.knobs:
         why = "nnU-Net's rule: an axis is halved once it is as fine as the others, to 4 voxels or more"
         draft.say("strides", ", ".join(format_sizes(step) for step in chosen.strides), why)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from inspect import signature
 from typing import Any
 
 import torch
@@ -127,6 +128,16 @@ class AttentionClassifier(nn.Module):
             elif isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=0.01)
                 nn.init.zeros_(module.bias)
+
+    @classmethod
+    def scaled_arguments(cls) -> dict[str, Any]:
+        """Return the arguments of the constructor for a network of full width, which are the defaults of its stages.
+
+        Example:
+            >>> AttentionClassifier.scaled_arguments()
+            {'features': [64, 128]}
+        """
+        return {"features": list(signature(cls).parameters["features"].default)}
 
     def _check_size(self, x: Tensor) -> None:
         check_input(x, self.in_channels, (1,) * len(self.min_size))

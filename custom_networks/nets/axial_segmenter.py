@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from custom_networks.checks import per_axis
-from custom_networks.nets.segmenter import Segmenter
+from custom_networks.nets.segmenter import Segmenter, doubling
+
+# axial blocks of each level but the first
+PAPER_UNITS = (1, 2, 4, 1)
 
 
 class AxialSegmenter(Segmenter):
@@ -51,6 +54,30 @@ class AxialSegmenter(Segmenter):
             "strides": [list(step) for step in (strides[0], *strides[2:])],
             "stem_pool": list(strides[1]),
             "kernel_size": [list(kernel) for kernel in (kernel_size[0], *kernel_size[2:])],
+        }
+
+    @classmethod
+    def scaled_arguments(cls, steps: int, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments of the constructor for a network of full width that halves its input so many times.
+
+        The first halving is ``stem_pool``, so that the stem is on the image's grid and the attention is not; the
+        blocks per level are the paper's, one on levels that the paper has none of.
+
+        Args:
+            steps: how many times, 2 or more.
+            arguments: arguments of the constructor; one that is missing has its default.
+
+        Example:
+            >>> from custom_networks.nets import AxialUnet
+            >>> AxialUnet.scaled_arguments(3, {})["features"], AxialUnet.scaled_arguments(3, {})["num_units"]
+            ([32, 32, 64, 128], [1, 2, 4])
+        """
+        first, *others = doubling(steps)
+        return {
+            "features": [first, first, *others],
+            "strides": [1, *[2] * (steps - 1)],
+            "stem_pool": 2,
+            "num_units": [*PAPER_UNITS, *[1] * steps][:steps],
         }
 
     @classmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from monai.networks.blocks import Convolution
@@ -106,6 +106,10 @@ class MedicalTransformer(AxialSegmenter):
         2021, arXiv:2102.10662. Consulted: https://github.com/jeya-maria-jose/Medical-Transformer, ``MedT`` and
         ``logo``.
     """
+
+    # the deepest levels are those of the local branch, whose windows are halves of a patch
+    least_voxels: ClassVar[int] = 8
+    fewest_steps: ClassVar[int] = 3
 
     def __init__(
         self,

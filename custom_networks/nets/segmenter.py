@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from inspect import signature
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from monai.networks.blocks import Convolution
@@ -18,6 +18,8 @@ from custom_networks.blocks.resize import resize
 from custom_networks.blocks.vision_transformer import VisionTransformer
 from custom_networks.checks import per_level
 
+# channels of the finest and of the widest level of a network on a GPU, as in nnU-Net
+NARROWEST, WIDEST = 32, 320
 # what takes in the whole input, beside norms without running statistics
 GLOBAL = (NonLocal, Mbtfe, VisionTransformer, nn.GroupNorm)
 
@@ -33,6 +35,13 @@ class Segmenter(nn.Module):
         strides: down-sampling per axis of each step; ``size_divisor`` is their product.
         deep_supervision: whether the coarser decoder levels have heads.
     """
+
+    least_voxels: ClassVar[int] = 4
+    """Voxels per axis of a patch that the deepest network leaves on its coarsest grid."""
+    fewest_steps: ClassVar[int] = 2
+    """Steps that the network has in any case; those for which there are too few voxels halve nothing."""
+    most_steps: ClassVar[int | None] = None
+    """Steps of the deepest network, or ``None`` for as many as the patch allows."""
 
     def __init__(self, in_channels: int, strides: Sequence[tuple[int, ...]], deep_supervision: bool) -> None:
         super().__init__()
@@ -67,6 +76,23 @@ class Segmenter(nn.Module):
             kernel_size: kernel per axis before each step and after the last.
         """
         return {"strides": [list(step) for step in strides], "kernel_size": [list(kernel) for kernel in kernel_size]}
+
+    @classmethod
+    def scaled_arguments(cls, steps: int, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments of the constructor for a network of full width that halves its input so many times.
+
+        The width doubles with every step, from 32 channels to 320.
+
+        Args:
+            steps: how many times, 2 or more.
+            arguments: arguments of the constructor; one that is missing has its default.
+
+        Example:
+            >>> from custom_networks.nets import AttentionUnet
+            >>> AttentionUnet.scaled_arguments(4, {})
+            {'features': [32, 64, 128, 256, 320], 'strides': [2, 2, 2, 2]}
+        """
+        return {"features": doubling(steps + 1), "strides": [2] * steps}
 
     @classmethod
     def patch_arguments(cls, patch_size: Sequence[int], arguments: Mapping[str, Any]) -> dict[str, list[int]]:
@@ -144,6 +170,19 @@ class Segmenter(nn.Module):
             stacked.append(logits)
             return torch.stack(stacked[::-1], dim=1)
         return logits
+
+
+def doubling(levels: int) -> list[int]:
+    """Return channels that double from 32 to 320 at most.
+
+    Args:
+        levels: how many.
+
+    Example:
+        >>> doubling(5)
+        [32, 64, 128, 256, 320]
+    """
+    return [min(WIDEST, NARROWEST * 2**level) for level in range(levels)]
 
 
 def _drop_auxiliary_heads(module: Segmenter, state_dict: dict, prefix: str, *_: object) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from monai.networks.blocks import Convolution
@@ -21,7 +21,7 @@ from custom_networks.checks import (
     check_spatial_dims,
     per_level,
 )
-from custom_networks.nets.segmenter import Segmenter
+from custom_networks.nets.segmenter import Segmenter, doubling
 
 ATTENTION_PARTS = ("transformer",)
 
@@ -85,6 +85,9 @@ class Setr(Segmenter):
         CVPR 2021, arXiv:2012.15840. Consulted: https://github.com/fudan-zvg/SETR (MIT).
     """
 
+    # a token of the paper stands for 16 voxels per axis
+    most_steps: ClassVar[int | None] = 4
+
     def __init__(
         self,
         spatial_dims: int = 3,
@@ -146,6 +149,24 @@ class Setr(Segmenter):
             for level in range(levels - 2, -1, -1)
         )
         self.add_heads(spatial_dims, features[:-1], out_channels)
+
+    @classmethod
+    def scaled_arguments(cls, steps: int, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments of the constructor for a network of full width whose tokens halve it so many times.
+
+        Width, layers and heads of the transformer are the defaults, ViT's base; the decoder's width doubles.
+
+        Args:
+            steps: how many times, 2 or more.
+            arguments: arguments of the constructor; one that is missing has its default.
+
+        Example:
+            >>> Setr.scaled_arguments(4, {})["features"]
+            [32, 64, 128, 256, 768]
+        """
+        base = {name: cls._argument({}, name) for name in ("num_layers", "num_heads")}
+        widest = cls._argument({}, "features")[-1]
+        return {**super().scaled_arguments(steps, arguments), "features": [*doubling(steps), widest], **base}
 
     @classmethod
     def step_arguments(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from monai.networks.blocks import Convolution
@@ -18,6 +18,8 @@ from custom_networks.checks import check_attention_parts, check_divides, check_i
 from custom_networks.nets.segmenter import Segmenter
 
 ATTENTION_PARTS = ("transformer",)
+PAPER_UNITS, PAPER_LAYERS = (3, 4, 9), 12
+HEAD_FEATURES = 64
 
 
 class TransUnet(Segmenter):
@@ -95,6 +97,9 @@ class TransUnet(Segmenter):
         arXiv:2102.04306; J. Chen et al., "3D TransUNet", 2023, arXiv:2310.07781. Consulted:
         https://github.com/Beckschen/TransUNet, https://github.com/Beckschen/3D-TransUNet (Apache-2.0).
     """
+
+    # a token of the paper stands for 16 voxels per axis
+    most_steps: ClassVar[int | None] = 4
 
     def __init__(
         self,
@@ -178,6 +183,28 @@ class TransUnet(Segmenter):
             for level in range(levels - 2, -1, -1)
         )
         self.add_heads(spatial_dims, features[:-1], out_channels, kernel_size=3)
+
+    @classmethod
+    def scaled_arguments(cls, steps: int, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments of the constructor for a network of full width that halves its input so many times.
+
+        The transformer has the paper's 12 layers, in heads of at most 64 features; the trunk the paper's 3, 4 and 9
+        units on its coarsest levels and 3 on those before them.
+
+        Args:
+            steps: how many times, 2 or more.
+            arguments: arguments of the constructor; one that is missing has its default.
+
+        Example:
+            >>> own = TransUnet.scaled_arguments(4, {"root_level": 0})
+            >>> own["features"], own["num_units"], own["num_heads"]
+            ([32, 64, 128, 256, 320], [3, 3, 4, 9], 8)
+        """
+        scaled = super().scaled_arguments(steps, arguments)
+        hidden, units = 3 * scaled["features"][-1] // 2, steps - cls._argument(arguments, "root_level")
+        heads = next(n for n in range(-(-hidden // HEAD_FEATURES), hidden + 1) if hidden % n == 0)
+        num_units = [*[PAPER_UNITS[0]] * units, *PAPER_UNITS][-units:]
+        return {**scaled, "num_units": num_units, "num_layers": PAPER_LAYERS, "num_heads": heads}
 
     @classmethod
     def patch_arguments(cls, patch_size: Sequence[int], arguments: Mapping[str, Any]) -> dict[str, list[int]]:

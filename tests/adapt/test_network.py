@@ -8,7 +8,8 @@ import pytest
 from torch import nn
 
 from custom_networks import nets
-from custom_networks.adapt.network import _network_knobs, build, precision_of, step_bytes
+from custom_networks.adapt.choices import largest_patch
+from custom_networks.adapt.network import build, network_knobs, precision_of, step_bytes
 from tests.synthetic import BUNDLES, config, each
 
 CUBE = ([1.0, 1.0, 1.0], (40, 56, 40))
@@ -89,7 +90,8 @@ CASES: dict[str, tuple[str, dict[str, Any], tuple, dict[str, Any]]] = {
 def test_what_follows_from_the_patch(name, definition, data, want):
     spacing, median = data
     target = {"_target_": f"custom_networks.nets.{name}"}
-    patch, strides, own = _network_knobs({**target, **definition}, spacing, median, 64**3)
+    raw = largest_patch(median, spacing, 64**3)
+    patch, strides, own = network_knobs({**target, **definition}, spacing, median, raw)
     assert {key.removeprefix("network_def#"): value for key, value in own.items()} == want
     arguments = {**definition, **want}
     kind = getattr(nets, name)
@@ -103,7 +105,7 @@ def test_what_follows_from_the_patch(name, definition, data, want):
 def test_other_networks_are_refused():
     definition = {"_target_": "monai.networks.nets.UNet", "strides": [2], "kernel_size": 3}
     with pytest.raises(ValueError, match=r"must be a segmentation network of .*, got monai\..*UNet; use a"):
-        _network_knobs(definition, *CUBE, 64**3)
+        network_knobs(definition, *CUBE, CUBE[1])
 
 
 @pytest.mark.parametrize("native", [True, False])

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -31,13 +32,26 @@ def network_cost(bundle: Path, profiles: Sequence[Path]) -> dict[str, int]:
         profiles: override files.
     """
     parser = read_config(bundle, "train", profiles)
+    network = parser.get_parsed_content("network_def")
+    macs = multiply_adds(network, parser["in_channels"], parser["patch_size"])
+    return {"parameters": sum(p.numel() for p in network.parameters()), "macs": macs}
+
+
+def multiply_adds(network: nn.Module, in_channels: int, patch_size: Sequence[int]) -> int:
+    """Count the multiply-accumulates of one forward pass on one patch; afterwards the network has no weights.
+
+    Args:
+        network: the network.
+        in_channels: channels of its input.
+        patch_size: voxels per axis.
+    """
     # The counter's hooks on modules take a slice of a parameter that requires gradients for part of a graph.
-    network = parser.get_parsed_content("network_def").to("meta").eval().requires_grad_(False)
+    bare = network.to("meta").eval().requires_grad_(False)
     counter = FlopCounterMode(display=False)
     # The counter sees the matrix products of attention, not the fused kernels.
     with sdpa_kernel(SDPBackend.MATH), counter, torch.no_grad():
-        network(torch.zeros(1, parser["in_channels"], *parser["patch_size"], device="meta"))
-    return {"parameters": sum(p.numel() for p in network.parameters()), "macs": counter.get_total_flops() // 2}
+        bare(torch.zeros(1, in_channels, *patch_size, device="meta"))
+    return counter.get_total_flops() // 2
 
 
 def train_and_evaluate(

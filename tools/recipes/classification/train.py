@@ -29,8 +29,8 @@ def build_train(bundle: Bundle) -> dict[str, Any]:
         **select_knobs(
             bundle,
             "dataset_dir output_dir ckpt_dir in_channels label_names spacing intensity_range patch_size epochs "
-            "steps_per_epoch val_interval batch_size learning_rate amp seed num_workers cache_rate fold mirror_axes csv_file "
-            "evaluation_split device report resume_ckpt finetune_ckpt overwrite",
+            "steps_per_epoch val_interval batch_size learning_rate amp seed num_workers cache_rate fold mirror_axes "
+            "csv_file evaluation_split device report resume_ckpt finetune_ckpt overwrite",
         ),
         "ckpt_dir": shared.CKPT_DIR,
     }

@@ -37,9 +37,9 @@ def build_train(bundle: Bundle) -> dict[str, Any]:
         **select_knobs(
             bundle,
             "dataset_dir output_dir ckpt_dir in_channels label_names label_values regions ignore_value spacing "
-            "intensity patch_size foreground_ratio epochs steps_per_epoch val_interval batch_size learning_rate amp seed num_workers "
-            "cache_rate fold mirror_axes overlap sw_batch_size skip_air largest_component low_memory image_glob "
-            "label_glob folds_file device report resume_ckpt finetune_ckpt overwrite",
+            "intensity patch_size foreground_ratio epochs steps_per_epoch val_interval batch_size learning_rate amp "
+            "seed num_workers cache_rate fold mirror_axes overlap sw_batch_size skip_air largest_component low_memory "
+            "image_glob label_glob folds_file device report resume_ckpt finetune_ckpt overwrite",
         ),
         **(select_knobs(bundle, "gate_warm_up_epochs") if warms_up else {}),
         "ckpt_dir": shared.CKPT_DIR,
