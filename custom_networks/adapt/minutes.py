@@ -95,8 +95,8 @@ def fill_minutes(
     epochs, interval, steps = schedule_within(minutes, pace, profile.get("steps_per_epoch") or usual)
     say_schedule(config, epochs, interval, steps, draft)
     parts = (
-        f"a step {pace.step:.2f} s with its loading, a validation {pace.validation:.0f} s, the start {pace.start:.0f} s"
+        f"the start {pace.start:.0f} s, a step with its loading {pace.step:.2f} s, a validation {pace.validation:.0f} s"
     )
-    draft.say("minutes", f"{minutes:g}", f"measured here: {parts}; {epochs * steps} steps in all")
+    draft.say("minutes", f"{minutes:g}", f"{epochs * steps} steps; measured here: {parts}")
     draft.profile |= {"batch_size": small, "steps_per_epoch": None if steps == usual else steps}
     profile |= draft.profile

@@ -66,22 +66,28 @@ def test_smaller_patches_keep_the_aspect_of_the_image(median):
 
 
 @each(SEGMENTATION)
-def test_more_memory_makes_a_larger_patch_that_fits(bundle):
-    patches = []
-    for memory in (1_000_000_000, 1_600_000_000):
-        chosen, known = plan(bundle, memory, (1, 1, 1), (80, 96, 80))
-        assert chosen.batch_size == SMALLEST_BATCH
-        assert not chosen.whole
-        network = build(bundle, {**known, **chosen.knobs})
-        need = step_bytes(network, {**config(bundle), **known}, chosen.patch_size, 2, GPU)
-        assert need == chosen.step_bytes <= SHARE * memory
-        rungs = list(ladder(config(bundle)["network_def"], (1, 1, 1), (80, 96, 80)))
-        position = next(i for i, rung in enumerate(rungs) if rung.patch_size == chosen.patch_size)
-        larger = rungs[position - 1]
-        network = build(bundle, {**known, **larger.knobs})
-        assert step_bytes(network, {**config(bundle), **known}, larger.patch_size, 2, GPU) > SHARE * memory
-        patches.append(math.prod(chosen.patch_size))
-    assert patches[0] < patches[1]
+def test_the_largest_patch_that_fits(bundle):
+    """The next larger one of the ladder would not."""
+    image, memory = ((1, 1, 1), (48, 56, 48)), 400_000_000
+    chosen, known = plan(bundle, memory, *image)
+    assert chosen.batch_size == SMALLEST_BATCH
+    assert not chosen.whole
+    assert chosen.step_bytes <= SHARE * memory
+    rungs = list(ladder(config(bundle)["network_def"], *image))
+    position = next(i for i, rung in enumerate(rungs) if rung.patch_size == chosen.patch_size)
+    needs = []
+    for rung in (rungs[position], rungs[position - 1]):
+        network = build(bundle, {**known, **rung.knobs})
+        needs.append(step_bytes(network, {**config(bundle), **known}, rung.patch_size, SMALLEST_BATCH, GPU))
+    assert needs[0] == chosen.step_bytes
+    assert needs[1] > SHARE * memory
+
+
+def test_more_memory_makes_a_larger_patch():
+    patches = [
+        plan(SEGMENTATION[0], memory, (1, 1, 1), (160, 192, 160))[0].patch_size for memory in (3 * 10**9, 6 * 10**9)
+    ]
+    assert math.prod(patches[0]) < math.prod(patches[1])
 
 
 def test_the_batch_grows_where_the_patch_is_the_image():
