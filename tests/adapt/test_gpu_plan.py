@@ -95,11 +95,16 @@ def test_the_batch_grows_where_the_patch_is_the_image():
     unet, voxels = SEGMENTATION[0], math.prod(BRAINS[1])
     batches = []
     for memory, images in ((80 * 10**9, 15), (80 * 10**9, 300), (8 * 10**9, 300)):
-        chosen, _ = plan(unet, memory, *BRAINS, voxels=images * voxels)
+        chosen, known = plan(unet, memory, *BRAINS, voxels=images * voxels)
         assert chosen.whole
         assert chosen.patch_size == [80, 96, 80]
         batches.append(chosen.batch_size)
-    assert batches == [2, round(0.05 * 300 * voxels / (80 * 96 * 80)), 6]
+    most = round(0.05 * 300 * voxels / (80 * 96 * 80))
+    assert batches[:2] == [2, most]
+    assert 2 < batches[2] < most
+    assert chosen.step_bytes <= SHARE * 8 * 10**9
+    sizes = {**config(unet), **known}, chosen.patch_size, batches[2] + 1, GPU
+    assert step_bytes(chosen.network, *sizes) > SHARE * 8 * 10**9
 
 
 def test_too_little_memory_is_refused_with_what_would_do():
