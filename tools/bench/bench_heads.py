@@ -1,4 +1,4 @@
-"""The whole command for a whole head beside the import that every command of MONAI's takes, and the registration in it."""
+"""The whole command for a head beside the import that every command of MONAI's takes, and the registration in it."""
 
 from __future__ import annotations
 
