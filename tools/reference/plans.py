@@ -17,8 +17,8 @@ from custom_networks.files import parse_json, read_json, write_text
 from custom_networks.nets import MbtfeUnet
 from custom_networks.workflow.memory.bill import training_bytes
 from tools import ROOT
+from tools.bench.multiply_adds import multiply_adds
 from tools.recipes.formatting import to_json
-from tools.study.runs import multiply_adds
 
 PLANS = ROOT / "docs" / "reference" / "plans.json"
 FINGERPRINTS = ROOT / "tools" / "reference" / "fingerprints.json"

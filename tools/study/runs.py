@@ -14,12 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from custom_networks.bundle_folder import HOME, read_config
 from custom_networks.workflow import load_weights
+from tools.bench.multiply_adds import multiply_adds
 
 PACKAGES = ("monai", "torch", "pytorch-ignite", "numpy")
 
@@ -35,23 +33,6 @@ def network_cost(bundle: Path, profiles: Sequence[Path]) -> dict[str, int]:
     network = parser.get_parsed_content("network_def")
     macs = multiply_adds(network, parser["in_channels"], parser["patch_size"])
     return {"parameters": sum(p.numel() for p in network.parameters()), "macs": macs}
-
-
-def multiply_adds(network: nn.Module, in_channels: int, patch_size: Sequence[int]) -> int:
-    """Count the multiply-accumulates of one forward pass on one patch; afterwards the network has no weights.
-
-    Args:
-        network: the network.
-        in_channels: channels of its input.
-        patch_size: voxels per axis.
-    """
-    # The counter's hooks on modules take a slice of a parameter that requires gradients for part of a graph.
-    bare = network.to("meta").eval().requires_grad_(False)
-    counter = FlopCounterMode(display=False)
-    # The counter sees the matrix products of attention, not the fused kernels.
-    with sdpa_kernel(SDPBackend.MATH), counter, torch.no_grad():
-        bare(torch.zeros(1, in_channels, *patch_size, device="meta"))
-    return counter.get_total_flops() // 2
 
 
 def train_and_evaluate(
