@@ -23,7 +23,7 @@ SAME = ("in_channels", "label_names", "label_values", "regions", "spacing", "int
 """The knobs in which the members of an ensemble must agree: they see one image and name one set of classes."""
 NEEDED = (
     *("in_channels", "label_names", "spacing", "patch_size", "amp", "low_memory", "series", "device", "engine"),
-    *("max_shape", "expected_input", "mirror_axes", "ckpt_path", "network", "inferer", "preprocessing"),
+    *("max_shape", "expected_input", "tta_mirror_axes", "ckpt_path", "network", "inferer", "preprocessing"),
     *("postprocessing", "evaluator", "initialize"),
 )
 """The entries of ``inference.json`` that are read here, or set."""
@@ -39,7 +39,7 @@ NEEDED_OF_HEADS = (
         "amp",
         "series",
     ),
-    *("device", "engine", "mirror_axes", "ckpt_path", "network", "crop_inferer", "inferer", "preprocessing"),
+    *("device", "engine", "tta_mirror_axes", "ckpt_path", "network", "crop_inferer", "inferer", "preprocessing"),
     *("postprocessing", "evaluator", "initialize", "start_points"),
 )
 """The same of ``inference_head.json``."""

@@ -86,7 +86,7 @@ def peak_bytes(network: nn.Module, shape: Sequence[int], *, training: bool, amp:
         network: the network; its outputs are ``(B, K, *S)`` or with levels ``(B, levels, K, *S)``.
         shape: shape ``(B, C, *S)`` of its input.
         training: whether to run loss and backward pass, too.
-        amp: whether the network runs in bfloat16 where the device has it and the network is not thin.
+        amp: whether the network runs in mixed precision where the device has it and the network is not thin.
         device: the device that it runs on.
 
     Raises:
@@ -107,7 +107,7 @@ def peak_bytes(network: nn.Module, shape: Sequence[int], *, training: bool, amp:
             return functional_call(network, state, (inputs,))
 
         dtype = network_dtype(device, amp, network, shape[2:])
-        logits = autocast_forward(forward, image, dtype is torch.bfloat16)
+        logits = autocast_forward(forward, image, dtype is not torch.float32)
         if training:
             label = torch.empty(shape[0], 1, *shape[2:], device=device)
             levels = logits.unbind(1) if logits.dim() > len(shape) else (logits,)

@@ -17,6 +17,8 @@ from custom_networks.workflow.infer.engines.engine_network import EngineNetwork
 from custom_networks.workflow.train.checkpoint_files import keep_aside, read_checkpoint, save_atomically, weights_in
 
 logger = logging.getLogger(__name__)
+SCALER = "scaler"
+"""The entry of the loss scaling, in the checkpoints of trainings in float16."""
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
@@ -231,6 +233,12 @@ def _restore(value: Any, state: Any, subject: str) -> None:
         ) from error
 
 
+def _restore_scaler(trainer: Any, state: Any) -> None:
+    """Load the state of the loss scaling, which the trainer makes anew when it starts, if it scales here."""
+    if trainer.scaler is not None:
+        trainer.scaler.load_state_dict(state)
+
+
 def _identity(path: Path) -> tuple[int, int] | None:
     """Return what changes when a file is replaced."""
     return (path.stat().st_ino, path.stat().st_mtime_ns) if path.exists() else None
@@ -278,6 +286,8 @@ class ResumableCheckpoint:
                 "training as resume_ckpt, or give weights as finetune_ckpt"
             )
         load_weights(self.objects["model"], path)
+        if SCALER in checkpoint:
+            trainer.add_event_handler(Events.STARTED, _restore_scaler, checkpoint[SCALER])
         epochs = trainer.state.max_epochs
         horizon = self._horizon()
         for key, value in self.objects.items():
@@ -313,6 +323,8 @@ class ResumableCheckpoint:
             PROGRESS.save(self.path, trainer.state.epoch)
         else:
             state = {key: value.state_dict() for key, value in self.objects.items()}
+            if getattr(trainer, "scaler", None) is not None:
+                state[SCALER] = trainer.scaler.state_dict()  # type: ignore[attr-defined]
             before = _identity(self.path)
             try:
                 save_atomically(state, self.path)

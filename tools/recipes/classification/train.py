@@ -29,7 +29,8 @@ def build_train(bundle: Bundle) -> dict[str, Any]:
         **select_knobs(
             bundle,
             "dataset_dir output_dir ckpt_dir in_channels label_names spacing intensity_range patch_size epochs "
-            "val_interval batch_size learning_rate amp seed num_workers cache_rate fold mirror_axes csv_file "
+            "val_interval early_stop batch_size accumulate learning_rate clip_gradients amp seed deterministic "
+            "num_workers cache_rate fold mirror_axes tta_mirror_axes csv_file "
             "evaluation_split device report resume_ckpt finetune_ckpt overwrite",
         ),
         "ckpt_dir": shared.CKPT_DIR,
@@ -74,7 +75,7 @@ def build_train(bundle: Bundle) -> dict[str, Any]:
             "dataset": shared.cache_dataset("train", list_cases("training")),
             "dataloader": shared.TRAIN_DATALOADER,
             "inferer": ours("AutocastInferer", amp="@amp"),
-            "handlers": shared.TRAIN_HANDLERS,
+            "handlers": shared.train_handlers("AUC"),
             "trainer": shared.TRAINER,
         },
         "training_cases": shared.remember_cases(),
@@ -100,7 +101,7 @@ def build_train(bundle: Bundle) -> dict[str, Any]:
         "resume_from": shared.RESUME_FROM,
         "checkpoint": shared.RESUMABLE_CHECKPOINT,
         "knob_check": shared.check_knobs(knobs),
-        "initialize": [*shared.GUARDS, "$monai.utils.set_determinism(seed=@seed)"],
+        "initialize": [*shared.GUARDS, shared.SEED_TRAINING],
         "run": [
             shared.CHECK_PAGE,
             ours("check_outputs", output_dir="@output_dir", ckpt_dir="@ckpt_dir"),
