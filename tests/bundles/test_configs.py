@@ -109,7 +109,9 @@ def test_predictions_are_averaged_over_the_flips_of_training_unless_told_otherwi
         ({"tta_mirror_axes": [1]}, [1]),
     ):
         training = workflow(bundle, "train", "train", tiny_training(bundle, dataset, tmp_path, **overrides)).parser
-        inference = workflow(bundle, "inference", "infer", {**tiny_knobs(bundle), **overrides}).parser
+        inference = workflow(
+            bundle, "inference", "infer", {**tiny_knobs(bundle), "load_pretrain": False, **overrides}
+        ).parser
         flips = [flip.flipper.spatial_axis for flip in training.get_parsed_content("train#flips")]
         assert flips == overrides.get("mirror_axes", [])
         for inferer in (training.get_parsed_content("validate#inferer"), inference.get_parsed_content("inferer")):

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
 from monai.utils import string_list_all_gather
+
+from custom_networks.workflow.data.cases import case_name
+
+
+def _name(sample: Mapping[str, Any]) -> str:
+    """Return the name of a case, which lists of others, such as MONAI Label's, do not have."""
+    file = getattr(sample["image"], "meta", {}).get("filename_or_obj", "?")
+    return str(sample.get("case") or case_name(str(file)))
 
 
 class CaseScores:
@@ -33,7 +42,7 @@ class CaseScores:
         engine.add_event_handler(Events.COMPLETED, self)
 
     def _remember(self, engine: Engine) -> None:
-        self._cases += [sample["case"] for sample in engine.state.batch]  # type: ignore[union-attr]
+        self._cases += [_name(sample) for sample in engine.state.batch]  # type: ignore[union-attr]
 
     def __call__(self, engine: Engine) -> None:
         """Take the values of the validation that has ended, of all processes.

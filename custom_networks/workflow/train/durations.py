@@ -16,12 +16,10 @@ def format_duration(seconds: float) -> str:
         ['7 s', '1 min 1 s', '1 h 0 min', '1 d 3 h']
     """
     whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    for unit, size, part, part_size in (("min", 60, "s", 1), ("h", 3600, "min", 60)):
-        if whole < 60 * size or (unit == "h" and whole < 86400):
+    for unit, size, part, part_size in (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
+        if whole >= size:
             return f"{whole // size} {unit} {whole % size // part_size} {part}"
-    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+    return f"{whole} s"
 
 
 def format_end(now: datetime, seconds: float) -> str:

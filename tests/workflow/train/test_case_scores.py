@@ -4,10 +4,12 @@ import math
 
 import pytest
 import torch
+from monai.data import MetaTensor
 from monai.engines import SupervisedEvaluator
 from monai.handlers import MeanDice, from_engine
 
 from custom_networks.workflow import CaseScores
+from custom_networks.workflow.train import case_scores as module
 
 NAMES = ["background", "heart", "lung", "absent"]
 
@@ -58,6 +60,13 @@ def test_a_second_validation_forgets_the_first():
         again = validate([(name, mask(B, B, B, B), mask(H, H, B, B))])
         scores.classes, scores.worst = again.classes, again.worst
         assert scores.worst == (name, 0.0)
+
+
+def test_a_case_without_a_name_has_that_of_its_file():
+    image = MetaTensor(torch.zeros(1), meta={"filename_or_obj": "images/heart_3.nii.gz"})
+    assert module._name({"image": image}) == "heart_3"
+    assert module._name({"image": image, "case": "own"}) == "own"
+    assert module._name({"image": torch.zeros(1)}) == "?"
 
 
 @pytest.mark.filterwarnings("ignore:the ground truth of class:UserWarning")
