@@ -32,6 +32,7 @@ class Progress:
         trains: whether it is a training.
         checkpoint: the resumable state, ``None`` if nothing is saved.
         epoch: the last epoch in it.
+        step: where a training is, in words.
     """
 
     output_dir: Path | None = None
@@ -39,6 +40,7 @@ class Progress:
     trains: bool = False
     checkpoint: Path | None = None
     epoch: int = 0
+    step: str = ""
 
     def begin(self, output_dir: Path) -> None:
         """Remember where results go.
@@ -55,7 +57,7 @@ class Progress:
             checkpoint: the file.
             epoch: the last epoch in it.
         """
-        self.checkpoint, self.epoch = checkpoint, epoch
+        self.checkpoint, self.epoch, self.step = checkpoint, epoch, ""
 
     def files(self) -> int:
         """Return how many files of this run are in ``output_dir``."""
@@ -91,7 +93,8 @@ def say_interrupted() -> str:
         ended = f"process {rank} was told to end, as all are when one of them has"
         return f"{ended}; {say_saved()}" if PROGRESS.trains else ended
     if PROGRESS.checkpoint is not None:
-        return f"interrupted, {say_saved()}"
+        again = f" in {PROGRESS.step}, an epoch that is done again" if PROGRESS.step else ""
+        return f"interrupted{again}, {say_saved()}"
     if PROGRESS.trains:
         return f"interrupted before the end of the first epoch; {say_saved()}"
     if count := PROGRESS.files():

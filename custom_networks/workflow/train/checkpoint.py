@@ -239,6 +239,13 @@ def _restore_scaler(trainer: Any, state: Any) -> None:
         trainer.scaler.load_state_dict(state)
 
 
+def _note_step(trainer: Engine) -> None:
+    """Remember the step, for the line with which an interrupted training says what is lost."""
+    state = trainer.state
+    done = state.iteration - (state.epoch - 1) * (state.epoch_length or 0)
+    PROGRESS.step = f"step {done} of {state.epoch_length} of epoch {state.epoch}"
+
+
 def _identity(path: Path) -> tuple[int, int] | None:
     """Return what changes when a file is replaced."""
     return (path.stat().st_ino, path.stat().st_mtime_ns) if path.exists() else None
@@ -275,6 +282,7 @@ class ResumableCheckpoint:
         if self.resume_ckpt:
             self._resume(trainer, self.resume_ckpt)
             PROGRESS.save(Path(self.resume_ckpt), trainer.state.epoch)
+        trainer.add_event_handler(Events.ITERATION_STARTED, _note_step)
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self)
 
     def _resume(self, trainer: Engine, path: str | Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -90,12 +91,15 @@ def test_a_stopped_training_says_how_to_resume(dataset, bundle, tmp_path, num_wo
         os.killpg(process.pid, signal.SIGINT)
         assert process.wait(60) == 130
     text = (tmp_path / "log").read_text()
+    assert "\r" not in text
     assert "Traceback" not in text
     last = text.splitlines()[-1]
     epoch = torch.load(out / "last_checkpoint.pt", weights_only=True)["trainer"]["iteration"] // iterations(bundle)
-    head = f"interrupted, {out / 'last_checkpoint.pt'} holds the training up to epoch {epoch}; resume: python "
-    assert last.startswith(head), last
-    finish([sys.executable, *shlex.split(last.removeprefix(head))], tmp_path)
+    steps = rf"( in step \d+ of {iterations(bundle)} of epoch {epoch + 1}, an epoch that is done again)?"
+    saved = rf", {re.escape(str(out / 'last_checkpoint.pt'))} holds the training up to epoch {epoch}; resume: python "
+    said = re.fullmatch(rf"interrupted{steps}{saved}(.*)", last)
+    assert said, last
+    finish([sys.executable, *shlex.split(said[2])], tmp_path)
     assert len((out / "training_curve.csv").read_text().splitlines()) == EPOCHS + 1
 
 
