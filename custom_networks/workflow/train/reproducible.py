@@ -8,6 +8,8 @@ import os
 import torch
 from monai.utils import set_determinism
 
+from custom_networks.workflow.train.repeatable import Repeatable
+
 logger = logging.getLogger(__name__)
 WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 """The variable without which cuBLAS may choose another algorithm every time; it is read with the first product."""
@@ -17,8 +19,8 @@ def seed_training(seed: int, deterministic: bool, device: torch.device | str) ->
     """Seed everything, and let cuDNN look for the fastest algorithms unless the run is to be repeatable.
 
     On a CPU torch's operations are repeatable in any case, for one number of threads, and nothing is switched. On a GPU
-    with ``deterministic`` torch takes algorithms that add in a fixed order where it has them, and warns of those
-    operations of which it has none.
+    with ``deterministic`` torch takes algorithms that add in a fixed order where it has them; those of the networks and
+    the loss of which it has none are replaced (:class:`Repeatable`) until the process ends, and it warns of others.
 
     Args:
         seed: the knob of that name.
@@ -31,6 +33,7 @@ def seed_training(seed: int, deterministic: bool, device: torch.device | str) ->
     torch.backends.cudnn.benchmark = not deterministic
     torch.backends.cudnn.deterministic = deterministic
     if deterministic:
+        Repeatable().__enter__()
         os.environ.setdefault(WORKSPACE, ":4096:8")
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
     what = "repeatable" if deterministic else "the fastest, so that a second run differs in the last digits"

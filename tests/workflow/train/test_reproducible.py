@@ -7,9 +7,11 @@ import random
 import numpy as np
 import pytest
 import torch
+from torch.overrides import _len_torch_function_stack, _pop_mode
 
 from custom_networks.workflow import seed_training
 from custom_networks.workflow.train import reproducible as module
+from custom_networks.workflow.train.repeatable import Repeatable
 
 
 @pytest.fixture(autouse=True)
@@ -39,6 +41,8 @@ def test_a_gpu_is_repeatable_or_fast(deterministic, caplog):
     assert torch.backends.cudnn.deterministic is deterministic
     assert torch.are_deterministic_algorithms_enabled() is deterministic
     assert torch.is_deterministic_algorithms_warn_only_enabled() or not deterministic
+    modes = [_pop_mode() for _ in range(_len_torch_function_stack())]
+    assert [type(mode) for mode in modes] == [Repeatable] * deterministic
     assert (module.WORKSPACE in os.environ) is deterministic
     assert caplog.messages[0].startswith(f"deterministic is {str(deterministic).lower()}: algorithms of the GPU")
 
