@@ -9,6 +9,8 @@ from monai.engines.utils import IterationEvents
 from torch import nn
 from torch.nn.utils import clip_grad_norm_
 
+from custom_networks.workflow.train.stop import step_in_epoch
+
 
 def takes_step(engine: Any) -> bool:
     """Return whether the optimiser takes the gradients of this iteration, by the rule of MONAI's trainer.
@@ -18,8 +20,8 @@ def takes_step(engine: Any) -> bool:
     Args:
         engine: a MONAI trainer.
     """
-    number = (engine.state.iteration - 1) % engine.state.epoch_length + 1
-    return number % engine.accumulation_steps == 0 or number == engine.state.epoch_length
+    number = step_in_epoch(engine)
+    return number % getattr(engine, "accumulation_steps", 1) == 0 or number == engine.state.epoch_length
 
 
 class ClipGradients:

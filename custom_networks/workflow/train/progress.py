@@ -55,8 +55,7 @@ class TrainingProgress:
         self.val_interval = val_interval
         self.metric = metric
         self.scores = scores
-        self.losses: list[float] = []
-        self.samples = 0
+        self.steps = self.samples = 0
         self.waited = 0.0
         self.foretold = False
         # when the epoch began, its last step ended, and its first one ended
@@ -78,7 +77,7 @@ class TrainingProgress:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._step)
         if sys.stderr.isatty():
             bar = ProgressBar(persist=False, desc="epoch")
-            bar.attach(engine, output_transform=lambda _: {"loss": self.losses[-1]})
+            bar.attach(engine, output_transform=lambda _: {"loss": loss_of(engine.state.output)})
         engine.add_event_handler(Events.EPOCH_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
@@ -94,7 +93,8 @@ class TrainingProgress:
             self.validations.append(now - self.stepped)
         key = self.evaluator.state.key_metric_name  # type: ignore[attr-defined]
         metric = self.evaluator.state.metrics[key] if validated else math.nan
-        loss = sum(self.losses) / len(self.losses)
+        losses = engine.state.losses  # type: ignore[attr-defined]
+        loss = sum(losses) / len(losses)
         rate = engine.optimizer.param_groups[0]["lr"]  # type: ignore[attr-defined]
         row = {
             "epoch": str(epoch),
@@ -141,21 +141,22 @@ class TrainingProgress:
 
     def _start(self, engine: Engine) -> None:
         """Forget the last epoch."""
-        self.losses.clear()
-        self.samples, self.waited = 0, 0.0
+        engine.state.losses = []  # type: ignore[attr-defined]
+        self.steps, self.samples, self.waited = 0, 0, 0.0
         self.started = self.stepped = time.monotonic()
 
     def _got_batch(self, engine: Engine) -> None:
         self.waited += time.monotonic() - self.stepped
 
     def _step(self, engine: Engine) -> None:
-        self.losses.append(loss_of(engine.state.output))
+        engine.state.losses.append(loss_of(engine.state.output))  # type: ignore[attr-defined]
+        self.steps += 1
         self.samples += len(engine.state.batch) if isinstance(engine.state.batch, Sized) else 1
         self.stepped = time.monotonic()
-        if len(self.losses) == 1:
+        if self.steps == 1:
             self.warm = self.stepped  # the first step of an epoch waits for worker processes that start
         elif not self.foretold and self.stepped - self.started > FIRST_SECONDS:
             state = engine.state
-            pace = (self.stepped - self.warm) / (len(self.losses) - 1)
+            pace = (self.stepped - self.warm) / (self.steps - 1)
             steps = (state.max_epochs or 0) * (state.epoch_length or 0) - state.iteration
             self._foretell(pace * steps)
