@@ -25,6 +25,7 @@ COMMANDS: Commands = {
         "axial": "tools.bench.bench_axial:bench_axial",
         "predict": "tools.bench.bench_predict:bench_predict",
         "engines": "tools.bench.bench_engines:bench_engines",
+        "heads": "tools.bench.bench_heads:bench_heads",
         "windows": "tools.bench.bench_windows:bench_windows",
     },
     "reference": "tools.reference.attention_reference:reference",
