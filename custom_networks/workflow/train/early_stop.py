@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+import ignite.distributed as idist
 from ignite.engine import Engine, Events
 
 from custom_networks.workflow.train.checkpoint import BestCheckpoint
@@ -46,5 +47,8 @@ class EarlyStop:
         epoch, best = engine.state.epoch, self.best_checkpoint.best_epoch
         validated = self.evaluator.state.epoch == epoch
         if validated and self.epochs is not None and epoch - best >= self.epochs and epoch != engine.state.max_epochs:
-            logger.info("early_stop: no epoch after %d was better, so the training ends after epoch %d", best, epoch)
+            if idist.get_rank() == 0:
+                logger.info(
+                    "early_stop: no epoch after %d was better, so the training ends after epoch %d", best, epoch
+                )
             engine.terminate()

@@ -1,9 +1,10 @@
-"""Handlers of the training loop: reproducible epochs, a stop at NaN, the last validation."""
+"""Handlers of the training loop: reproducible epochs, the decay of the rate, a stop at NaN, the last validation."""
 
 from __future__ import annotations
 
 import math
 import random
+import warnings
 from collections.abc import Mapping, Sequence
 
 import ignite.distributed as idist
@@ -12,6 +13,8 @@ import torch
 from ignite.engine import Engine, Events
 from monai.data.utils import set_rnd
 from monai.engines import Evaluator
+from monai.handlers import LrScheduleHandler
+from torch.optim.lr_scheduler import LRScheduler
 
 
 def loss_of(output: object) -> float:
@@ -56,6 +59,30 @@ class ReseedHandler:
         np.random.seed(seed)  # noqa: NPY002 - third-party transforms draw from the legacy generator
         torch.manual_seed(seed)
         set_rnd(engine.data_loader.dataset, seed)  # type: ignore[attr-defined]
+
+
+class DecayHandler(LrScheduleHandler):
+    """Step a schedule after every iteration, also those whose gradients the optimiser has not taken.
+
+    With gradient accumulation, or loss scaling that leaves out its first steps, the schedule is rightly ahead of the
+    optimiser, of which torch warns.
+
+    Args:
+        lr_scheduler: the schedule, planned over all iterations.
+    """
+
+    def __init__(self, lr_scheduler: LRScheduler) -> None:
+        super().__init__(lr_scheduler, print_lr=False, epoch_level=False)
+
+    def __call__(self, engine: Engine) -> None:
+        """Step.
+
+        Args:
+            engine: the trainer whose iteration has ended.
+        """
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r"Detected call of `lr_scheduler.step\(\)` before")
+            super().__call__(engine)
 
 
 class NonFiniteLossHandler:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 
+import ignite.distributed as idist
 import torch
 from monai.utils import set_determinism
 
@@ -37,4 +38,5 @@ def seed_training(seed: int, deterministic: bool, device: torch.device | str) ->
         os.environ.setdefault(WORKSPACE, ":4096:8")
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
     what = "repeatable" if deterministic else "the fastest, so that a second run differs in the last digits"
-    logger.info("deterministic is %s: algorithms of the GPU are %s", str(deterministic).lower(), what)
+    if idist.get_rank() == 0:
+        logger.info("deterministic is %s: algorithms of the GPU are %s", str(deterministic).lower(), what)
