@@ -25,7 +25,7 @@ QUICK := tests/test_docstrings.py tests/attention/test_cbam.py tests/blocks/test
 	tests/workflow/data/test_cases.py tests/workflow/transforms tests/adapt/test_choices.py tests/tools/recipes/test_knobs.py
 CHANGED = { git diff --name-only --diff-filter=d HEAD; git ls-files --others --exclude-standard; } | grep '\.py$$'
 
-.PHONY: help demo test quick test-page test-label test-reliability test-versions test-oldest test-newest fuzz venv-label lint docs bench clean
+.PHONY: help demo test quick test-page test-label test-reliability test-gpu test-versions test-oldest test-newest fuzz venv-label lint docs bench clean
 
 help:
 	@echo "make demo    train, evaluate and look at a segmentation of real MR: a few minutes on a CPU"
@@ -35,6 +35,7 @@ help:
 	@echo "make test-label    the tests of the live MONAI Label server, in an environment of its own, .venv-label"
 	@echo "make test-versions  a training and an inference with the oldest and with the newest versions that pyproject.toml allows"
 	@echo "make test-reliability   trainings that are killed, run out of disk, lose a process or meet another in their folder"
+	@echo "make test-gpu    what only a GPU can tell, at most eight minutes, into eval/gpu.json; without one a sentence says so"
 	@echo "make fuzz    ten thousand damaged files of each image format, each of which must end in a mask or in one sentence,"
 	@echo "             and two hundred poses of a head, of which none may be missed without a word: half an hour"
 	@echo "make lint    style, types, import contracts, spelling, rendered configs and pages"
@@ -89,6 +90,9 @@ test-page: $(INSTALLED)
 
 test-reliability: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -p no:cacheprovider tests/reliability
+
+test-gpu: $(INSTALLED)
+	$(BIN)/python -m tests.gpu.check_gpu
 
 fuzz: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -s -n $(JOBS) tests/fuzz/fuzz_files.py tests/fuzz/fuzz_poses.py

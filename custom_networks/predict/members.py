@@ -25,7 +25,7 @@ SAME_IN_HEADS = ("places", "crop_size", "template", "largest_component")
 """The same of whole heads, which are located, cropped and put together once for all members."""
 NEEDED = (
     *("in_channels", "label_names", "spacing", "patch_size", "amp", "low_memory", "series", "device", "engine"),
-    *("max_shape", "expected_input", "mirror_axes", "ckpt_path", "network", "inferer", "preprocessing"),
+    *("max_shape", "expected_input", "tta_mirror_axes", "ckpt_path", "network", "inferer", "preprocessing"),
     *("postprocessing", "evaluator", "initialize"),
 )
 """The entries of ``inference.json`` that are read here, or set."""
@@ -41,7 +41,7 @@ NEEDED_OF_HEADS = (
         "amp",
         "series",
     ),
-    *("device", "engine", "mirror_axes", "ckpt_path", "network", "crop_inferer", "inferer", "preprocessing"),
+    *("device", "engine", "tta_mirror_axes", "ckpt_path", "network", "crop_inferer", "inferer", "preprocessing"),
     *("postprocessing", "evaluator", "initialize", "start_points"),
 )
 """The same of ``inference_head.json``."""

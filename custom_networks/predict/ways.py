@@ -81,7 +81,7 @@ class CropWay:
         if device := _device(options):
             knobs["device"] = device
         if options.tta:
-            knobs["mirror_axes"] = self._flips()
+            knobs["tta_mirror_axes"] = self._flips()
         return knobs
 
     def _flips(self) -> list[int]:

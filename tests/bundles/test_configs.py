@@ -101,6 +101,24 @@ def test_every_profile_serves_training_and_inference(bundle, tmp_path):
         assert inference.parser.get_parsed_content("network_def") is not None
 
 
+def test_predictions_are_averaged_over_the_flips_of_training_unless_told_otherwise(bundle, dataset, tmp_path):
+    for overrides, expected in (
+        ({}, []),
+        ({"mirror_axes": [0, 2]}, [0, 2]),
+        ({"mirror_axes": [0, 2], "tta_mirror_axes": []}, []),
+        ({"tta_mirror_axes": [1]}, [1]),
+    ):
+        training = workflow(bundle, "train", "train", tiny_training(bundle, dataset, tmp_path, **overrides)).parser
+        inference = workflow(
+            bundle, "inference", "infer", {**tiny_knobs(bundle), "load_pretrain": False, **overrides}
+        ).parser
+        flips = [flip.flipper.spatial_axis for flip in training.get_parsed_content("train#flips")]
+        assert flips == overrides.get("mirror_axes", [])
+        for inferer in (training.get_parsed_content("validate#inferer"), inference.get_parsed_content("inferer")):
+            axes = getattr(inferer, "mirror_axes", None)
+            assert axes == expected if axes is not None else len(inferer.flips) == 2 ** len(expected)
+
+
 def test_mirror_axes_are_the_flips_of_training(bundle, dataset, tmp_path):
     for axes in ([], [0, 2]):
         parser = workflow(bundle, "train", "train", tiny_training(bundle, dataset, tmp_path, mirror_axes=axes)).parser

@@ -78,9 +78,26 @@ KNOBS = {
     "val_interval": Knob("Epochs from one validation to the next; the last epoch is validated in any case."),
     "batch_size": Knob("Training cases per step, in each process of a distributed training."),
     "learning_rate": Knob("Learning rate of the first step, from which it decays to 0 at the end of the training."),
+    "accumulate": Knob(
+        "Batches whose gradients are averaged for one step of the optimiser, for a batch that does not fit into the "
+        "memory.",
+        1,
+    ),
+    "clip_gradients": Knob(
+        "Norm of all gradients, as one vector, to which larger ones are scaled down; `null` clips none.", None
+    ),
+    "early_stop": Knob(
+        "Epochs without a better validation after which a training ends, its learning rate not yet 0; `null`: never.",
+        None,
+    ),
     "amp": Knob(
-        "Mixed precision: bfloat16 on devices that compute in it, float32 on others and, on a CPU, for thin patches.",
+        "Mixed precision: bfloat16 on devices that compute in it, float16 with loss scaling on GPUs of compute "
+        "capability 7, float32 on others and, on a CPU, for thin patches.",
         True,
+    ),
+    "deterministic": Knob(
+        "On a GPU take algorithms that give the same digits in every run, where torch has them, not the fastest.",
+        False,
     ),
     "seed": Knob("Seed of weights, order of the cases and augmentation.", 0),
     "num_workers": Knob("Number of processes that load data, 0 for none beside the main process.", 0),
@@ -91,9 +108,14 @@ KNOBS = {
         0,
     ),
     "mirror_axes": Knob(
-        "Axes of RAS, 0 to 2, along which training images are flipped at random and predictions are averaged over the "
-        "flips; none where left and right differ.",
+        "Axes of RAS, 0 to 2, along which training images are flipped at random; an axis along which names of classes "
+        "come in pairs of left and right is refused.",
         [],
+    ),
+    "tta_mirror_axes": Knob(
+        "Axes of RAS, 0 to 2, over whose flips predictions are averaged, 2^n passes for n axes; those of `mirror_axes` "
+        "unless it says otherwise, `[]` for none.",
+        "$@mirror_axes",
     ),
     "overlap": Knob(
         "Share of a window that the next one covers along each axis, 0 to less than 1; 0.25 runs less than half of the "

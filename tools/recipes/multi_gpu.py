@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tools.recipes.shared import GUARDS, ours
+from tools.recipes.shared import GUARDS, SEED_TRAINING, ours
 
 PROCESSES: dict[str, Any] = {
     "rank": "$int(os.environ['RANK'])",
@@ -21,7 +21,7 @@ PROCESSES: dict[str, Any] = {
         "shuffle": False,
     },
     "validate#dataloader#sampler": "@validate#sampler",
-    "initialize": [*GUARDS, ours("start_processes", device="@device"), "$monai.utils.set_determinism(seed=@seed)"],
+    "initialize": [*GUARDS, ours("start_processes", device="@device"), SEED_TRAINING],
 }
 
 MULTI_GPU_TRAIN: dict[str, Any] = {

@@ -75,26 +75,45 @@ TRAIN_DATALOADER = {
     "pin_memory": "$torch.cuda.is_available()",
 }
 
-TRAIN_HANDLERS = [
-    {"_target_": "LrScheduleHandler", "lr_scheduler": "@lr_scheduler", "print_lr": False, "epoch_level": False},
-    ours("ReseedHandler", seed="@seed"),
-    ours("NonFiniteLossHandler"),
-    {
-        "_target_": "ValidationHandler",
-        "validator": "@validate#evaluator",
-        "epoch_level": True,
-        "interval": "@val_interval",
-    },
-    ours("LastEpochValidation", validator="@validate#evaluator"),
-    ours("TrainingProgress", evaluator="@validate#evaluator", path="$@output_dir + '/training_curve.csv'"),
-    {
-        "_target_": "TensorBoardStatsHandler",
-        "_disabled_": "@is_not_rank0",
-        "log_dir": "@output_dir",
-        "tag_name": "train_loss",
-        "output_transform": "$monai.handlers.from_engine(['loss'], first=True)",
-    },
-]
+
+def train_handlers(metric: str, **scores: str) -> list[dict[str, Any]]:
+    """Return the handlers of a trainer.
+
+    Args:
+        metric: what the key metric of the validation is, in words.
+        **scores: a reference to what keeps the Dice of every class, where there is one.
+    """
+    return [
+        ours("DecayHandler", lr_scheduler="@lr_scheduler"),
+        ours("ReseedHandler", seed="@seed"),
+        ours("NonFiniteLossHandler"),
+        ours("ClipGradients", network="@network", max_norm="@clip_gradients"),
+        ours("OptimizerSteps"),
+        {
+            "_target_": "ValidationHandler",
+            "validator": "@validate#evaluator",
+            "epoch_level": True,
+            "interval": "@val_interval",
+        },
+        ours("LastEpochValidation", validator="@validate#evaluator"),
+        ours(
+            "TrainingProgress",
+            evaluator="@validate#evaluator",
+            path="$@output_dir + '/training_curve.csv'",
+            val_interval="@val_interval",
+            metric=metric,
+            **scores,
+        ),
+        ours("EarlyStop", best_checkpoint="@best_checkpoint", evaluator="@validate#evaluator", epochs="@early_stop"),
+        {
+            "_target_": "TensorBoardStatsHandler",
+            "_disabled_": "@is_not_rank0",
+            "log_dir": "@output_dir",
+            "tag_name": "train_loss",
+            "output_transform": "$monai.handlers.from_engine(['loss'], first=True)",
+        },
+    ]
+
 
 TRAINER = {
     "_target_": "SupervisedTrainer",
@@ -107,7 +126,13 @@ TRAINER = {
     "inferer": "@train#inferer",
     "train_handlers": "@train#handlers",
     "optim_set_to_none": True,
+    "accumulation_steps": "@accumulate",
+    # loss scaling alone: the inferer switches autocast on, and the loss stays in float32
+    "amp": ours("needs_loss_scaling", amp="@amp", device="@device"),
+    "amp_kwargs": {"enabled": False},
 }
+
+SEED_TRAINING = ours("seed_training", seed="@seed", deterministic="@deterministic", device="@device")
 
 VALIDATION_HANDLERS = [
     "@best_checkpoint",
@@ -232,6 +257,17 @@ def train(metric: str) -> list[Any]:
     )
     return [
         ours(
+            "say_start",
+            trainer="@train#trainer",
+            training="@train#dataset#data",
+            validation="@validate#dataset#data",
+            label_names="@label_names",
+            patch_size="@patch_size",
+            batch_size="@batch_size",
+            amp="@amp",
+            output_dir="@output_dir",
+        ),
+        ours(
             "run_training",
             trainer="@train#trainer",
             checkpoint="@checkpoint",
@@ -246,6 +282,13 @@ def train(metric: str) -> list[Any]:
             evaluator="@validate#evaluator",
             metric=metric,
             _disabled_="$not @finetune_ckpt",
+        ),
+        ours(
+            "say_end",
+            best_checkpoint="@best_checkpoint",
+            metric=metric,
+            output_dir="@output_dir",
+            ckpt_dir="@ckpt_dir",
         ),
     ]
 

@@ -107,7 +107,7 @@ def report_errors() -> None:
 
     def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
         _close_progress_bars()
-        below = "\n" * (PROGRESS.trains or sys.stderr.isatty())  # a progress bar may stand on the line
+        below = "\n" * sys.stderr.isatty()  # a progress bar may stand on the line
         if not isinstance(error, KeyboardInterrupt):
             sys.stderr.write(f"{below}error: {describe(error)}\n")
             return

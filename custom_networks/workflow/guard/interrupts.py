@@ -32,6 +32,9 @@ class Progress:
         trains: whether it is a training.
         checkpoint: the resumable state, ``None`` if nothing is saved.
         epoch: the last epoch in it.
+        step: where a training is, in words.
+        inside: the same of the state that is saved, nothing if that is of a whole epoch.
+        asked: what has asked it to end after its step.
     """
 
     output_dir: Path | None = None
@@ -39,6 +42,9 @@ class Progress:
     trains: bool = False
     checkpoint: Path | None = None
     epoch: int = 0
+    step: str = ""
+    inside: str = ""
+    asked: KeyboardInterrupt | None = None
 
     def begin(self, output_dir: Path) -> None:
         """Remember where results go.
@@ -55,7 +61,15 @@ class Progress:
             checkpoint: the file.
             epoch: the last epoch in it.
         """
-        self.checkpoint, self.epoch = checkpoint, epoch
+        self.checkpoint, self.epoch, self.step, self.inside = checkpoint, epoch, "", ""
+
+    def save_step(self, checkpoint: Path) -> None:
+        """Remember that the resumable state is that after the present step.
+
+        Args:
+            checkpoint: the file.
+        """
+        self.checkpoint, self.step, self.inside = checkpoint, "", self.step
 
     def files(self) -> int:
         """Return how many files of this run are in ``output_dir``."""
@@ -81,7 +95,7 @@ def say_saved() -> str:
     else:
         words = ["python", "-m", "monai.bundle", *sys.argv[1:], "--resume_ckpt", str(PROGRESS.checkpoint)]
         resume = f"resume: {shlex.join(words)}"
-    what = "its last whole epoch" if others else f"the training up to epoch {PROGRESS.epoch}"
+    what = "its last whole epoch" if others else f"the training up to {PROGRESS.inside or f'epoch {PROGRESS.epoch}'}"
     return f"{PROGRESS.checkpoint} holds {what}; {resume}"
 
 
@@ -91,7 +105,8 @@ def say_interrupted() -> str:
         ended = f"process {rank} was told to end, as all are when one of them has"
         return f"{ended}; {say_saved()}" if PROGRESS.trains else ended
     if PROGRESS.checkpoint is not None:
-        return f"interrupted, {say_saved()}"
+        again = f" in {PROGRESS.step}, an epoch that is done again" if PROGRESS.step else ""
+        return f"interrupted{again}, {say_saved()}"
     if PROGRESS.trains:
         return f"interrupted before the end of the first epoch; {say_saved()}"
     if count := PROGRESS.files():
@@ -125,6 +140,38 @@ def sigterm_as_ctrl_c() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def asked_to_stop() -> Iterator[None]:
+    """As long as the context lasts, let Ctrl-C and SIGTERM ask a training to end after its step, a second one at once.
+
+    Processes that load data for it, which Ctrl-C reaches, too, go on until they are ended.
+    """
+    if threading.current_thread() is not threading.main_thread():  # no other may
+        yield
+        return
+    owner = os.getpid()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != owner:
+            if number == signal.SIGTERM:
+                os._exit(128 + number)
+            return
+        error = Terminated() if number == signal.SIGTERM else KeyboardInterrupt()
+        if PROGRESS.asked is not None or not PROGRESS.step:
+            raise error
+        PROGRESS.asked = error
+        os.write(
+            2, b"stopping after this step, or the validation that runs; once more stops at once\n"
+        )  # sys.stderr may be in use just now
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def catch_sigterm() -> None:

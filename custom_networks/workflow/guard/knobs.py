@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from custom_networks.workflow.guard.sides import exchanged_sides
+
 Test = Callable[[Any], bool]
 SEEDS = 2**32
 SPATIAL_DIMS = 3
@@ -159,6 +161,7 @@ PATTERN = Rule(
     _or_null(_is_pattern),
     is_text=True,
 )
+AXES = Rule("a list of different spatial axes, 0 to 2", "write for example [0, 1], or [] for none", _are_axes)
 VALUES = Rule(
     "null or a list of integers and lists of integers", "write for example [0, 1, [2, 3]]", _or_null(_are_values)
 )
@@ -190,16 +193,19 @@ RULES = {
     "val_interval": POSITIVE,
     "batch_size": POSITIVE,
     "learning_rate": Rule("a positive number", "write for example 0.001", _is_positive),
+    "accumulate": POSITIVE,
+    "clip_gradients": Rule("null or a positive number", "write for example 1.0", _or_null(_is_positive)),
+    "early_stop": Rule("null or a positive integer", "write for example 50", _or_null(_integer(1))),
     "amp": SWITCH,
+    "deterministic": SWITCH,
     "seed": Rule(f"an integer from 0 to {SEEDS - 1}", "write for example 0", _integer(0, SEEDS - 1)),
     "num_workers": COUNT,
     "cache_rate": SHARE,
     "fold": Rule(
         'the number of a fold or "all"', "write for example 0", lambda v: v == "all" or _integer(-math.inf)(v)
     ),
-    "mirror_axes": Rule(
-        "a list of different spatial axes, 0 to 2", "write for example [0, 1], or [] for none", _are_axes
-    ),
+    "mirror_axes": AXES,
+    "tta_mirror_axes": AXES,
     "overlap": Rule("a number from 0 to less than 1", "write for example 0.5", _number(lambda share: 0 <= share < 1)),
     "sw_batch_size": Rule("null or a positive integer", "write for example 4", _or_null(_integer(1))),
     "skip_air": SWITCH,
@@ -265,7 +271,7 @@ def check_knobs(**knobs: Any) -> None:
         **knobs: the values of knobs, evaluated.
 
     Raises:
-        ValueError: if a value does not fit.
+        ValueError: if a value does not fit, or flips would exchange structures of the left and the right.
 
     Example:
         >>> check_knobs(patch_size=[96, 96, 64], epochs=10)
@@ -275,3 +281,6 @@ def check_knobs(**knobs: Any) -> None:
     """
     if wrong := wrong_knob(knobs):
         raise ValueError(wrong)
+    for knob in ("mirror_axes", "tta_mirror_axes"):
+        if wrong := exchanged_sides(knobs.get("label_names", ()), knobs.get(knob, ()), knob):
+            raise ValueError(wrong)

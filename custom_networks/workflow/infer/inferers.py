@@ -1,4 +1,4 @@
-"""Inferers that run the network in bfloat16 on every device that computes in it, the loss staying in float32."""
+"""Inferers that run the network in the mixed precision that a device computes in, the loss staying in float32."""
 
 from __future__ import annotations
 
@@ -46,6 +46,35 @@ def has_bfloat16(device: torch.device) -> bool:
     return False
 
 
+def has_float16(device: torch.device) -> bool:
+    """Return whether the device computes fast in float16 and not in bfloat16: a GPU of compute capability 7.
+
+    Args:
+        device: any device.
+
+    Example:
+        >>> has_float16(torch.device("cpu"))
+        False
+    """
+    if device.type != "cuda" or not torch.cuda.is_available():
+        return False
+    return torch.cuda.get_device_capability(device)[0] == 7
+
+
+def needs_loss_scaling(amp: bool, device: torch.device | str) -> bool:
+    """Return whether a training runs in float16, whose small gradients are lost unless the loss is scaled.
+
+    Args:
+        amp: whether mixed precision is wanted.
+        device: where the network runs.
+
+    Example:
+        >>> needs_loss_scaling(True, "cpu")
+        False
+    """
+    return amp and not has_bfloat16(torch.device(device)) and has_float16(torch.device(device))
+
+
 def is_thin(network: Callable[..., Any], size: Sequence[int]) -> bool:
     """Return whether a network convolves a grid that is too thin for torch's bfloat16 on a CPU.
 
@@ -73,9 +102,10 @@ def is_thin(network: Callable[..., Any], size: Sequence[int]) -> bool:
 
 
 def network_dtype(device: torch.device, amp: bool, network: Callable[..., Any], size: Sequence[int]) -> torch.dtype:
-    """Return the precision that a network runs in: bfloat16 if wanted and the device computes in it, else float32.
+    """Return the precision that a network runs in.
 
-    On a CPU a network that is thin (:func:`is_thin`) runs in float32.
+    Where mixed precision is wanted, it is bfloat16 on a device that computes in it, but float32 on a CPU for a network
+    that is thin (:func:`is_thin`); float16 on a GPU that is fast in that alone (:func:`has_float16`); else float32.
 
     Args:
         device: where it runs.
@@ -87,9 +117,11 @@ def network_dtype(device: torch.device, amp: bool, network: Callable[..., Any], 
         >>> network_dtype(torch.device("cpu"), amp=False, network=nn.Identity(), size=(8, 8, 8))
         torch.float32
     """
-    if not amp or not has_bfloat16(device) or (device.type == "cpu" and is_thin(network, size)):
+    if not amp or (device.type == "cpu" and has_bfloat16(device) and is_thin(network, size)):
         return torch.float32
-    return torch.bfloat16
+    if has_bfloat16(device):
+        return torch.bfloat16
+    return torch.float16 if has_float16(device) else torch.float32
 
 
 @cache
@@ -102,11 +134,11 @@ def _warn_of_float32(size: tuple[int, ...]) -> None:
 
 
 def autocast_forward(network: Callable[..., Tensor], inputs: Tensor, amp: bool, *args: Any, **kwargs: Any) -> Tensor:
-    """Run a network under bfloat16 autocast and return float32.
+    """Run a network under autocast in the precision of :func:`network_dtype` and return float32.
 
-    bfloat16 has the exponent range of float32, so no loss scaling is needed. On a device without native bfloat16, and
-    on a CPU where the network is thin (:func:`is_thin`, a warning says so once), it runs in float32 whatever ``amp``
-    says.
+    bfloat16 has the exponent range of float32, so no loss scaling is needed; with float16 a training scales its loss
+    (:func:`needs_loss_scaling`). On a device without either, and on a CPU where the network is thin (:func:`is_thin`, a
+    warning says so once), it runs in float32 whatever ``amp`` says.
 
     Args:
         network: the network.
@@ -116,10 +148,11 @@ def autocast_forward(network: Callable[..., Tensor], inputs: Tensor, amp: bool, 
         **kwargs: passed to the network.
     """
     size = tuple(inputs.shape[2:])
-    enabled = network_dtype(inputs.device, amp, network, size) is torch.bfloat16
+    dtype = network_dtype(inputs.device, amp, network, size)
+    enabled = dtype is not torch.float32
     if amp and not enabled and has_bfloat16(inputs.device):
         _warn_of_float32(size)
-    with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=enabled):
+    with torch.autocast(inputs.device.type, dtype=dtype if enabled else torch.bfloat16, enabled=enabled):
         return network(inputs, *args, **kwargs).float()
 
 
@@ -152,7 +185,7 @@ class AutocastInferer(Inferer):
     MONAI's engines autocast on CUDA only.
 
     Args:
-        amp: whether to use bfloat16 where the device has it.
+        amp: whether to use mixed precision where the device has it.
 
     Example:
         >>> AutocastInferer(amp=False)(torch.zeros(1, 1, 2, 2, 2), torch.nn.Identity()).dtype
@@ -180,7 +213,7 @@ class MirrorInferer(AutocastInferer):
 
     Args:
         mirror_axes: spatial axes to flip; the mean runs over all 2^n combinations. Leave empty where chirality matters.
-        amp: whether to use bfloat16 where the device has it.
+        amp: whether to use mixed precision where the device has it.
 
     Raises:
         ValueError: when called, if an axis does not exist or occurs twice, or the output is not finite.
@@ -244,7 +277,7 @@ class MirrorSlidingWindowInferer(Inferer):
     Args:
         roi_size: window in voxels, one entry per spatial axis.
         mirror_axes: spatial axes to flip; the mean runs over all 2^n combinations. Leave empty where chirality matters.
-        amp: whether to use bfloat16 where the device has it.
+        amp: whether to use mixed precision where the device has it.
         low_memory: whether to hold the logits of one slab at a time and return a map of class indices instead of
             logits (:func:`custom_networks.workflow.infer.windows.blend`).
         regions: the knob of that name: with it and ``low_memory``, the class is the innermost region.

@@ -15,8 +15,14 @@ from custom_networks.failures import on_one_line
 from custom_networks.workflow.guard.interrupts import PROGRESS
 from custom_networks.workflow.infer.engines.engine_network import EngineNetwork
 from custom_networks.workflow.train.checkpoint_files import keep_aside, read_checkpoint, save_atomically, weights_in
+from custom_networks.workflow.train.gradients import takes_step
+from custom_networks.workflow.train.stop import GoOnInEpoch, middle_of_epoch, step_in_epoch
 
 logger = logging.getLogger(__name__)
+MIDDLE = "middle_of_epoch"
+"""The entry of a training that was stopped after a step."""
+SCALER = "scaler"
+"""The entry of the loss scaling, in the checkpoints of trainings in float16."""
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
@@ -231,6 +237,18 @@ def _restore(value: Any, state: Any, subject: str) -> None:
         ) from error
 
 
+def _restore_scaler(trainer: Any, state: Any) -> None:
+    """Load the state of the loss scaling, which the trainer makes anew when it starts, if it scales here."""
+    if trainer.scaler is not None:
+        trainer.scaler.load_state_dict(state)
+
+
+def _note_step(trainer: Engine) -> None:
+    """Remember the step, for the line with which an interrupted training says where it was."""
+    state = trainer.state
+    PROGRESS.step = f"step {step_in_epoch(trainer)} of {state.epoch_length} of epoch {state.epoch}"
+
+
 def _identity(path: Path) -> tuple[int, int] | None:
     """Return what changes when a file is replaced."""
     return (path.stat().st_ino, path.stat().st_mtime_ns) if path.exists() else None
@@ -267,7 +285,16 @@ class ResumableCheckpoint:
         if self.resume_ckpt:
             self._resume(trainer, self.resume_ckpt)
             PROGRESS.save(Path(self.resume_ckpt), trainer.state.epoch)
+        trainer.add_event_handler(Events.ITERATION_STARTED, _note_step)
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, self._stop_if_asked)
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+    def _stop_if_asked(self, trainer: Engine) -> None:
+        """Save and end after a step, if somebody has asked for it; the last of an epoch has its validation first."""
+        if PROGRESS.asked is not None and takes_step(trainer) and step_in_epoch(trainer) != trainer.state.epoch_length:
+            self._save(trainer, {MIDDLE: middle_of_epoch(trainer)})
+            PROGRESS.save_step(self.path)
+            raise PROGRESS.asked
 
     def _resume(self, trainer: Engine, path: str | Path) -> None:
         checkpoint = read_checkpoint(path)
@@ -278,6 +305,8 @@ class ResumableCheckpoint:
                 "training as resume_ckpt, or give weights as finetune_ckpt"
             )
         load_weights(self.objects["model"], path)
+        if SCALER in checkpoint:
+            trainer.add_event_handler(Events.STARTED, _restore_scaler, checkpoint[SCALER])
         epochs = trainer.state.max_epochs
         horizon = self._horizon()
         for key, value in self.objects.items():
@@ -297,7 +326,13 @@ class ResumableCheckpoint:
                 horizon,
             )
         trainer.state.max_epochs = epochs
-        logger.info("resumed from %s after epoch %d of %s", path, trainer.state.epoch, epochs)
+        middle = checkpoint.get(MIDDLE)
+        if middle is not None:
+            GoOnInEpoch(middle).attach(trainer)
+        where = (
+            f"step {middle['steps']} of epoch {trainer.state.epoch + 1}" if middle else f"epoch {trainer.state.epoch}"
+        )
+        logger.info("resumed from %s after %s of %s", path, where, epochs)
 
     def _horizon(self) -> int | None:
         """Return the number of iterations over which the learning rate is planned, where the schedule has one."""
@@ -312,10 +347,18 @@ class ResumableCheckpoint:
         if idist.get_rank() > 0:
             PROGRESS.save(self.path, trainer.state.epoch)
         else:
-            state = {key: value.state_dict() for key, value in self.objects.items()}
             before = _identity(self.path)
             try:
-                save_atomically(state, self.path)
+                self._save(trainer, {})
             finally:  # Ctrl-C may come while the file is moved to its place
                 if _identity(self.path) != before:
                     PROGRESS.save(self.path, trainer.state.epoch)
+        if PROGRESS.asked is not None:
+            raise PROGRESS.asked
+
+    def _save(self, trainer: Any, more: Mapping[str, Any]) -> None:
+        """Write the state of all objects, and more."""
+        state = {key: value.state_dict() for key, value in self.objects.items()}
+        if getattr(trainer, "scaler", None) is not None:
+            state[SCALER] = trainer.scaler.state_dict()
+        save_atomically({**state, **more}, self.path)

@@ -1,30 +1,28 @@
-"""Handlers of the training loop: reproducible epochs, a stop at NaN, progress and curve."""
+"""Handlers of the training loop: reproducible epochs, the decay of the rate, a stop at NaN, the last validation."""
 
 from __future__ import annotations
 
-import csv
-import logging
 import math
 import random
-import time
-from collections.abc import Sequence
-from pathlib import Path
+import warnings
+from collections.abc import Mapping, Sequence
 
 import ignite.distributed as idist
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
-from ignite.handlers import ProgressBar
 from monai.data.utils import set_rnd
 from monai.engines import Evaluator
-
-from custom_networks.files import replacing
-
-logger = logging.getLogger(__name__)
+from monai.handlers import LrScheduleHandler
+from torch.optim.lr_scheduler import LRScheduler
 
 
-def _loss(output: object) -> float:
-    """Return the loss of a MONAI trainer's output (one dictionary, or one per sample)."""
+def loss_of(output: object) -> float:
+    """Return the loss of a MONAI trainer's output.
+
+    Args:
+        output: one dictionary, or one per sample.
+    """
     first = output[0] if isinstance(output, Sequence) else output
     return float(first["loss"])  # type: ignore[index]
 
@@ -63,8 +61,32 @@ class ReseedHandler:
         set_rnd(engine.data_loader.dataset, seed)  # type: ignore[attr-defined]
 
 
+class DecayHandler(LrScheduleHandler):
+    """Step a schedule after every iteration, also those whose gradients the optimiser has not taken.
+
+    With gradient accumulation, or loss scaling that leaves out its first steps, the schedule is rightly ahead of the
+    optimiser, of which torch warns.
+
+    Args:
+        lr_scheduler: the schedule, planned over all iterations.
+    """
+
+    def __init__(self, lr_scheduler: LRScheduler) -> None:
+        super().__init__(lr_scheduler, print_lr=False, epoch_level=False)
+
+    def __call__(self, engine: Engine) -> None:
+        """Step.
+
+        Args:
+            engine: the trainer whose iteration has ended.
+        """
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r"Detected call of `lr_scheduler.step\(\)` before")
+            super().__call__(engine)
+
+
 class NonFiniteLossHandler:
-    """Stop the training with an error at the first loss that is NaN or infinite."""
+    """Stop the training with an error at the first loss that is NaN or infinite, and name the cases of that step."""
 
     def attach(self, engine: Engine) -> None:
         """Listen to a trainer.
@@ -83,13 +105,29 @@ class NonFiniteLossHandler:
         Raises:
             ValueError: if the loss is not finite.
         """
-        loss = _loss(engine.state.output)
+        loss = loss_of(engine.state.output)
         if not math.isfinite(loss):
             raise ValueError(
-                f"the loss became {loss} in epoch {engine.state.epoch}, iteration {engine.state.iteration}; set "
-                "amp to false and resume from last_checkpoint.pt, or start anew with a lower learning_rate, since a "
-                "training that is resumed keeps its own"
+                f"the loss became {loss} in epoch {engine.state.epoch}, step {engine.state.iteration}"
+                f"{_files_of(engine)}; look at these images and labels, set amp to false and resume from "
+                "last_checkpoint.pt, or start anew with a lower learning_rate, since a training that is resumed keeps "
+                "its own"
             )
+
+
+def _files_of(engine: Engine) -> str:
+    """Return the image files of the last step in words, nothing where the samples do not tell their cases."""
+    batch = engine.state.batch
+    samples: Sequence[object] = batch if isinstance(batch, Sequence) else []
+    cases = [sample["case"] for sample in samples if isinstance(sample, Mapping) and "case" in sample]
+    known = {case["case"]: case["image"] for case in getattr(_dataset_of(engine), "data", ())} if cases else {}
+    files = [known.get(case, case) for case in cases]
+    first = [str(file[0] if isinstance(file, list | tuple) else file) for file in files]
+    return f" ({', '.join(dict.fromkeys(first))})" if first else ""
+
+
+def _dataset_of(engine: Engine) -> object:
+    return getattr(getattr(engine, "data_loader", None), "dataset", None)
 
 
 class LastEpochValidation:
@@ -121,81 +159,3 @@ class LastEpochValidation:
         """
         if engine.state.epoch == engine.state.max_epochs and self.validator.state.epoch != engine.state.epoch:
             self.validator.run(engine.state.epoch)
-
-
-class TrainingProgress:
-    """Show a progress bar with loss and remaining time, and write the training curve as CSV.
-
-    The columns are the epoch, the mean loss of its iterations, the learning rate after it, its wall time in seconds
-    with its validation, and, in the epochs that were validated, the evaluator's key metric. A resumed training goes on
-    after the last epoch it knows: rows that it repeats are replaced.
-
-    Args:
-        evaluator: the MONAI evaluator of the validation, run by a handler that was attached before.
-        path: the CSV file to write.
-    """
-
-    def __init__(self, evaluator: Engine, path: str | Path) -> None:
-        self.evaluator = evaluator
-        self.path = Path(path)
-        self.losses: list[float] = []
-        self.started = time.monotonic()
-
-    def attach(self, engine: Engine) -> None:
-        """Listen to a trainer.
-
-        Args:
-            engine: a MONAI trainer.
-        """
-        if idist.get_rank() > 0:
-            return
-        bar = ProgressBar(persist=True, desc="training")
-        bar.attach(
-            engine,
-            output_transform=lambda _: {"loss": sum(self.losses) / max(1, len(self.losses))},
-            event_name=Events.EPOCH_COMPLETED,
-            closing_event_name=Events.COMPLETED,
-        )
-        engine.add_event_handler(Events.EPOCH_STARTED, self._start)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, lambda e: self.losses.append(_loss(e.state.output)))
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
-
-    def __call__(self, engine: Engine) -> None:
-        """Write the row of this epoch after those of the earlier ones.
-
-        Args:
-            engine: the trainer whose epoch has ended.
-        """
-        validated = self.evaluator.state.epoch == engine.state.epoch
-        key = self.evaluator.state.key_metric_name  # type: ignore[attr-defined]
-        metric = self.evaluator.state.metrics[key] if validated else math.nan
-        loss = sum(self.losses) / len(self.losses)
-        rate = engine.optimizer.param_groups[0]["lr"]  # type: ignore[attr-defined]
-        seconds = time.monotonic() - self.started
-        row = [
-            str(engine.state.epoch),
-            f"{loss:.6f}",
-            f"{rate:.6g}",
-            f"{seconds:.1f}",
-            f"{metric:.6f}" if validated else "",
-        ]
-        self._write([*self._rows_before(engine.state.epoch), row])
-        if validated:
-            logger.info("epoch %d: loss %.4f, validation metric %.4f", engine.state.epoch, loss, metric)
-
-    def _start(self, engine: Engine) -> None:
-        """Forget the last epoch."""
-        self.losses.clear()
-        self.started = time.monotonic()
-
-    def _rows_before(self, epoch: int) -> list[list[str]]:
-        """Read the rows of earlier epochs; a training that was killed and resumed repeats the later ones."""
-        if not self.path.is_file():
-            return []
-        with self.path.open(newline="") as file:
-            return [row for row in csv.reader(file) if row and row[0].isdigit() and int(row[0]) < epoch]
-
-    def _write(self, rows: Sequence[Sequence[str]]) -> None:
-        """Replace the file in one step."""
-        with replacing(self.path) as partial, partial.open("w", newline="") as file:
-            csv.writer(file).writerows([["epoch", "loss", "learning_rate", "seconds", "validation_metric"], *rows])

@@ -41,6 +41,9 @@ def start_from(
     whole = load_weights(network, path, strict=False)
     if whole and not resumed:
         evaluator.run(0)
+        name = str(evaluator.state.key_metric_name)
+        if idist.get_rank() == 0:
+            logger.info("the weights at the start: %s %.4f", name, evaluator.state.metrics[name])
 
 
 def say_outcome(best_checkpoint: BestCheckpoint, evaluator: Evaluator, metric: str) -> None:

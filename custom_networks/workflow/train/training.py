@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import ignite.distributed as idist
 from ignite.engine import Engine
 
+from custom_networks.workflow.guard.errors import on_the_command_line
 from custom_networks.workflow.guard.finished_run import LAST
-from custom_networks.workflow.guard.interrupts import PROGRESS
+from custom_networks.workflow.guard.interrupts import PROGRESS, asked_to_stop
 from custom_networks.workflow.guard.lock import holding
 from custom_networks.workflow.guard.restarts import note_begun
 from custom_networks.workflow.train.checkpoint import ResumableCheckpoint
@@ -37,7 +39,8 @@ def run_training(
     """
     folder = Path(ckpt_dir)
     PROGRESS.trains = True
-    with holding(folder):
+    stopping = asked_to_stop() if on_the_command_line() and idist.get_world_size() == 1 else nullcontext()
+    with holding(folder), stopping:
         if start is not None:
             start()
         if idist.get_rank() == 0:

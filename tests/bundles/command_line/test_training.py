@@ -90,13 +90,19 @@ def test_a_stopped_training_says_how_to_resume(dataset, bundle, tmp_path, num_wo
         os.killpg(process.pid, signal.SIGINT)
         assert process.wait(60) == 130
     text = (tmp_path / "log").read_text()
+    assert "\r" not in text
     assert "Traceback" not in text
     last = text.splitlines()[-1]
-    epoch = torch.load(out / "last_checkpoint.pt", weights_only=True)["trainer"]["iteration"] // iterations(bundle)
-    head = f"interrupted, {out / 'last_checkpoint.pt'} holds the training up to epoch {epoch}; resume: python "
+    done = torch.load(out / "last_checkpoint.pt", weights_only=True)["trainer"]["iteration"]
+    epoch, step = divmod(done, iterations(bundle))
+    where = f"step {step} of {iterations(bundle)} of epoch {epoch + 1}" if step else f"epoch {epoch}"
+    head = f"interrupted, {out / 'last_checkpoint.pt'} holds the training up to {where}; resume: python "
     assert last.startswith(head), last
     finish([sys.executable, *shlex.split(last.removeprefix(head))], tmp_path)
     assert len((out / "training_curve.csv").read_text().splitlines()) == EPOCHS + 1
+    straight = {**knobs, "output_dir": tmp_path / "straight", "ckpt_dir": tmp_path / "straight"}
+    finish(command(bundle, straight), tmp_path)
+    assert_equal_weights(tmp_path / "straight" / "last_checkpoint.pt", out / "last_checkpoint.pt")
 
 
 def test_a_diverging_training_fails(bundle, dataset, tmp_path):

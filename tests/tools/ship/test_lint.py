@@ -166,9 +166,9 @@ MISTAKES = {
         (INFERENCE, "inferer", DELETE),
         ("inferer", "does not exist, but monai.bundle or MONAI Label reads it"),
         ("evaluator#inferer", "refers to @inferer, which does not exist"),
-        ("mirror_axes", "is used by no entry of any config"),
         ("overlap", "is used by no entry of any config"),
         ("skip_air", "is used by no entry of any config"),
+        ("tta_mirror_axes", "is used by no entry of any config"),
     ),
     "attribute of the device": (
         (INFERENCE, "network/network", "$@network_def.to(@device.type)"),

@@ -38,12 +38,17 @@ WRONG = {
     "val_interval": [0, 2.5],
     "batch_size": [0, 2.0],
     "learning_rate": [0, -1e-3, "0.1", float("inf"), None],
+    "accumulate": [0, 1.5, None],
+    "clip_gradients": [0, -1, "1", True],
+    "early_stop": [0, 2.5, "10"],
     "amp": ["false", 1, None],
+    "deterministic": ["yes", 1, None],
     "seed": [-1, 2**32, 0.5, None],
     "num_workers": [-1, 1.0],
     "cache_rate": [-0.1, 1.5, None],
     "fold": [1.5, "one", None, True],
     "mirror_axes": [0, ["0"], [3], [-1], [0, 0], None],
+    "tta_mirror_axes": [0, ["0"], [3], None],
     "overlap": [-0.1, 1, "0.5", None, True],
     "sw_batch_size": [0, 1.5, "2", True],
     "skip_air": ["yes", 1, None],
@@ -91,6 +96,8 @@ FINE = {
     "intensity": [None, ["z_score", {"clip": [0, 1], "mean": 0, "std": 1}]],
     "fold": [4, "all"],
     "mirror_axes": [[], (0, 2)],
+    "clip_gradients": [None, 12, 0.5],
+    "early_stop": [None, 30],
     "overlap": [0, 0.25, 0.9],
     "sw_batch_size": [1, 8, None],
     "folds_file": [None, "folds.json"],
@@ -173,3 +180,13 @@ def test_a_profile_with_an_expression_is_checked_by_its_value(tmp_path):
     files = {"config_file": bundle / "configs" / "train.json", "args_file": tmp_path / "mine.json"}
     done = isolated("-m", "monai.bundle", "run", *flags({**files, "bundle_root": bundle}), cwd=tmp_path)
     assert re.fullmatch(r"error: epochs must be a positive integer, got 0; .*", done.stderr.splitlines()[-1])
+
+
+@pytest.mark.parametrize("knob", ["mirror_axes", "tta_mirror_axes"])
+def test_flips_that_exchange_left_and_right_are_refused(knob):
+    names = ["background", "Parotid_L", "brainstem", "Parotid_R"]
+    check_knobs(label_names=names, **{knob: [1, 2]})
+    check_knobs(label_names=["background", "L1", "R2", "left"], **{knob: [0]})
+    sentence = f"{knob} holds 0, the axis from left to right, along which a flip makes Parotid_L look like Parotid_R "
+    with pytest.raises(ValueError, match=sentence):
+        check_knobs(label_names=names, **{knob: [2, 0]})

@@ -53,6 +53,11 @@ def test_a_training_says_how_to_resume(progress, monkeypatch):
     assert say_interrupted().startswith(f"{head}: ")
     words = ["python", "-m", "monai.bundle", "run", "--label_names", "['a', 'b']", "--resume_ckpt"]
     assert shlex.split(say_interrupted().removeprefix(f"{head}: ")) == [*words, "my models/last_checkpoint.pt"]
+    progress.step = "step 3 of 40 of epoch 8"
+    assert say_interrupted().startswith(
+        "interrupted in step 3 of 40 of epoch 8, an epoch that is done again, my models/"
+    )
+    progress.save(Path("my models/last_checkpoint.pt"), 7)  # and the epoch is over
     monkeypatch.setenv("RANK", "0")
     assert say_interrupted() == f"{head} by adding --resume_ckpt my models/last_checkpoint.pt to the same command"
 

@@ -12,7 +12,14 @@ from torch import nn
 from custom_networks.nets import AttentionClassifier, AttentionUnet, MedicalTransformer
 from custom_networks.workflow import AutocastInferer, MirrorInferer, MirrorSlidingWindowInferer
 from custom_networks.workflow.infer import inferers as module
-from custom_networks.workflow.infer.inferers import flips, has_bfloat16, is_thin, network_dtype
+from custom_networks.workflow.infer.inferers import (
+    flips,
+    has_bfloat16,
+    has_float16,
+    is_thin,
+    needs_loss_scaling,
+    network_dtype,
+)
 
 
 class Probe(nn.Module):
@@ -156,6 +163,35 @@ def test_axes_that_do_not_exist_or_repeat(axes):
 def test_which_gpu_has_bfloat16(monkeypatch, capability, expected):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     assert has_bfloat16(torch.device("cuda", 0)) is expected
+
+
+@pytest.mark.parametrize(
+    ("capability", "expected"),
+    [
+        ((9, 0), torch.bfloat16),
+        ((8, 0), torch.bfloat16),
+        ((7, 5), torch.float16),
+        ((7, 0), torch.float16),
+        ((6, 1), torch.float32),
+    ],
+)
+def test_the_precision_of_a_gpu(monkeypatch, capability, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    cuda, net = torch.device("cuda", 0), nn.Identity()
+    assert network_dtype(cuda, True, net, (8, 8, 8)) is expected
+    assert network_dtype(cuda, False, net, (8, 8, 8)) is torch.float32
+    assert needs_loss_scaling(True, cuda) is needs_loss_scaling(True, "cuda") is (expected is torch.float16)
+    assert needs_loss_scaling(False, cuda) is needs_loss_scaling(True, "cpu") is False
+    assert has_float16(CPU) is False
+
+
+def test_float16_is_what_autocast_gets(monkeypatch):
+    monkeypatch.setattr(module, "network_dtype", lambda *_: torch.float16)
+    net = Probe()
+    logits = AutocastInferer()(volume(4, 4, 4), net)
+    assert net.dtypes == [torch.float16]
+    assert logits.dtype == torch.float32
 
 
 @pytest.mark.parametrize(

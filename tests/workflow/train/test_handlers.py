@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import csv
 import math
 import random
-from itertools import count
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,7 +19,6 @@ from custom_networks.workflow import (
     NonFiniteLossHandler,
     ReseedHandler,
     ResumableCheckpoint,
-    TrainingProgress,
 )
 
 SEED = 7
@@ -127,93 +124,22 @@ def engine_of(losses, max_epochs=1, wrap=lambda loss: [{"loss": loss}], handlers
 @pytest.mark.parametrize("wrap", [lambda loss: [{"loss": loss}], lambda loss: {"loss": torch.tensor(loss)}])
 def test_a_loss_that_is_not_finite_stops_the_training(bad, wrap):
     engine_of([0.5, 1e30], wrap=wrap, handlers=[NonFiniteLossHandler()])
-    pattern = rf"the loss became {bad} in epoch 1, iteration 3; set amp .* a lower learning_rate"
+    pattern = rf"the loss became {bad} in epoch 1, step 3; look at .* set amp .* a lower learning_rate"
     with pytest.raises(ValueError, match=pattern):
         engine_of([0.5, 0.4, bad, 0.3], wrap=wrap, handlers=[NonFiniteLossHandler()])
 
 
-def progress_of(path, interval: int, losses, epochs: range) -> None:
-    """Train the given epochs, losses times epoch, with a validation every few of them, as ValidationHandler does."""
-    evaluator = Engine(lambda *_: None)
-    evaluator.state.key_metric_name = "dice"
-    trainer = Engine(lambda engine, loss: [{"loss": loss * engine.state.epoch}])
-    trainer.optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.5)
-    trainer.state.epoch = epochs.start - 1
-    trainer.state.iteration = (epochs.start - 1) * len(losses)
-    trainer.state.max_epochs = epochs.stop - 1
-    trainer.state.epoch_length = len(losses)
-
-    @trainer.on(Events.EPOCH_COMPLETED(every=interval))
-    def _validate(engine):
-        evaluator.state.epoch = engine.state.epoch
-        evaluator.state.metrics["dice"] = engine.state.epoch / 10
-
-    TrainingProgress(evaluator, path).attach(trainer)
-    trainer.run(losses)
-
-
-def rows(path) -> list[list[str]]:
-    with path.open(newline="") as file:
-        return list(csv.reader(file))
-
-
-HEADER = ["epoch", "loss", "learning_rate", "seconds", "validation_metric"]
-
-
-@pytest.fixture(autouse=True)
-def clock(monkeypatch):
-    """A clock that advances by one second with every look."""
-    monkeypatch.setattr("custom_networks.workflow.train.handlers.time", SimpleNamespace(monotonic=count().__next__))
-
-
-def test_the_curve_has_one_row_per_epoch(tmp_path, capsys):
-    path = tmp_path / "eval" / "training_curve.csv"
-    progress_of(path, 2, [1.0, 2.0, 6.0], range(1, 5))
-    assert rows(path) == [
-        HEADER,
-        ["1", "3.000000", "0.5", "1.0", ""],
-        ["2", "6.000000", "0.5", "1.0", "0.200000"],
-        ["3", "9.000000", "0.5", "1.0", ""],
-        ["4", "12.000000", "0.5", "1.0", "0.400000"],
+def test_a_loss_that_is_not_finite_names_the_files_of_its_cases():
+    cases = [
+        {"case": "a", "image": "images/a.nii.gz"},
+        {"case": "b", "image": ["images/b_0.nii.gz", "images/b_1.nii.gz"]},
+        {"case": "c", "image": "images/c.nii.gz"},
     ]
-    assert [p.name for p in path.parent.iterdir()] == [path.name]
-    shown = capsys.readouterr().err
-    assert "training" in shown
-    assert "loss=12" in shown
-
-
-def test_a_resumed_training_goes_on_after_the_last_epoch_it_knows(tmp_path):
-    path = tmp_path / "curve.csv"
-    progress_of(path, 1, [1.0], range(1, 4))
-    progress_of(path, 1, [5.0], range(3, 6))  # the row of epoch 3 was written, its checkpoint was not
-    assert [(row[0], row[1]) for row in rows(path)[1:]] == [
-        ("1", "1.000000"),
-        ("2", "2.000000"),
-        ("3", "15.000000"),
-        ("4", "20.000000"),
-        ("5", "25.000000"),
-    ]
-    with path.open("a") as file:
-        file.write("6,0.1\n\nto")  # torn
-    progress_of(path, 1, [7.0], range(6, 7))
-    assert [row[0] for row in rows(path)] == ["epoch", *"123456"]
-
-
-def test_a_new_training_replaces_the_curve_and_a_lost_one_is_started(tmp_path):
-    path = tmp_path / "curve.csv"
-    progress_of(path, 1, [1.0], range(1, 4))
-    progress_of(path, 1, [2.0], range(1, 2))
-    assert [row[1] for row in rows(path)] == ["loss", "2.000000"]
-    path.unlink()
-    progress_of(path, 1, [2.0], range(4, 5))
-    assert rows(path) == [HEADER, ["4", "8.000000", "0.5", "1.0", "0.400000"]]
-
-
-def test_only_the_first_process_shows_progress(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("custom_networks.workflow.train.handlers.idist.get_rank", lambda: 1)
-    progress_of(tmp_path / "curve.csv", 1, [1.0], range(1, 3))
-    assert not list(tmp_path.iterdir())
-    assert not capsys.readouterr().err
+    engine = Engine(lambda *_: [{"loss": math.nan}])
+    engine.data_loader = SimpleNamespace(dataset=SimpleNamespace(data=cases))
+    NonFiniteLossHandler().attach(engine)
+    with pytest.raises(ValueError, match=r"step 1 \(images/b_0.nii.gz, images/c.nii.gz\); look"):
+        engine.run([[{"case": "b"}, {"case": "c"}, {"case": "b"}]])
 
 
 @pytest.mark.parametrize(("epochs", "interval", "validated"), [(5, 2, [2, 4, 5]), (4, 2, [2, 4]), (2, 9, [2])])

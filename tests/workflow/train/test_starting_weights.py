@@ -120,10 +120,13 @@ def test_weights_that_are_replaced_in_their_place_are_kept_beside(start, caplog)
 
 def evaluator(cases: int = 3):
     epochs = []
-    return SimpleNamespace(data_loader=SimpleNamespace(dataset=range(cases)), run=epochs.append, epochs=epochs)
+    state = SimpleNamespace(key_metric_name="dice", metrics={"dice": 0.5})
+    loader = SimpleNamespace(dataset=range(cases))
+    return SimpleNamespace(data_loader=loader, run=epochs.append, epochs=epochs, state=state)
 
 
-def test_only_whole_networks_are_validated_at_the_start(start, tmp_path):
+def test_only_whole_networks_are_validated_at_the_start(start, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
     plain, more, resumed = evaluator(), evaluator(), evaluator()
     net = network()
     start_from(net, start, plain)
@@ -131,6 +134,7 @@ def test_only_whole_networks_are_validated_at_the_start(start, tmp_path):
     start_from(network(classes=3), start, more)
     start_from(network(), start, resumed, resumed=tmp_path / "last_checkpoint.pt")
     assert (plain.epochs, more.epochs, resumed.epochs) == ([0], [], [])
+    assert caplog.messages.count("the weights at the start: dice 0.5000") == 1
 
 
 def test_spread_channels_and_unused_tensors_leave_a_network_whole(start, tmp_path):

@@ -34,7 +34,7 @@ PAD_OR_CROP = {"_target_": "ResizeWithPadOrCropd", "keys": "image", "spatial_siz
 
 PROBABILITIES = {"_target_": "Activationsd", "keys": "pred", "softmax": True}
 
-MIRROR_INFERER = ours("MirrorInferer", mirror_axes="@mirror_axes", amp="@amp")
+MIRROR_INFERER = ours("MirrorInferer", mirror_axes="@tta_mirror_axes", amp="@amp")
 
 PATCHES = {
     "in_channels": "@in_channels",

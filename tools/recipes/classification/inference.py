@@ -30,7 +30,7 @@ def build_inference(bundle: Bundle) -> dict[str, Any]:
         **select_knobs(
             bundle,
             "dataset_dir output_dir ckpt_dir in_channels label_names spacing intensity_range patch_size amp seed "
-            "num_workers mirror_axes max_shape expected_input series device "
+            "num_workers mirror_axes tta_mirror_axes max_shape expected_input series device "
             "engine",
         ),
         "ckpt_path": "$@ckpt_dir + '/model.pt'",

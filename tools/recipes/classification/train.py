@@ -29,8 +29,9 @@ def build_train(bundle: Bundle) -> dict[str, Any]:
         **select_knobs(
             bundle,
             "dataset_dir output_dir ckpt_dir in_channels label_names spacing intensity_range patch_size epochs "
-            "steps_per_epoch val_interval batch_size learning_rate amp seed num_workers cache_rate fold mirror_axes "
-            "csv_file evaluation_split device report resume_ckpt finetune_ckpt overwrite",
+            "steps_per_epoch val_interval early_stop batch_size accumulate learning_rate clip_gradients amp seed "
+            "deterministic num_workers cache_rate fold mirror_axes tta_mirror_axes csv_file evaluation_split device "
+            "report resume_ckpt finetune_ckpt overwrite",
         ),
         "ckpt_dir": shared.CKPT_DIR,
     }
@@ -75,7 +76,7 @@ def build_train(bundle: Bundle) -> dict[str, Any]:
             "sampler": shared.TRAIN_SAMPLER,
             "dataloader": shared.TRAIN_DATALOADER,
             "inferer": ours("AutocastInferer", amp="@amp"),
-            "handlers": shared.TRAIN_HANDLERS,
+            "handlers": shared.train_handlers("AUC"),
             "trainer": shared.TRAINER,
         },
         "training_cases": shared.remember_cases(),
@@ -101,7 +102,7 @@ def build_train(bundle: Bundle) -> dict[str, Any]:
         "resume_from": shared.RESUME_FROM,
         "checkpoint": shared.RESUMABLE_CHECKPOINT,
         "knob_check": shared.check_knobs(knobs),
-        "initialize": [*shared.GUARDS, "$monai.utils.set_determinism(seed=@seed)"],
+        "initialize": [*shared.GUARDS, shared.SEED_TRAINING],
         "run": [
             shared.CHECK_PAGE,
             ours("check_outputs", output_dir="@output_dir", ckpt_dir="@ckpt_dir"),

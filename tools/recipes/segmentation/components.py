@@ -45,7 +45,7 @@ WINDOWS_AT_ONCE = ours(
 SLIDING_WINDOW = ours(
     "MirrorSlidingWindowInferer",
     roi_size="@patch_size",
-    mirror_axes="@mirror_axes",
+    mirror_axes="@tta_mirror_axes",
     amp="@amp",
     low_memory="@low_memory",
     regions="@regions",

@@ -31,8 +31,8 @@ def build_inference(bundle: Bundle) -> dict[str, Any]:
         **select_knobs(
             bundle,
             "dataset_dir output_dir ckpt_dir in_channels label_names label_values regions spacing intensity patch_size "
-            "amp seed num_workers mirror_axes overlap sw_batch_size skip_air largest_component low_memory max_shape "
-            "expected_input series device engine",
+            "amp seed num_workers mirror_axes tta_mirror_axes overlap sw_batch_size skip_air largest_component "
+            "low_memory max_shape expected_input series device engine",
         ),
         "ckpt_path": "$@ckpt_dir + '/model.pt'",
         "load_pretrain": True,

@@ -21,7 +21,7 @@ LOCATE = ours(
 CROP_INFERER = ours(
     "MirrorSlidingWindowInferer",
     roi_size="@patch_size",
-    mirror_axes="@mirror_axes",
+    mirror_axes="@tta_mirror_axes",
     amp="@amp",
     sw_batch_size="@windows_at_once",
     overlap="@overlap",
@@ -46,8 +46,8 @@ def build_inference_head(bundle: Bundle) -> dict[str, Any]:
         **select_knobs(
             bundle,
             "dataset_dir output_dir ckpt_dir in_channels label_names regions spacing intensity places crop_size "
-            "start_points template patch_size amp seed num_workers mirror_axes overlap sw_batch_size largest_component "
-            "series device engine",
+            "start_points template patch_size amp seed num_workers mirror_axes tta_mirror_axes overlap sw_batch_size "
+            "largest_component series device engine",
         ),
         "ckpt_path": "$@ckpt_dir + '/model.pt'",
         "load_pretrain": True,

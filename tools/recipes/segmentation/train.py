@@ -37,9 +37,10 @@ def build_train(bundle: Bundle) -> dict[str, Any]:
         **select_knobs(
             bundle,
             "dataset_dir output_dir ckpt_dir in_channels label_names label_values regions ignore_value spacing "
-            "intensity patch_size foreground_ratio epochs steps_per_epoch val_interval batch_size learning_rate amp "
-            "seed num_workers cache_rate fold mirror_axes overlap sw_batch_size skip_air largest_component low_memory "
-            "image_glob label_glob folds_file device report resume_ckpt finetune_ckpt overwrite",
+            "intensity patch_size foreground_ratio epochs steps_per_epoch val_interval early_stop batch_size accumulate "
+            "learning_rate clip_gradients amp seed deterministic num_workers cache_rate fold mirror_axes "
+            "tta_mirror_axes overlap sw_batch_size skip_air largest_component low_memory image_glob label_glob "
+            "folds_file device report resume_ckpt finetune_ckpt overwrite",
         ),
         **(select_knobs(bundle, "gate_warm_up_epochs") if warms_up else {}),
         "ckpt_dir": shared.CKPT_DIR,
@@ -120,7 +121,7 @@ def build_train(bundle: Bundle) -> dict[str, Any]:
             "dataloader": shared.TRAIN_DATALOADER,
             "inferer": ours("AutocastInferer", amp="@amp"),
             "handlers": [
-                *shared.TRAIN_HANDLERS,
+                *shared.train_handlers("mean Dice", scores="@scores"),
                 *([ours("GateWarmUp", network="@network", epochs="@gate_warm_up_epochs")] if warms_up else []),
             ],
             "trainer": shared.TRAINER,
@@ -128,6 +129,7 @@ def build_train(bundle: Bundle) -> dict[str, Any]:
         "training_cases": shared.remember_cases(default_folds=DEFAULT_FOLDS),
         "training_data": ours("TrainingData", **CLASSES, **IGNORE),
         "best_checkpoint": shared.best_checkpoint("@training_cases", "@training_data"),
+        "scores": ours("CaseScores", label_names="@label_names"),
         "validate": {
             # the label stays on its own grid, where the prediction is brought to
             "preprocessing": {"_target_": "Compose", "transforms": load_and_normalize(BOTH, ["image"])},
@@ -156,7 +158,7 @@ def build_train(bundle: Bundle) -> dict[str, Any]:
                     ),
                 ],
             },
-            "handlers": shared.VALIDATION_HANDLERS,
+            "handlers": [*shared.VALIDATION_HANDLERS, "@scores"],
             "key_metric": {
                 "val_mean_dice": {
                     "_target_": "MeanDice",
@@ -169,7 +171,7 @@ def build_train(bundle: Bundle) -> dict[str, Any]:
         "resume_from": shared.RESUME_FROM,
         "checkpoint": shared.RESUMABLE_CHECKPOINT,
         "knob_check": shared.check_knobs(knobs),
-        "initialize": [*shared.GUARDS, "$monai.utils.set_determinism(seed=@seed)"],
+        "initialize": [*shared.GUARDS, shared.SEED_TRAINING],
         "run": [
             shared.CHECK_PAGE,
             ours("check_outputs", output_dir="@output_dir", ckpt_dir="@ckpt_dir"),
