@@ -19,6 +19,8 @@ from custom_networks.files import replacing
 from custom_networks.workflow.data.cases import files_of
 from custom_networks.workflow.data.seeding import Seeded, random_parts, seed_sample
 
+KEYS = ("image", "label")
+
 
 class CachedCases(CacheDataset):
     """MONAI's ``CacheDataset`` whose samples depend on their seeds, and which can keep the cases in files.
@@ -28,7 +30,7 @@ class CachedCases(CacheDataset):
     transform before the first random one has changed.
 
     Args:
-        data: the cases, dictionaries of files.
+        data: the cases; with ``cache_dir`` their ``image`` and ``label`` are files.
         transform: what is kept is what comes out of the transforms before the first random one.
         cache_rate: share of the cases that is kept in the memory, 0 to 1; with ``cache_dir`` none is.
         cache_dir: folder of the files; None for none.
@@ -78,7 +80,7 @@ class CachedCases(CacheDataset):
 
     def _key(self, case: Mapping[str, Any]) -> str:
         """Return what differs where the preprocessed case would."""
-        files = [file for entry in case.values() for path in files_of(entry) for file in _files_in(path)]
+        files = [file for key in KEYS for path in files_of(case[key]) for file in _files_in(path)]
         states = [(str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files]
         return pickle_hashing([self.preprocessing, states]).decode()
 

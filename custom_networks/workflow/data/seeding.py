@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -84,23 +84,23 @@ def random_parts(component: Any) -> list[Randomizable]:
     return found + [part for entry in inner for part in random_parts(entry)]
 
 
-def seed_sample(parts: Sequence[Randomizable], seed: int) -> None:
+def seed_sample(parts: Iterable[Randomizable], seed: int) -> None:
     """Seed the transforms that make one sample and, in a process that loads data, everything else random.
 
-    Each gets a stream of its own. MONAI's ``set_random_state`` gives a transform and those inside it the same seed:
-    in the first sample after it ``RandAffined`` turns only by angles that its decision to turn leaves over. With a seed
-    for each sample every sample would be the first.
+    All draw from one stream. MONAI's ``set_random_state`` gives a transform and those inside it streams that begin
+    alike: in the first sample after it ``RandAffined`` turns only by angles that its decision to turn leaves over, and
+    with a seed for each sample every sample would be the first.
 
     Args:
         parts: what :func:`random_parts` returns.
         seed: that of the sample.
     """
-    sequence = np.random.SeedSequence(seed)
+    own, *others = (int(state) for state in np.random.SeedSequence(seed).generate_state(4))
     if get_worker_info() is not None:
         # in the main process these belong to the training, which seeds them when an epoch starts
-        first, second, third = sequence.generate_state(3)
-        random.seed(int(first))
-        np.random.seed(second)  # noqa: NPY002 - third-party transforms draw from the legacy generator
-        torch.manual_seed(int(third))
-    for part, own in zip(parts, sequence.generate_state(3 + len(parts))[3:], strict=True):
-        part.R = np.random.RandomState(own)
+        random.seed(others[0])
+        np.random.seed(others[1])  # noqa: NPY002 - third-party transforms draw from the legacy generator
+        torch.manual_seed(others[2])
+    stream = np.random.RandomState(own)
+    for part in parts:
+        part.R = stream

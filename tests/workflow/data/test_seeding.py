@@ -1,4 +1,4 @@
-"""A sample depends on its seed alone, and no two of its transforms share a stream of random numbers."""
+"""A sample depends on its seed alone, and no two of its transforms draw the same random numbers."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_the_order_of_a_distributed_training_depends_on_the_epoch():
     assert orders[0] != orders[1]
 
 
-def test_everything_random_is_found_and_gets_a_stream_of_its_own():
+def test_everything_random_is_found_and_no_two_parts_draw_alike():
     class Holder:
         def __init__(self):
             self.by_name = {"a": [RandGaussianNoised("image")]}

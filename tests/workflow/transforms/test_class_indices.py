@@ -34,7 +34,8 @@ def test_with_a_limit_they_are_some_of_them_the_same_each_time():
 
 
 def test_a_limit_leaves_no_plane_out():
-    """A hundred places, a thousand voxels apart, would lie in the planes 0 and 8 of these 16."""
-    label = torch.zeros(1, 100, 125, 16)
+    """Two hundred places at even distances, which are 160 voxels here, would all lie in the first of these 16 planes."""
+    label = torch.ones(1, 100, 125, 16)
+    label.view(-1)[: 160 * 199 + 1] = 0
     (places, _) = ClassIndicesd("label", num_classes=2, max_samples=200)({"label": label})["label_indices"]
     assert set((places % 16).tolist()) == set(range(16))

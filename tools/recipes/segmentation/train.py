@@ -8,6 +8,7 @@ from tools.recipes import shared
 from tools.recipes.bundle import Bundle
 from tools.recipes.knobs import select_knobs
 from tools.recipes.segmentation.components import (
+    CACHE_RATE,
     CLASSES,
     IGNORE,
     LARGEST_COMPONENT,
@@ -128,9 +129,7 @@ def build_train(bundle: Bundle) -> dict[str, Any]:
         "validate": {
             # the label stays on its own grid, where the prediction is brought to
             "preprocessing": {"_target_": "Compose", "transforms": load_and_normalize(BOTH, ["image"])},
-            "dataset": shared.cache_validation(
-                list_cases("validation"), cache_rate="$0.0 if @cache_dir else @cache_rate"
-            ),
+            "dataset": shared.cache_validation(list_cases("validation"), CACHE_RATE),
             "dataloader": shared.load_one_by_one("@validate#dataset"),
             "inferer": SLIDING_WINDOW,
             "postprocessing": {
@@ -186,7 +185,7 @@ def build_train(bundle: Bundle) -> dict[str, Any]:
                 "report_memory",
                 **MEMORY,
                 batch_size="@batch_size",
-                cache_rate="@cache_rate",
+                cache_rate=CACHE_RATE,
                 training="@train#dataset#data",
                 validation="@validate#dataset#data",
             ),
