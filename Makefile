@@ -9,6 +9,7 @@ LABEL_BIN := .venv-label/bin
 LABEL_INSTALLED := .venv-label/.installed
 NNUNET_INSTALLED := .venv-nnunet/.installed
 LABEL_APP := tools/ship/label_app
+HEAD := /usr/share/mricron/templates/ch2.nii.gz
 BENCH := $(BIN)/python -m tools bench --shape 1,1,96,96,96 --markdown docs/benchmarks.md
 ATTENTION_UNET := bundles/hippocampus_mr_attention_unet_segmentation
 MONAI_ATTENTION_UNET := {"_target_": "monai.networks.nets.AttentionUnet", "spatial_dims": 3, "in_channels": 1, \
@@ -122,6 +123,7 @@ bench: $(INSTALLED) $(NNUNET_INSTALLED)
 	$(BIN)/python -m tools bench engines --markdown docs/benchmarks.md
 	$(BIN)/python -m tools bench loader
 	$(BIN)/python -m tools bench predict $(notdir $(wildcard bundles/*_segmentation))
+	test ! -e $(HEAD) || $(BIN)/python -m tools bench heads $(HEAD) $(notdir $(wildcard bundles/*_segmentation))
 	$(BIN)/python -m tools bench windows $(wildcard bundles/*_segmentation)
 
 clean:

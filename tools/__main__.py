@@ -26,6 +26,7 @@ COMMANDS: Commands = {
         "loader": "tools.bench.bench_loader:bench_loader",
         "predict": "tools.bench.bench_predict:bench_predict",
         "engines": "tools.bench.bench_engines:bench_engines",
+        "heads": "tools.bench.bench_heads:bench_heads",
         "windows": "tools.bench.bench_windows:bench_windows",
     },
     "reference": "tools.reference.attention_reference:reference",

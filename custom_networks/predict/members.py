@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 WEIGHTS = "model.pt"
 SAME = ("in_channels", "label_names", "label_values", "regions", "spacing", "intensity")
 """The knobs in which the members of an ensemble must agree: they see one image and name one set of classes."""
+SAME_IN_HEADS = ("places", "crop_size", "template", "largest_component")
+"""The same of whole heads, which are located, cropped and put together once for all members."""
 NEEDED = (
     *("in_channels", "label_names", "spacing", "patch_size", "amp", "low_memory", "series", "device", "engine"),
     *("max_shape", "expected_input", "mirror_axes", "ckpt_path", "network", "inferer", "preprocessing"),
@@ -147,7 +149,7 @@ def find_members(bundles: Sequence[Path], profiles: Sequence[Sequence[Path]], fo
         )
     for member in members:
         check_config(member)
-    _check_agreement(members)
+    check_agreement(members)
     return members
 
 
@@ -191,16 +193,25 @@ def check_config(member: Member, way: str = CROP) -> None:
         )
 
 
-def _check_agreement(members: Sequence[Member]) -> None:
-    first = members[0].config({})
+def check_agreement(members: Sequence[Member], way: str = CROP) -> None:
+    """Refuse members that see images or name classes differently.
+
+    Args:
+        members: the networks of an ensemble.
+        way: :data:`CROP` or :data:`HEAD`.
+
+    Raises:
+        ValueError: if they do.
+    """
+    first = members[0].config({}, way)
     for member in members[1:]:
-        other = member.config({})
+        other = member.config({}, way)
         if first["preprocessing"] != other["preprocessing"]:
             raise ValueError(
                 f"{members[0].bundle.name} and {member.bundle.name} are no ensemble, they differ in preprocessing; "
                 "give networks of one recipe"
             )
-        for knob in SAME:
+        for knob in SAME if way == CROP else (*SAME, *SAME_IN_HEADS):
             values = [parser.get_parsed_content(knob, default=None) for parser in (first, other)]
             if values[0] != values[1]:
                 raise ValueError(

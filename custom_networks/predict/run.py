@@ -274,9 +274,11 @@ def _of_archive(case: Mapping[str, Any], text: str) -> str:
 
 def _header(work: Run) -> dict[str, Any]:
     bundle = work.members[0].bundle
+    of_heads = {"head_label_names": work.ways.head.label_names} if work.ways.takes_heads else {}
     return {
         "bundles": work.described,
         "label_names": work.ways.crop.label_names,
+        **of_heads,
         "intended_use": str(read_json(bundle / METADATA).get("intended_use", "")),
     }
 

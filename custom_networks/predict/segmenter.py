@@ -18,8 +18,8 @@ from custom_networks.predict.commands import CROP, HEAD
 from custom_networks.predict.ensemble import EnsembleInferer
 from custom_networks.predict.members import Member
 from custom_networks.workflow.data.cases import files_of
-from custom_networks.workflow.data.image_checks import check_image
-from custom_networks.workflow.data.volumes import NOTES
+from custom_networks.workflow.data.image_checks import channel_problems, check_image
+from custom_networks.workflow.data.volumes import NOTES, read_grid
 from custom_networks.workflow.infer.inferers import network_dtype
 from custom_networks.workflow.infer.masks import SaveMasksd
 from custom_networks.workflow.report.image_facts import image_facts
@@ -109,7 +109,7 @@ class Segmenter:
             "engine": getattr(network, "engine", None) or "torch",
             "precision": getattr(network, "precision", None) or str(dtype).removeprefix("torch."),
             "device": str(device),
-            "low_memory": get("low_memory", default=False),
+            "low_memory": self.way == CROP and get("low_memory"),
         }
 
     def _build(self, member: Member) -> ConfigParser:
@@ -147,8 +147,13 @@ class Segmenter:
             ValueError: if it cannot be used, in the sentence of
                 :func:`custom_networks.workflow.data.image_checks.check_data`.
         """
+        get, files = self.parser.get_parsed_content, files_of(case["image"])
+        grid = read_grid(files, get("series"))
+        # before all volumes of a series are read
+        if problems := channel_problems(grid.channels, grid.shape, get("in_channels")):
+            raise ValueError(f"{files[0]} {problems[0]}")
         item = self.preprocessing(dict(case))
-        shape, meta, facts = self.seen.pop(tuple(files_of(case["image"])))
+        shape, meta, facts = self.seen.pop(tuple(files))
         return Read(list_data_collate([item]), shape, np.array(meta["original_affine"]), list(meta[NOTES]), facts)
 
     def _observe(self, files: list[Path], voxels: np.ndarray, meta: dict[str, Any]) -> None:

@@ -13,15 +13,16 @@ import torch
 
 from custom_networks.bundle_folder import METADATA, read_config
 from custom_networks.failures import on_one_line
-from custom_networks.files import read_json
+from custom_networks.files import checksum, read_json
 from custom_networks.predict.commands import CROP, HEAD, Options
-from custom_networks.predict.members import CONFIGS, Member, check_config
+from custom_networks.predict.members import CONFIGS, Member, check_agreement, check_config
 from custom_networks.predict.memory_plan import HeadPlan, MemoryPlan
 from custom_networks.predict.results import method_of
 from custom_networks.predict.segmenter import Read, Segmenter
 from custom_networks.workflow.data.headers import at_spacing, shapes_of
 from custom_networks.workflow.data.image_checks import size_problem
 from custom_networks.workflow.infer.structures import of_places, with_codes
+from custom_networks.workflow.locate.template import template_file
 from custom_networks.workflow.report.head_facts import describe_head, structures_of_head
 from custom_networks.workflow.report.plausibility import find_head_warnings, find_warnings
 from custom_networks.workflow.report.training_data import read_training_data
@@ -51,7 +52,8 @@ class CropWay:
         configs = [member.config(self.overrides, self.name).get() for member in members]
         self.known = read_training_data(members[0].weights())
         asked = {"format": options.output_format, "probabilities": options.probabilities, "memory": options.memory}
-        self.method = method_of(configs, [one["sha256"] for one in described], {**asked, "known": self.known})
+        asked |= {"known": self.known, **self._files()}
+        self.method = method_of(configs, [one["sha256"] for one in described], asked)
         self.segmenters: dict[bool, Segmenter] = {}
 
     def _read_labels(self) -> None:
@@ -63,6 +65,10 @@ class CropWay:
         metadata = read_json(self.members[0].bundle / METADATA)
         self.coded = with_codes([structure._asdict() for structure in self.structures], metadata)
         self.max_shape, self.expected = (self.config.get_parsed_content(n) for n in ("max_shape", "expected_input"))
+
+    def _files(self) -> dict[str, str]:
+        """Return the checksums of the files beside the weights that decide a mask."""
+        return {}
 
     def _overrides(self) -> dict[str, Any]:
         """Return the knobs that the options set."""
@@ -176,6 +182,7 @@ class HeadWay(CropWay):
                     "give a crop, and leave --head and --start-points out"
                 )
             check_config(member, HEAD)
+        check_agreement(members, HEAD)
         super().__init__(members, options, described)
 
     def _read_labels(self) -> None:
@@ -190,6 +197,9 @@ class HeadWay(CropWay):
         metadata = read_json(self.members[0].bundle / METADATA)
         of_mask = [structure._asdict() for structure in structures_of(self.label_names)]
         self.coded = with_codes(of_mask, of_places(metadata, self.places, self.classes))
+
+    def _files(self) -> dict[str, str]:
+        return {"template": checksum(template_file(self.config.get_parsed_content("template", default=None)))}
 
     def _overrides(self) -> dict[str, Any]:
         knobs = super()._overrides()
@@ -258,6 +268,11 @@ class Ways:
             self.head  # noqa: B018 - whose errors are said before any image is looked at
         self.chooses = self.asked is None and all(has_head_way(member) and _is_own(member) for member in members)
 
+    @property
+    def takes_heads(self) -> bool:
+        """Whether an image may be a head."""
+        return self.asked == HEAD or (self.chooses and bool(self.crop.max_shape))
+
     @cached_property
     def head(self) -> HeadWay:
         """The way of a head, made when it is first asked for."""
@@ -275,7 +290,7 @@ class Ways:
         """
         if self.asked == HEAD:
             return self.head
-        if self.chooses and self.crop.max_shape:
+        if self.takes_heads:
             spacing, series = self.crop.config.get_parsed_content("spacing"), self.arguments[1].series
             shape = shapes_of(case["image"], spacing, series)[1]
             if size_problem(shape, self.crop.max_shape, self.crop.expected):

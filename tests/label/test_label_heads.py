@@ -46,3 +46,18 @@ def test_a_crop_is_no_head(server):
     assert answer.status_code == 422, answer.text
     assert "a.nii.gz cannot be used: the image is " in answer.text
     assert "which is no whole head" in answer.text
+
+
+def test_a_head_that_the_memory_does_not_hold(server, tmp_path):
+    path = tmp_path / "vast.nii"
+    # a header alone: its voxels, of zeros, take no room on the disk
+    header = nib.Nifti1Header()
+    header.set_data_dtype(np.uint8)
+    header.set_data_shape((4000, 4000, 2000))
+    header.set_sform(np.diag([0.05, 0.05, 0.1, 1]), 1)
+    with path.open("wb") as file:
+        file.write(header.binaryblock + bytes(4))
+        file.truncate(352 + 4000 * 4000 * 2000)
+    answer = server.infer(MODEL, str(path))
+    assert answer.status_code == 413, answer.text
+    assert "has (4000, 4000, 2000) voxels and would take" in answer.text

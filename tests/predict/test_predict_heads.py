@@ -161,6 +161,50 @@ def test_an_ensemble_is_the_mean_of_the_probabilities_of_each_crop(head, predict
     assert (mask_of(tmp_path, out="single") != mask_of(tmp_path)).any()
 
 
+def changed(tmp_path, source: Path, name: str, **entries) -> Path:
+    """Return a copy of a bundle with other entries in its inference_head.json."""
+    copy = tmp_path / name
+    shutil.copytree(source, copy)
+    file = copy / "configs" / "inference_head.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **entries}))
+    return copy
+
+
+def test_members_that_look_elsewhere_in_a_head_are_no_ensemble(head, predict, tmp_path):
+    larger = changed(tmp_path, SEGMENTATION[1], "larger", crop_size=[50.0, 60.0, 50.0])
+    code, _, error = predict(head, bundle=[SEGMENTATION[0], larger], head=True)
+    assert code == 1
+    assert "are no ensemble, their crop_size is [40.0, 58.0, 42.0] and [50.0, 60.0, 50.0]" in error
+
+
+def test_another_template_under_the_same_name_makes_another_mask(head, predict, tmp_path):
+    template = tmp_path / "template.nii.gz"
+    shutil.copy(TEMPLATE, template)
+    own = changed(tmp_path, BUNDLE, "own", template=str(template))
+    _, first, _ = predict(head, bundle=own)
+    _, again, _ = predict(head, bundle=own)
+    image = nib.load(TEMPLATE)
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj) * 2, image.affine), template)
+    _, other, _ = predict(head, bundle=own)
+    assert [lines[0]["status"] for lines in (first, again, other)] == ["written", "skipped", "written"]
+
+
+def test_the_volumes_of_heads_name_the_classes_of_the_mask(head, predict, tmp_path):
+    predict(head)
+    volumes = json.loads((tmp_path / "result" / "volumes.json").read_text())
+    assert volumes["label_names"] == ["background", "Anterior", "Posterior"]
+    assert volumes["head_label_names"][1:] == STRUCTURES[:4]
+
+
+def test_a_series_of_volumes_is_refused_by_its_header(head, predict, monkeypatch):
+    image = nib.load(head)
+    nib.save(nib.Nifti1Image(np.stack([np.asarray(image.dataobj)] * 2, -1), image.affine), head)
+    monkeypatch.setattr("custom_networks.workflow.data.volumes.read_voxels", lambda *_: pytest.fail("voxels were read"))
+    code, lines, _ = predict(head)
+    assert code == 1
+    assert "head.nii.gz has 2 channels of shape (65, 77, 63) where 1 are expected" in lines[0]["error"]
+
+
 def test_a_head_that_does_not_say_where_left_is_gets_a_warning(head, predict, tmp_path):
     image = nib.load(head)
     blank = nib.Nifti1Image(np.asarray(image.dataobj), None)

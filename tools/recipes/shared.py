@@ -126,6 +126,27 @@ VALIDATION_EVALUATOR = {
     "val_handlers": "@validate#handlers",
 }
 
+INFERENCE_DATASET = {
+    "_target_": "Dataset",
+    "data": ours("inference_data_list", dataset_dir="@dataset_dir", series="@series", in_channels="@in_channels"),
+    "transform": "@preprocessing",
+}
+
+INFERENCE_EVALUATOR = {
+    "_target_": "SupervisedEvaluator",
+    "device": "@device",
+    "val_data_loader": "@dataloader",
+    "network": "@network",
+    "inferer": "@inferer",
+    "postprocessing": "@postprocessing",
+}
+
+INITIALIZE_INFERENCE = [
+    *GUARDS,
+    "$monai.utils.set_determinism(seed=@seed)",
+    ours("load_weights", network="@network", path="@ckpt_path", _disabled_="$not @load_pretrain"),
+]
+
 RESUMABLE_CHECKPOINT = ours(
     "ResumableCheckpoint",
     path="$@ckpt_dir + '/last_checkpoint.pt'",

@@ -53,6 +53,22 @@ def voxel_problems(image: Tensor) -> list[str]:
     return [f"holds {bad} NaN or infinite voxels; replace them, for example by the background value"] if bad else []
 
 
+def channel_problems(channels: int, shape: Sequence[int], in_channels: int) -> list[str]:
+    """Return whether an image has other channels than the network expects.
+
+    Args:
+        channels: of the image.
+        shape: voxels per axis.
+        in_channels: number of channels that the network expects.
+    """
+    if channels == in_channels:
+        return []
+    return [
+        f"has {channels} channels of shape {tuple(shape)} where {in_channels} are expected; select the channels, or "
+        f"set in_channels to {channels} and train"
+    ]
+
+
 def image_problems(image: Tensor, in_channels: int) -> list[str]:
     """Return why an image is no finite 3D volume of the expected channels, in sentences without their subject.
 
@@ -60,13 +76,7 @@ def image_problems(image: Tensor, in_channels: int) -> list[str]:
         image: ``(C, *S)``.
         in_channels: number of channels that the network expects.
     """
-    found = []
-    if image.shape[0] != in_channels:
-        found.append(
-            f"has {image.shape[0]} channels of shape {tuple(image.shape[1:])} where {in_channels} are expected; select "
-            f"the channels, or set in_channels to {image.shape[0]} and train"
-        )
-    found += voxel_problems(image)
+    found = [*channel_problems(image.shape[0], image.shape[1:], in_channels), *voxel_problems(image)]
     # a channel may well be empty: a sequence that was not taken
     if not found and bool((image == image.flatten()[0]).all()):
         found.append("is a constant image; there is nothing to see: replace it")

@@ -140,8 +140,9 @@ class RegionsInferer(Inferer):
             *say_masks(_sides(parts, labels), affine, located),
         ]
         self.found = Found(located, [part.crop for part in parts], problems)
+        file = _file_of(image)
         for problem in self.found.problems:
-            logger.warning("%s", problem)
+            logger.warning("%s%s", "" if file is None else f"{file}: ", problem)
         result = torch.from_numpy(labels)[None, None].to(inputs.device)
         return MetaTensor(result).copy_meta_from(inputs, copy_attr=False) if isinstance(inputs, MetaTensor) else result
 
@@ -149,7 +150,7 @@ class RegionsInferer(Inferer):
         """Refuse a second image where points are given by hand, which are those of one."""
         if getattr(self.locate, "start_points", None) is None:
             return
-        file = getattr(image, "meta", {}).get("filename_or_obj")
+        file = _file_of(image)
         if self.pointed is not None and self.pointed != file:
             raise ValueError(
                 f"start_points are those of one image, {self.pointed}, but {file} is given, too; give one image at a "
@@ -186,6 +187,10 @@ def _sides(parts: Sequence[Part], labels: np.ndarray) -> dict[str, np.ndarray]:
         masks[part.crop.region.name] = (labels > behind) & (labels <= behind + classes)
         behind += classes
     return masks
+
+
+def _file_of(image: Tensor) -> Any:
+    return getattr(image, "meta", {}).get("filename_or_obj")
 
 
 def _sides_known(image: Tensor) -> bool:

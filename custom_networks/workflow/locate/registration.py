@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,9 @@ GOOD = -0.40
 BINS = 32
 BRIGHTEST = 99.5
 """Percentile to which intensities are clipped: vessels and fat would take most of the bins."""
+DARKEST, SPARSELY = 0.5, 3
+"""Percentile of what is above the lowest value, of every third voxel along each axis; where the lowest is farther below
+it than the brightest is above, it is what an image was padded with."""
 MARGIN = 2
 """Voxels around the template's brain that are compared, too: an outline says where a brain ends."""
 TURNS = [(0, 0, 0), (-20, 0, 0), (20, 0, 0), (0, -20, 0), (0, 20, 0), (0, 0, -20), (0, 0, 20), (-40, 0, 0), (40, 0, 0)]
@@ -167,17 +171,21 @@ class _Pair:
         return self.metric(transform), transform
 
 
+_one_at_a_time = Lock()
+
+
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Let SimpleITK use one thread: the sums of several differ from run to run."""
+    """Let SimpleITK use one thread: the sums of several differ from run to run. One registration does so at a time."""
     import SimpleITK
 
-    threads = SimpleITK.ProcessObject.GetGlobalDefaultNumberOfThreads()
-    SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    try:
-        yield
-    finally:
-        SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
+    with _one_at_a_time:
+        threads = SimpleITK.ProcessObject.GetGlobalDefaultNumberOfThreads()
+        SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+        try:
+            yield
+        finally:
+            SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
 
 
 def _moments(pair: _Pair) -> Any:
@@ -205,13 +213,24 @@ def _other_starts(first: Any) -> dict[str, Any]:
 
 
 def _prepared(voxels: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    values, coarse = resample_coarsely(np.asarray(voxels, dtype=np.float32), affine, STEP)
+    values, coarse = resample_coarsely(_without_padding(np.asarray(voxels, dtype=np.float32)), affine, STEP)
     low = float(values.min())
     content = values[values > low]
     high = float(np.percentile(content, BRIGHTEST)) if content.size else low
     if not high > low:
         raise ValueError("the image has one value everywhere, so nothing can be found in it; give another image")
     return ((np.minimum(values, high) - low) * (100 / (high - low))).astype(np.float32), coarse
+
+
+def _without_padding(voxels: np.ndarray) -> np.ndarray:
+    """Return an image whose lowest value is not far below all others, or the head would be one shade of its range."""
+    few = voxels[::SPARSELY, ::SPARSELY, ::SPARSELY]
+    low = float(voxels.min())
+    content = few[few > low]
+    if not content.size:
+        return voxels
+    darkest, high = (float(n) for n in np.percentile(content, (DARKEST, BRIGHTEST)))
+    return np.maximum(voxels, darkest) if darkest - low > high - darkest else voxels
 
 
 def _search(pair: _Pair) -> tuple[float, Any, str, int]:

@@ -56,6 +56,21 @@ def _load(path: Path, _changed: int) -> Template:
     return Template(voxels, affine, brain, volume)
 
 
+def template_file(path: str | Path | None = None) -> Path:
+    """Return the file of a template, that of the package if no other is named.
+
+    Args:
+        path: a NIfTI file.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+    """
+    file = TEMPLATE if path is None else Path(path)
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no template {file}; give a skull-stripped T1 image, or leave template out")
+    return file
+
+
 def load_template(path: str | Path | None = None) -> Template:
     """Return a template brain on a grid of 3 mm; the one that comes with the package if no other is named.
 
@@ -79,5 +94,5 @@ def load_template(path: str | Path | None = None) -> Template:
         for pediatric studies", NeuroImage 54, 2011, doi:10.1016/j.neuroimage.2010.07.033; copyright and permission in
         MNI152_LICENSE.txt beside the file.
     """
-    file = TEMPLATE if path is None else Path(path)
+    file = template_file(path)
     return _load(file, file.stat().st_mtime_ns)

@@ -108,29 +108,19 @@ def report_head_memory(
     *,
     device: torch.device | str,
     in_channels: int,
-    out_channels: int,
-    spacing: Sequence[float],
-    crop_size: Sequence[float],
-    patch_size: Sequence[int],
-    amp: bool,
-    sw_batch_size: int = 1,
     inference: Sequence[Mapping[str, Any]] = (),
     series: str | None = None,
+    **of_crops: Any,
 ) -> None:
     """Log the expected peak of a run over heads beside what is free, and refuse a head that does not fit.
 
     Args:
         network: the network.
         device: where it runs.
-        in_channels: see :func:`head_bill`, as for all that follow.
-        out_channels: see there.
-        spacing: see there.
-        crop_size: see there.
-        patch_size: see there.
-        amp: see there.
-        sw_batch_size: see there.
+        in_channels: channels of the image.
         inference: the heads.
         series: SeriesInstanceUID to take from DICOM folders of several.
+        **of_crops: the other arguments of :func:`head_bill`.
 
     Raises:
         ValueError: if the volumes of a head do not fit into the free memory.
@@ -142,18 +132,7 @@ def report_head_memory(
         check_head_fits(shape, in_channels, case["image"], there)
         largest = max(largest, shape, key=math.prod)
     try:
-        bill = head_bill(
-            bare(network),
-            largest,
-            in_channels=in_channels,
-            out_channels=out_channels,
-            spacing=spacing,
-            crop_size=crop_size,
-            patch_size=patch_size,
-            amp=amp,
-            sw_batch_size=sw_batch_size,
-            device=torch.device(device),
-        )
+        bill = head_bill(bare(network), largest, in_channels=in_channels, device=torch.device(device), **of_crops)
     except Exception as error:  # networks of users may do anything in their forward pass
         logger.info("there is no memory bill: %s", " ".join(str(error).split())[:200])
         return

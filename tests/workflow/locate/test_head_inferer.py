@@ -235,6 +235,9 @@ def test_what_stays_cut_is_said(caplog):
     assert inferer.found.problems[0] == "the head is strange; look at it"
     assert "the Left crop cuts what was found" in inferer.found.problems[1]
     assert [record.getMessage() for record in caplog.records] == inferer.found.problems
+    caplog.clear()
+    inferer(meta(image, np.eye(4), filename_or_obj="head.nii.gz"), None)
+    assert caplog.records[0].getMessage() == "head.nii.gz: the head is strange; look at it"
 
 
 def test_the_offset_follows_the_largest_piece_alone():

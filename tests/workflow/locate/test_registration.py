@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import nibabel as nib
 import numpy as np
@@ -45,6 +46,22 @@ def test_the_same_image_gives_the_same_bits():
     truth = motion(Rotation.from_euler("xyz", (5, 6, 7), degrees=True))
     first, second = (register(TEMPLATE.voxels, truth @ TEMPLATE.affine, TEMPLATE) for _ in range(2))
     assert np.array_equal(first.affine, second.affine) and first.metric == second.metric
+
+
+def test_padding_far_below_air_changes_nothing():
+    truth = motion(Rotation.from_euler("xyz", (5, -6, 7), degrees=True), shift=(10, -5, 8))
+    low = TEMPLATE.voxels.max() * 20
+    padded = np.pad(TEMPLATE.voxels, 12, constant_values=-low)
+    affine = truth @ TEMPLATE.affine @ motion(Rotation.identity(), shift=(-12, -12, -12))
+    assert away(register(padded, affine, TEMPLATE), truth, BRAIN) <= 1.5
+
+
+def test_two_registrations_at_once_give_the_same_bits():
+    truth = motion(Rotation.from_euler("xyz", (5, 6, 7), degrees=True))
+    alone = register(TEMPLATE.voxels, truth @ TEMPLATE.affine, TEMPLATE)
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda _: register(TEMPLATE.voxels, truth @ TEMPLATE.affine, TEMPLATE), range(2)))
+    assert all(np.array_equal(one.affine, alone.affine) for one in both)
 
 
 def test_points_go_where_simpleitk_sends_them():

@@ -51,32 +51,14 @@ def build_inference(bundle: Bundle) -> dict[str, Any]:
                 PAD_OR_CROP,
             ],
         },
-        "dataset": {
-            "_target_": "Dataset",
-            "data": ours(
-                "inference_data_list", dataset_dir="@dataset_dir", series="@series", in_channels="@in_channels"
-            ),
-            "transform": "@preprocessing",
-        },
+        "dataset": shared.INFERENCE_DATASET,
         "dataloader": shared.load_one_by_one("@dataset"),
         "inferer": MIRROR_INFERER,
         "postprocessing": {"_target_": "Compose", "transforms": [PROBABILITIES]},
         "handlers": [REPORT],
-        "evaluator": {
-            "_target_": "SupervisedEvaluator",
-            "device": "@device",
-            "val_data_loader": "@dataloader",
-            "network": "@network",
-            "inferer": "@inferer",
-            "postprocessing": "@postprocessing",
-            "val_handlers": "@handlers",
-        },
+        "evaluator": {**shared.INFERENCE_EVALUATOR, "val_handlers": "@handlers"},
         "knob_check": shared.check_knobs(knobs),
-        "initialize": [
-            *shared.GUARDS,
-            "$monai.utils.set_determinism(seed=@seed)",
-            ours("load_weights", network="@network", path="@ckpt_path", _disabled_="$not @load_pretrain"),
-        ],
+        "initialize": shared.INITIALIZE_INFERENCE,
         "run": [
             ours("check_outputs", output_dir="@output_dir"),
             ours("check_patches", **PATCHES, inference="@dataset#data", series="@series"),

@@ -52,13 +52,7 @@ def build_inference(bundle: Bundle) -> dict[str, Any]:
                 ours("WarnLargeInputd", keys="image", max_shape="@max_shape", expected="@expected_input"),
             ],
         },
-        "dataset": {
-            "_target_": "Dataset",
-            "data": ours(
-                "inference_data_list", dataset_dir="@dataset_dir", series="@series", in_channels="@in_channels"
-            ),
-            "transform": "@preprocessing",
-        },
+        "dataset": shared.INFERENCE_DATASET,
         "dataloader": shared.load_one_by_one("@dataset"),
         "inferer": SLIDING_WINDOW,
         "postprocessing": {
@@ -76,20 +70,9 @@ def build_inference(bundle: Bundle) -> dict[str, Any]:
                 ours("SaveMasksd", keys="pred", output_dir="@output_dir", output_dtype=ours("label_dtype", **CLASSES)),
             ],
         },
-        "evaluator": {
-            "_target_": "SupervisedEvaluator",
-            "device": "@device",
-            "val_data_loader": "@dataloader",
-            "network": "@network",
-            "inferer": "@inferer",
-            "postprocessing": "@postprocessing",
-        },
+        "evaluator": shared.INFERENCE_EVALUATOR,
         "knob_check": shared.check_knobs(knobs),
-        "initialize": [
-            *shared.GUARDS,
-            "$monai.utils.set_determinism(seed=@seed)",
-            ours("load_weights", network="@network", path="@ckpt_path", _disabled_="$not @load_pretrain"),
-        ],
+        "initialize": shared.INITIALIZE_INFERENCE,
         "run": [
             ours("check_outputs", output_dir="@output_dir"),
             ours("check_masks", output_dir="@output_dir", inference="@dataset#data"),

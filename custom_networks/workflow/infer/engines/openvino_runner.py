@@ -8,6 +8,7 @@ from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
@@ -47,8 +48,16 @@ def require(*packages: str) -> None:
         raise MissingPackageError(f"engine openvino needs {', '.join(missing)}; {INSTALL}")
 
 
-@cache
+_first = Lock()
+
+
 def _core() -> Any:
+    with _first:  # of two threads one would make a second Core, which ends
+        return _one_core()
+
+
+@cache
+def _one_core() -> Any:
     """Return the one Core of this process, which is never let go.
 
     A Core gives its thread an alternate signal stack, and unmaps it when it ends, also where the thread still has it:

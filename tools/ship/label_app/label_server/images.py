@@ -13,14 +13,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import torch
 from fastapi import HTTPException
 
 READER = "preprocessing#transforms#0#reader"
 KNOBS = {"spacing", "in_channels", "series", "max_shape", "expected_input"}
+KNOBS_OF_HEADS = {"places", "in_channels", "series"}
 
 
-def _is_ours(task: Any, data: Mapping[str, Any]) -> bool:
-    return set(task.bundle_config.get()) >= KNOBS and isinstance(data.get("image"), str)
+def _has(task: Any, data: Mapping[str, Any], knobs: set[str]) -> bool:
+    return set(task.bundle_config.get()) >= knobs and isinstance(data.get("image"), str)
 
 
 def check_memory(task: Any, data: Mapping[str, Any]) -> None:
@@ -34,7 +36,9 @@ def check_memory(task: Any, data: Mapping[str, Any]) -> None:
         HTTPException: 413 with the sizes, if the memory bill is more than what is free.
         ValueError: if the image by itself, resampled, does not fit.
     """
-    if not _is_ours(task, data):
+    if _has(task, data, KNOBS_OF_HEADS):
+        _check_head(data["image"], task.bundle_config.get_parsed_content)
+    if not _has(task, data, KNOBS):
         return
     from custom_networks.predict.memory_plan import MemoryPlan
     from custom_networks.workflow.memory.bill import format_bytes
@@ -57,6 +61,18 @@ def check_memory(task: Any, data: Mapping[str, Any]) -> None:
     )
 
 
+def _check_head(image: str, get: Any) -> None:
+    from custom_networks.workflow.data.volumes import read_grid
+    from custom_networks.workflow.memory.bill import available_bytes
+    from custom_networks.workflow.memory.head_bill import check_head_fits
+
+    shape = read_grid(Path(image), get("series")).shape
+    try:
+        check_head_fits(shape, get("in_channels"), Path(image), available_bytes(torch.device("cpu")))
+    except ValueError as error:
+        raise HTTPException(413, str(error)) from error
+
+
 def _shape(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape))
 
@@ -73,7 +89,7 @@ def watched(task: Any, data: Mapping[str, Any]) -> Iterator[list[dict[str, Any]]
         ``{"kind", "structure", "text"}`` each, as in the records of ``python -m custom_networks predict``.
     """
     warnings: list[dict[str, Any]] = []
-    if not _is_ours(task, data):
+    if not _has(task, data, KNOBS):
         yield warnings
         return
     from custom_networks.workflow.report.image_facts import image_facts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from datetime import UTC, datetime, timedelta
@@ -41,6 +42,7 @@ class ServedWeights:
             The name under which what was served is kept, empty if nothing was.
         """
         name = self._keep() if self.file.exists() else ""
+        _to_disk(weights)
         weights.replace(self.file)
         for record in RECORDS:
             _beside(self.file, record).unlink(missing_ok=True)
@@ -69,11 +71,18 @@ class ServedWeights:
             time += timedelta(seconds=1)
         partial = kept.with_name(f".partial_{kept.name}")
         shutil.copyfile(self.file, partial)
+        _to_disk(partial)
         partial.replace(kept)
         for record in RECORDS:
             if (source := _beside(self.file, record)).exists():
                 shutil.copyfile(source, _beside(kept, record))
         return kept.name
+
+
+def _to_disk(file: Path) -> None:
+    """Let the content reach the disk, which after a power failure may know the new name only."""
+    with file.open("rb+") as written:
+        os.fsync(written.fileno())
 
 
 def _beside(weights: Path, record: str) -> Path:
