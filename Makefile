@@ -7,6 +7,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 LABEL_BIN := .venv-label/bin
 LABEL_INSTALLED := .venv-label/.installed
+NNUNET_INSTALLED := .venv-nnunet/.installed
 LABEL_APP := tools/ship/label_app
 HEAD := /usr/share/mricron/templates/ch2.nii.gz
 BENCH := $(BIN)/python -m tools bench --shape 1,1,96,96,96 --markdown docs/benchmarks.md
@@ -25,7 +26,7 @@ QUICK := tests/test_docstrings.py tests/attention/test_cbam.py tests/blocks/test
 	tests/workflow/data/test_cases.py tests/workflow/transforms tests/adapt/test_choices.py tests/tools/recipes/test_knobs.py
 CHANGED = { git diff --name-only --diff-filter=d HEAD; git ls-files --others --exclude-standard; } | grep '\.py$$'
 
-.PHONY: help demo test quick test-page test-label test-reliability test-gpu test-versions test-oldest test-newest fuzz venv-label lint docs bench clean
+.PHONY: help demo test quick test-page test-label test-reliability test-gpu test-versions test-oldest test-newest fuzz venv-label venv-nnunet lint docs bench clean
 
 help:
 	@echo "make demo    train, evaluate and look at a segmentation of real MR: a few minutes on a CPU"
@@ -74,6 +75,14 @@ test-label: $(LABEL_INSTALLED)
 	$(LABEL_BIN)/python -m pip install --disable-pip-version-check --quiet $(shell grep -E '^pytest(-timeout)?==' constraints.txt)
 	OMP_NUM_THREADS=$(JOBS) $(LABEL_BIN)/python -m pytest -p no:cacheprovider tests/label
 
+# Beside which the loader is measured; the same torch, so that the samples are compared and not their libraries.
+$(NNUNET_INSTALLED): constraints.txt
+	$(PYTHON) -m venv .venv-nnunet
+	.venv-nnunet/bin/python -m pip install --disable-pip-version-check -c constraints.txt nnunetv2==2.8.1 batchgeneratorsv2==0.3.6
+	@touch $@
+
+venv-nnunet: $(NNUNET_INSTALLED)
+
 # Made anew each time, since what is newest changes; old versions warn of what no longer is.
 test-oldest: CONSTRAINTS := -c constraints-oldest.txt
 test-oldest test-newest: test-%:
@@ -110,13 +119,14 @@ lint: $(INSTALLED)
 docs: $(INSTALLED)
 	$(BIN)/zensical build --clean --strict
 
-bench: $(INSTALLED)
+bench: $(INSTALLED) $(NNUNET_INSTALLED)
 	$(BENCH) --section attention_unet --output docs/benchmarks/attention_unet.json $(ATTENTION_UNET) '$(MONAI_ATTENTION_UNET)'
 	$(BENCH) --section transunet --output docs/benchmarks/transunet.json $(TRANSUNET) '$(MONAI_UNETR)' '$(MONAI_SWIN_UNETR)'
 	$(BENCH) --section medical_transformer --output docs/benchmarks/medical_transformer.json $(MEDICAL_TRANSFORMER)
 	$(BIN)/python -m tools bench attention
 	$(BIN)/python -m tools bench axial
 	$(BIN)/python -m tools bench engines --markdown docs/benchmarks.md
+	$(BIN)/python -m tools bench loader
 	$(BIN)/python -m tools bench predict $(notdir $(wildcard bundles/*_segmentation))
 	test ! -e $(HEAD) || $(BIN)/python -m tools bench heads $(HEAD) $(notdir $(wildcard bundles/*_segmentation))
 	$(BIN)/python -m tools bench windows $(wildcard bundles/*_segmentation)

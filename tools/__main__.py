@@ -23,6 +23,7 @@ COMMANDS: Commands = {
         "": "tools.bench.bench:bench",
         "attention": "tools.reference.bench_attention:bench_attention",
         "axial": "tools.bench.bench_axial:bench_axial",
+        "loader": "tools.bench.bench_loader:bench_loader",
         "predict": "tools.bench.bench_predict:bench_predict",
         "engines": "tools.bench.bench_engines:bench_engines",
         "heads": "tools.bench.bench_heads:bench_heads",

@@ -6,12 +6,14 @@ import importlib
 from typing import Any
 
 _MODULES = {
+    "data.cached_cases": "CachedCases",
     "data.classification_list": "classification_data_list",
     "data.image_checks": "WarnLargeInputd check_data",
     "data.inference_list": "inference_data_list",
     "data.patch_checks": "check_patches class_weights",
     "data.segmentation_list": "segmentation_data_list",
     "data.training_cases": "TrainingCases",
+    "data.training_loader": "TrainingLoader choose_workers",
     "data.volumes": "VolumeReader",
     "guard.errors": "report_errors",
     "guard.finished_run": "check_ckpt_dir resume_from",
@@ -48,9 +50,11 @@ _MODULES = {
     "train.starting_weights": "say_outcome start_from",
     "train.summary": "say_end say_start",
     "train.training": "run_training",
+    "transforms.class_indices": "ClassIndicesd",
     "transforms.class_labels": "ClassLabelsd FileLabelsd label_dtype",
-    "transforms.ignored": "ClearIgnoredd RandCropLabelledd SplitIgnoredd",
+    "transforms.ignored": "ClearIgnoredd SplitIgnoredd",
     "transforms.intensity": "NormalizeChannelsd",
+    "transforms.patches": "RandPatchd",
     "transforms.region_transforms": "LargestRegionsd RegionClassesd RegionMasksd",
     "transforms.spacing": "MonaiLabelSpacingd",
 }

@@ -8,7 +8,9 @@ import re
 import monai.bundle
 import pytest
 import torch
+from monai.transforms import RandFlipd
 
+from custom_networks.workflow import RandPatchd
 from tests.synthetic import (
     BUNDLES,
     IMAGES,
@@ -122,10 +124,10 @@ def test_predictions_are_averaged_over_the_flips_of_training_unless_told_otherwi
 def test_mirror_axes_are_the_flips_of_training(bundle, dataset, tmp_path):
     for axes in ([], [0, 2]):
         parser = workflow(bundle, "train", "train", tiny_training(bundle, dataset, tmp_path, mirror_axes=axes)).parser
-        flips = parser.get_parsed_content("train#flips")
-        assert [flip.flipper.spatial_axis for flip in flips] == axes
         transforms = parser.get_parsed_content("train#preprocessing").transforms
-        assert list(transforms[len(transforms) - len(flips) :]) == flips
+        flips = [transform.flipper.spatial_axis for transform in transforms if isinstance(transform, RandFlipd)]
+        patches = [transform.mirror_axes for transform in transforms if isinstance(transform, RandPatchd)]
+        assert [*flips, *(axis for of_patch in patches for axis in of_patch)] == axes
 
 
 @pytest.mark.parametrize("names", [["train"], ["train", "evaluate"]], ids=" ".join)

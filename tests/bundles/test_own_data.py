@@ -151,6 +151,6 @@ def test_a_value_that_is_not_named(bundle, data, tmp_path, refused):
 
 
 def test_the_share_of_foreground(bundle):
-    crop = next(t for t in config(bundle)["train"]["random_transforms"] if t["_target_"].endswith(".RandCropLabelledd"))
-    assert (crop["pos"], crop["neg"]) == ("@foreground_ratio", "$1 - @foreground_ratio")
+    patch = next(t for t in config(bundle)["train"]["random_transforms"] if t["_target_"].endswith(".RandPatchd"))
+    assert patch["foreground_ratio"] == "@foreground_ratio"
     assert config(bundle)["foreground_ratio"] == 0.5

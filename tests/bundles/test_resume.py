@@ -5,7 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.synthetic import BUNDLES, ONE_PER_RECIPE, assert_equal_weights, config, each, read_rows, run, tiny_training
+from tests.synthetic import (
+    BUNDLES,
+    ONE_PER_RECIPE,
+    assert_equal_weights,
+    config,
+    each,
+    kind,
+    read_rows,
+    run,
+    tiny_training,
+)
 
 # more than the cases give, less than twice as many
 STEPS = 5
@@ -45,6 +55,16 @@ def test_two_and_two_epochs_equal_four(bundle, dataset, tmp_path):
     curves = [[{**row, "seconds": ""} for row in curve] for curve in curves]
     assert curves[0] == curves[1]
     assert len(curves[0]) == 4
+
+
+@each(ONE_PER_RECIPE[:1])
+def test_neither_processes_nor_a_folder_of_cases_change_a_training(bundle, dataset, tmp_path):
+    kept = tmp_path / "kept"
+    ways = {"plain": {}, "workers": {"num_workers": 2}, "files": {"cache_dir": str(kept)}}
+    for name, knobs in ways.items():
+        run(bundle, "train", tiny_training(bundle, dataset, tmp_path / name, **restless(bundle), **knobs))
+        assert_equal_weights(tmp_path / "plain" / "last_checkpoint.pt", tmp_path / name / "last_checkpoint.pt")
+    assert len(list(kept.iterdir())) == kind(bundle).training_cases
 
 
 @each(ONE_PER_RECIPE)

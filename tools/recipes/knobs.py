@@ -68,7 +68,11 @@ KNOBS = {
         "Voxels at `spacing` of what the network gets: a training patch and the sliding window in segmentation, the "
         "whole image, padded or cropped, in classification."
     ),
-    "foreground_ratio": Knob("Share of the training patches whose centre is a voxel of the foreground, 0 to 1.", 0.5),
+    "foreground_ratio": Knob(
+        "Share of the training patches whose centre is a voxel of the foreground, each class of it equally often, 0 to "
+        "1.",
+        0.5,
+    ),
     "epochs": Knob("Number of epochs, each one pass over the training cases, or as many steps as `steps_per_epoch`."),
     "steps_per_epoch": Knob(
         "Steps of an epoch, in each process of a distributed training, for which the cases are drawn as often as "
@@ -100,8 +104,17 @@ KNOBS = {
         False,
     ),
     "seed": Knob("Seed of weights, order of the cases and augmentation.", 0),
-    "num_workers": Knob("Number of processes that load data, 0 for none beside the main process.", 0),
+    "num_workers": Knob(
+        'Number of processes that load data, 0 for none beside the main process; with `"auto"` a training on a GPU '
+        "has one for each core but one, at most eight, and everything else none.",
+        "auto",
+    ),
     "cache_rate": Knob("Share of the cases that stay in memory as the network gets them, before augmentation, 0 to 1."),
+    "cache_dir": Knob(
+        "Folder in which the training cases are kept as the network gets them, in place of the memory, for data sets "
+        "that are larger than it; with `null` `cache_rate` says what stays in the memory.",
+        None,
+    ),
     "fold": Knob(
         'Fold, counted from 0, that validates while the others train; in segmentation `"all"` trains and validates on '
         "every case, with which an evaluation takes all of them.",

@@ -66,14 +66,17 @@ TRAIN_SAMPLER = {
 }
 """All cases in random order, each again only after all the others where more are asked for."""
 
-TRAIN_DATALOADER = {
-    "_target_": "DataLoader",
-    "dataset": "@train#dataset",
-    "batch_size": "@batch_size",
-    "sampler": "@train#sampler",
-    "num_workers": "@num_workers",
-    "pin_memory": "$torch.cuda.is_available()",
-}
+WORKERS = ours("choose_workers", num_workers="@num_workers", device="@device")
+"""The processes that load training data, whose number only "auto" makes depend on the machine."""
+
+TRAIN_DATALOADER = ours(
+    "TrainingLoader",
+    dataset="@train#dataset",
+    batch_size="@batch_size",
+    sampler="@train#sampler",
+    num_workers="@workers",
+    pin_memory="$torch.cuda.is_available()",
+)
 
 
 def train_handlers(metric: str, **scores: str) -> list[dict[str, Any]]:
@@ -318,19 +321,36 @@ def check_knobs(knobs: Iterable[str]) -> dict[str, Any]:
     return ours("check_knobs", **{name: f"@{name}" for name in knobs if name in RULES})
 
 
-def cache_dataset(section: str, data: dict[str, Any]) -> dict[str, Any]:
-    """Return the data set of training or validation.
+def keep_cases(data: dict[str, Any], **how: Any) -> dict[str, Any]:
+    """Return the data set of a training, whose preprocessed cases are kept.
 
     Args:
-        section: "train" or "validate", whose ``preprocessing`` is cached.
         data: the data list.
+        **how: arguments of ``CachedCases``.
+    """
+    return ours(
+        "CachedCases",
+        data=data,
+        transform="@train#preprocessing",
+        cache_rate="@cache_rate",
+        num_workers="@workers",
+        **how,
+    )
+
+
+def cache_validation(data: dict[str, Any], cache_rate: str = "@cache_rate") -> dict[str, Any]:
+    """Return the data set of a validation.
+
+    Args:
+        data: the data list.
+        cache_rate: share of the cases that stays in the memory.
     """
     return {
         "_target_": "CacheDataset",
         "data": data,
-        "transform": f"@{section}#preprocessing",
-        "cache_rate": "@cache_rate",
-        "num_workers": "@num_workers",
+        "transform": "@validate#preprocessing",
+        "cache_rate": cache_rate,
+        "num_workers": "@workers",
         "progress": False,
     }
 
@@ -346,5 +366,6 @@ def load_one_by_one(dataset: str) -> dict[str, Any]:
         "dataset": dataset,
         "batch_size": 1,
         "shuffle": False,
-        "num_workers": "@num_workers",
+        # whole images: more processes than somebody asks for would hold as many of them
+        "num_workers": "$0 if @num_workers == 'auto' else @num_workers",
     }

@@ -199,8 +199,11 @@ RULES = {
     "amp": SWITCH,
     "deterministic": SWITCH,
     "seed": Rule(f"an integer from 0 to {SEEDS - 1}", "write for example 0", _integer(0, SEEDS - 1)),
-    "num_workers": COUNT,
+    "num_workers": Rule(
+        "auto or an integer, 0 or more", "write for example 2", lambda value: value == "auto" or _integer(0)(value)
+    ),
     "cache_rate": SHARE,
+    "cache_dir": Rule(f"null or {FOLDER.expected}", "write for example ./cache", _or_null(_is_path), is_text=True),
     "fold": Rule(
         'the number of a fold or "all"', "write for example 0", lambda v: v == "all" or _integer(-math.inf)(v)
     ),

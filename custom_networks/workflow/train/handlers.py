@@ -58,7 +58,10 @@ class ReseedHandler:
         random.seed(seed)
         np.random.seed(seed)  # noqa: NPY002 - third-party transforms draw from the legacy generator
         torch.manual_seed(seed)
-        set_rnd(engine.data_loader.dataset, seed)  # type: ignore[attr-defined]
+        loader = engine.data_loader  # type: ignore[attr-defined]
+        set_rnd(loader.dataset, seed)
+        if hasattr(loader.sampler, "set_epoch"):  # MONAI's engine knows the sampler of distributed training alone
+            loader.sampler.set_epoch(engine.state.epoch)
 
 
 class DecayHandler(LrScheduleHandler):

@@ -1,4 +1,4 @@
-"""Voxels without a label: patches around those that have one, and metrics without the others."""
+"""Voxels without a label: metrics without them."""
 
 from __future__ import annotations
 
@@ -6,41 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from monai.transforms import MapTransform, RandCropByPosNegLabeld
+from monai.transforms import MapTransform
 from torch import Tensor
 
 from custom_networks.workflow.transforms.class_labels import IGNORED
-
-
-class RandCropLabelledd(RandCropByPosNegLabeld):
-    """Crop around a voxel of the foreground or of the background, never around one without a label.
-
-    Where no voxel has a label, around any. A label without ``IGNORED`` is cropped as by MONAI's
-    ``RandCropByPosNegLabeld``, whose arguments these are.
-
-    Example:
-        >>> crop = RandCropLabelledd(["label"], "label", (1, 1, 1), pos=0, neg=1).set_random_state(0)
-        >>> crop({"label": torch.tensor([[[[-1.0, 2.0, 0.0, -1.0]]]])})[0]["label"].item()
-        0.0
-    """
-
-    def randomize(
-        self, label: Tensor | None = None, fg_indices: Any = None, bg_indices: Any = None, image: Tensor | None = None
-    ) -> None:
-        """Draw the centre of the next patch.
-
-        Args:
-            label: class indices ``(1, *S)``.
-            fg_indices: places to draw from if a voxel of the foreground is wanted; those of the label if None.
-            bg_indices: the same for the background.
-            image: not looked at where the label holds ``IGNORED``.
-        """
-        if label is not None and bool((label == IGNORED).any()):
-            classes = torch.as_tensor(label).flatten()
-            fg_indices, bg_indices = (classes > 0).nonzero()[:, 0], (classes == 0).nonzero()[:, 0]
-            if len(fg_indices) + len(bg_indices) == 0:
-                fg_indices = bg_indices = torch.arange(len(classes))
-        super().randomize(label, fg_indices, bg_indices, image)
 
 
 class SplitIgnoredd(MapTransform):

@@ -100,7 +100,7 @@ def test_without_the_reseeding_it_would_not(tmp_path):
 
 
 def test_processes_get_different_seeds(monkeypatch):
-    engine = SimpleNamespace(state=SimpleNamespace(epoch=3), data_loader=SimpleNamespace(dataset=[]))
+    engine = SimpleNamespace(state=SimpleNamespace(epoch=3), data_loader=SimpleNamespace(dataset=[], sampler=None))
     drawn = []
     for rank in (0, 1, 0):
         monkeypatch.setattr("custom_networks.workflow.train.handlers.idist.get_rank", lambda rank=rank: rank)

@@ -1,4 +1,4 @@
-"""Voxels without a label: no patch is drawn around them, and metrics are as if they did not exist."""
+"""Voxels without a label: metrics are as if they did not exist."""
 
 from __future__ import annotations
 
@@ -8,48 +8,10 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
-from monai.transforms import AsDiscreted, RandCropByPosNegLabeld
+from monai.transforms import AsDiscreted
 
-from custom_networks.workflow import ClearIgnoredd, RandCropLabelledd, RegionMasksd, SplitIgnoredd
+from custom_networks.workflow import ClearIgnoredd, RegionMasksd, SplitIgnoredd
 from custom_networks.workflow.report.segmentation_report import segmentation_metrics
-
-KEYS = ["image", "label"]
-
-
-def case(*labelled: tuple[int, ...], seed: int = 0) -> dict[str, torch.Tensor]:
-    """Return a case whose image numbers the voxels and whose label is ignored but for some voxels."""
-    label = torch.full((1, 6, 5, 4), -1.0)
-    for number, place in enumerate(labelled):
-        label[(0, *place)] = number % 2
-    return {"image": torch.arange(120.0).reshape(1, 6, 5, 4), "label": label}
-
-
-@pytest.mark.parametrize(("pos", "values"), [(0.0, {0}), (1.0, {1}), (0.5, {0, 1})])
-def test_patches_lie_around_labelled_voxels(pos, values):
-    places = [(0, 0, 0), (5, 4, 3), (2, 3, 1), (4, 0, 2)]
-    crop = RandCropLabelledd(KEYS, "label", (1, 1, 1), pos=pos, neg=1 - pos).set_random_state(0)
-    drawn = [crop(case(*places))[0] for _ in range(60)]
-    assert {int(patch["label"]) for patch in drawn} == values
-    numbers = {20 * x + 4 * y + z for number, (x, y, z) in enumerate(places) if number % 2 in values}
-    assert {int(patch["image"]) for patch in drawn} == numbers
-
-
-def test_an_image_without_any_label_gives_any_patch():
-    crop = RandCropLabelledd(KEYS, "label", (1, 1, 1)).set_random_state(0)
-    assert len({int(crop(case())[0]["image"]) for _ in range(60)}) > 30
-
-
-@pytest.mark.parametrize("shape", [(2, 3, 2), (6, 5, 4)])
-def test_without_ignored_voxels_patches_are_those_of_monai(shape):
-    label = torch.from_numpy(np.random.default_rng(0).integers(0, 3, (1, 6, 5, 4))).float()
-    image = torch.arange(120.0).reshape(1, 6, 5, 4)
-    ours, theirs = (
-        kind(KEYS, "label", shape, pos=0.3, neg=0.7).set_random_state(3)
-        for kind in (RandCropLabelledd, RandCropByPosNegLabeld)
-    )
-    for _ in range(20):
-        got, want = (crop({"image": image, "label": label})[0] for crop in (ours, theirs))
-        assert all(torch.equal(got[key], want[key]) for key in KEYS)
 
 
 def compared(pred: torch.Tensor, label: torch.Tensor, regions) -> dict[str, torch.Tensor]:

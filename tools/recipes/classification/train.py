@@ -43,6 +43,7 @@ def build_train(bundle: Bundle) -> dict[str, Any]:
         "is_not_rank0": "$@rank > 0",
         "network_def": shared.define_network(bundle, OUT_CHANNELS),
         "network": "$@network_def.to(@device)",
+        "workers": shared.WORKERS,
         "class_weights": ours("class_weights", data="@train#dataset#data", classes="$len(@label_names)"),
         "loss": {"_target_": "torch.nn.CrossEntropyLoss", "weight": "$@class_weights.to(@device)"},
         "optimizer": {"_target_": "torch.optim.AdamW", "params": "$@network.parameters()", "lr": "@learning_rate"},
@@ -72,7 +73,7 @@ def build_train(bundle: Bundle) -> dict[str, Any]:
                 "_target_": "Compose",
                 "transforms": "$@train#deterministic_transforms + @train#random_transforms + @train#flips",
             },
-            "dataset": shared.cache_dataset("train", list_cases("training")),
+            "dataset": shared.keep_cases(list_cases("training")),
             "sampler": shared.TRAIN_SAMPLER,
             "dataloader": shared.TRAIN_DATALOADER,
             "inferer": ours("AutocastInferer", amp="@amp"),
@@ -83,7 +84,7 @@ def build_train(bundle: Bundle) -> dict[str, Any]:
         "best_checkpoint": shared.best_checkpoint("@training_cases"),
         "validate": {
             "preprocessing": {"_target_": "Compose", "transforms": [*load_and_scale(), PAD_OR_CROP]},
-            "dataset": shared.cache_dataset("validate", list_cases("held_out")),
+            "dataset": shared.cache_validation(list_cases("held_out")),
             "dataloader": shared.load_one_by_one("@validate#dataset"),
             "inferer": MIRROR_INFERER,
             "postprocessing": {

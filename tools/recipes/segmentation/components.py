@@ -18,6 +18,9 @@ REGIONS = {"label_names": "@label_names", "regions": "@regions"}
 IGNORE = {"ignore_value": "@ignore_value"}
 """What the components take beside them that know voxels without a label."""
 
+CACHE_RATE = "$0.0 if @cache_dir else @cache_rate"
+"""The share of the cases that stays in the memory."""
+
 MEMORY = {
     "network": "@network",
     "device": "@device",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tools.recipes.segmentation.components import CLASSES, IGNORE, MEMORY
+from tools.recipes.segmentation.components import CACHE_RATE, CLASSES, IGNORE, MEMORY
 from tools.recipes.shared import CHECK_PAGE, WRITE_PAGE, ours
 
 EVALUATE: dict[str, Any] = {
@@ -16,7 +16,7 @@ EVALUATE: dict[str, Any] = {
         ours("check_outputs", output_dir="@output_dir"),
         ours("load_weights", network="@network", path="@ckpt_path"),
         ours("check_data", in_channels="@in_channels", **CLASSES, **IGNORE, validation="@validate#dataset#data"),
-        ours("report_memory", **MEMORY, cache_rate="@cache_rate", validation="@validate#dataset#data"),
+        ours("report_memory", **MEMORY, cache_rate=CACHE_RATE, validation="@validate#dataset#data"),
         "$@validate#evaluator.run()",
         WRITE_PAGE,
     ],

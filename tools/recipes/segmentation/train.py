@@ -8,6 +8,7 @@ from tools.recipes import shared
 from tools.recipes.bundle import Bundle
 from tools.recipes.knobs import select_knobs
 from tools.recipes.segmentation.components import (
+    CACHE_RATE,
     CLASSES,
     IGNORE,
     LARGEST_COMPONENT,
@@ -38,9 +39,9 @@ def build_train(bundle: Bundle) -> dict[str, Any]:
             bundle,
             "dataset_dir output_dir ckpt_dir in_channels label_names label_values regions ignore_value spacing "
             "intensity patch_size foreground_ratio epochs steps_per_epoch val_interval early_stop batch_size "
-            "accumulate learning_rate clip_gradients amp seed deterministic num_workers cache_rate fold mirror_axes "
-            "tta_mirror_axes overlap sw_batch_size skip_air largest_component low_memory image_glob label_glob "
-            "folds_file device report resume_ckpt finetune_ckpt overwrite",
+            "accumulate learning_rate clip_gradients amp seed deterministic num_workers cache_rate cache_dir fold "
+            "mirror_axes tta_mirror_axes overlap sw_batch_size skip_air largest_component low_memory image_glob "
+            "label_glob folds_file device report resume_ckpt finetune_ckpt overwrite",
         ),
         **(select_knobs(bundle, "gate_warm_up_epochs") if warms_up else {}),
         "ckpt_dir": shared.CKPT_DIR,
@@ -54,35 +55,34 @@ def build_train(bundle: Bundle) -> dict[str, Any]:
         "network_def": shared.define_network(bundle, OUT_CHANNELS),
         "network": "$@network_def.to(@device)",
         "windows_at_once": WINDOWS_AT_ONCE,
+        "workers": shared.WORKERS,
         "loss": build_loss("DiceCELoss"),
         "optimizer": {"_target_": "torch.optim.AdamW", "params": "$@network.parameters()", "lr": "@learning_rate"},
         "lr_scheduler": shared.POLYNOMIAL_DECAY,
         "train": {
             "deterministic_transforms": [
                 *load_and_normalize(BOTH, BOTH),
-                {"_target_": "EnsureTyped", "keys": BOTH, "track_meta": False},
+                {
+                    "_target_": "EnsureTyped",
+                    "keys": BOTH,
+                    "track_meta": False,
+                    "dtype": ["$torch.float32", "$torch.int16"],
+                },
+                ours("ClassIndicesd", keys="label", num_classes="$len(@label_names)"),
             ],
-            # a patch around the foreground, then nnU-Net's family of augmentations
+            # a patch around a voxel of a class, then nnU-Net's family of augmentations
             "random_transforms": [
-                {"_target_": "SpatialPadd", "keys": BOTH, "spatial_size": "@patch_size"},
                 ours(
-                    "RandCropLabelledd",
+                    "RandPatchd",
                     keys=BOTH,
                     label_key="label",
                     spatial_size="@patch_size",
-                    pos="@foreground_ratio",
-                    neg="$1 - @foreground_ratio",
-                    num_samples=1,
+                    foreground_ratio="@foreground_ratio",
+                    prob=0.6,
+                    rotate_range=[0.3, 0.3, 0.3],
+                    scale_range=[0.2, 0.2, 0.2],
+                    mirror_axes="@mirror_axes",
                 ),
-                {
-                    "_target_": "RandAffined",
-                    "keys": BOTH,
-                    "prob": 0.6,
-                    "rotate_range": [0.3, 0.3, 0.3],
-                    "scale_range": [0.2, 0.2, 0.2],
-                    "mode": ["bilinear", "nearest"],
-                    "padding_mode": "zeros",
-                },
                 {"_target_": "RandGaussianNoised", "keys": "image", "prob": 0.15, "std": 0.1},
                 {
                     "_target_": "RandGaussianSmoothd",
@@ -111,12 +111,11 @@ def build_train(bundle: Bundle) -> dict[str, Any]:
                     "retain_stats": True,
                 },
             ],
-            "flips": f"$[monai.transforms.RandFlipd({BOTH}, prob=0.5, spatial_axis=a) for a in @mirror_axes]",
             "preprocessing": {
                 "_target_": "Compose",
-                "transforms": "$@train#deterministic_transforms + @train#random_transforms + @train#flips",
+                "transforms": "$@train#deterministic_transforms + @train#random_transforms",
             },
-            "dataset": shared.cache_dataset("train", list_cases("training")),
+            "dataset": shared.keep_cases(list_cases("training"), cache_dir="@cache_dir", copy_cache=False),
             "sampler": shared.TRAIN_SAMPLER,
             "dataloader": shared.TRAIN_DATALOADER,
             "inferer": ours("AutocastInferer", amp="@amp"),
@@ -133,7 +132,7 @@ def build_train(bundle: Bundle) -> dict[str, Any]:
         "validate": {
             # the label stays on its own grid, where the prediction is brought to
             "preprocessing": {"_target_": "Compose", "transforms": load_and_normalize(BOTH, ["image"])},
-            "dataset": shared.cache_dataset("validate", list_cases("validation")),
+            "dataset": shared.cache_validation(list_cases("validation"), CACHE_RATE),
             "dataloader": shared.load_one_by_one("@validate#dataset"),
             "inferer": SLIDING_WINDOW,
             "postprocessing": {
@@ -189,7 +188,7 @@ def build_train(bundle: Bundle) -> dict[str, Any]:
                 "report_memory",
                 **MEMORY,
                 batch_size="@batch_size",
-                cache_rate="@cache_rate",
+                cache_rate=CACHE_RATE,
                 training="@train#dataset#data",
                 validation="@validate#dataset#data",
             ),
