@@ -21,7 +21,7 @@ from custom_networks.workflow import ReseedHandler, ResumableCheckpoint, Trainin
 from custom_networks.workflow.guard import interrupts
 from custom_networks.workflow.guard.interrupts import Progress, Terminated, asked_to_stop, say_interrupted
 from custom_networks.workflow.train import checkpoint as module
-from custom_networks.workflow.train.curve import read_curve
+from custom_networks.workflow.train.log.curve import read_curve
 
 STEPS = 4
 

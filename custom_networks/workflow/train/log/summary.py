@@ -18,7 +18,7 @@ from custom_networks.workflow.guard.errors import on_the_command_line
 from custom_networks.workflow.guard.sides import LEFT_RIGHT_AXIS, side_pairs
 from custom_networks.workflow.infer.inferers import network_dtype
 from custom_networks.workflow.train.checkpoint import BestCheckpoint, bare
-from custom_networks.workflow.train.curve import class_dice, draw_curve, read_curve
+from custom_networks.workflow.train.log.curve import class_dice, draw_curve, read_curve
 
 logger = logging.getLogger(__name__)
 ONLY_TRAINING = ("resume_ckpt", "overwrite", "report")

@@ -15,7 +15,7 @@ from torch import nn
 
 from custom_networks.workflow import TrainingProgress
 
-LOGGER = "custom_networks.workflow.train.progress"
+LOGGER = "custom_networks.workflow.train.log.progress"
 HEADER = ["epoch", "loss", "learning_rate", "seconds", "validation_metric"]
 
 

@@ -14,9 +14,9 @@ import ignite.distributed as idist
 from ignite.engine import Engine, Events
 from ignite.handlers import ProgressBar
 
-from custom_networks.workflow.train.case_scores import CaseScores
-from custom_networks.workflow.train.curve import DICE, write_row
 from custom_networks.workflow.train.handlers import loss_of
+from custom_networks.workflow.train.log.case_scores import CaseScores
+from custom_networks.workflow.train.log.curve import DICE, write_row
 
 logger = logging.getLogger(__name__)
 FIRST_SECONDS = 60.0

@@ -9,7 +9,7 @@ from monai.engines import SupervisedEvaluator
 from monai.handlers import MeanDice, from_engine
 
 from custom_networks.workflow import CaseScores
-from custom_networks.workflow.train import case_scores as module
+from custom_networks.workflow.train.log import case_scores as module
 
 NAMES = ["background", "heart", "lung", "absent"]
 

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from custom_networks.workflow import BestCheckpoint, say_end, say_start
-from custom_networks.workflow.train import summary as module
-from custom_networks.workflow.train.curve import write_row
-from custom_networks.workflow.train.summary import next_command
+from custom_networks.workflow.train.log import summary as module
+from custom_networks.workflow.train.log.curve import write_row
+from custom_networks.workflow.train.log.summary import next_command
 
 NUMBERS = {"loss": "0.5", "learning_rate": "0.1", "seconds": "1"}
 
@@ -75,7 +75,7 @@ def test_the_best_epoch_and_where_everything_is(log, tmp_path):
 
 
 def test_without_matplotlib_one_sentence(log, tmp_path, monkeypatch):
-    for name in (module.__name__, "custom_networks.workflow.train.curve"):
+    for name in (module.__name__, "custom_networks.workflow.train.log.curve"):
         monkeypatch.setattr(f"{name}.find_spec", lambda name: None)
     write_row(tmp_path / "training_curve.csv", {"epoch": "1", **NUMBERS, "validation_metric": ""})
     end(tmp_path, best_of(0, -1))

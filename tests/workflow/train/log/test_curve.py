@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from PIL import Image
 
-from custom_networks.workflow.train import curve as module
-from custom_networks.workflow.train.curve import draw_curve, read_curve, write_row
+from custom_networks.workflow.train.log import curve as module
+from custom_networks.workflow.train.log.curve import draw_curve, read_curve, write_row
 
 
 def a_row(epoch: int, metric: str = "", **dice: str) -> dict[str, str]:
