@@ -11,13 +11,13 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr
 from dataclasses import dataclass
-from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ignite.engine import Engine, Events
 from monai.bundle import ConfigParser
+from monai.data.utils import dense_patch_slices
 
 from custom_networks.adapt.network import as_config_value
 from custom_networks.bundle_folder import configured, task_of
@@ -90,7 +90,10 @@ def _measure(bundle: Path, config: Mapping[str, Any], own: Mapping[str, Any], im
     cases = [lists.get_parsed_content(f"{part}#dataset#data") for part in PARTS]
     chosen, scales = cases, [1.0, 1.0]
     if task_of(bundle) == "segmentation":  # a classifier's patches are small, and it needs all classes
-        chosen, scales = map(list, zip(*map(_typical, cases, (FEW_CASES, 1), repeat(own["spacing"])), strict=True))
+        shapes = [[shapes_of(case["image"], own["spacing"])[1] for case in part] for part in cases]
+        windows = [windows_on(shape, own["patch_size"], config["overlap"]) for shape in shapes[1]]
+        costs = ([math.prod(shape) for shape in shapes[0]], windows)
+        chosen, scales = map(list, zip(*map(_typical, cases, costs, (FEW_CASES, 1)), strict=True))
     data = {f"{part}#dataset#data": list(few) for part, few in zip(PARTS, chosen, strict=True)}
     parser = configured(config, bundle, [as_config_value({**own, **data})])
     start = imports
@@ -127,14 +130,29 @@ def _timed(parser: ConfigParser, name: str) -> tuple[Any, float]:
     return parser.get_parsed_content(name), time.perf_counter() - start
 
 
-def _typical(cases: Sequence[Case], number: int, spacing: Sequence[float]) -> tuple[Sequence[Case], float]:
-    """Return a few cases, of the sizes that there are, and how many times as large all of them are together."""
+def windows_on(shape: Sequence[int], patch_size: Sequence[int], overlap: float) -> int:
+    """Return how many windows a validation lays over an image, which its time grows with.
+
+    Args:
+        shape: voxels of the image per axis.
+        patch_size: those of a window.
+        overlap: the knob of that name.
+
+    Example:
+        >>> windows_on((216, 256, 9), (168, 168, 9), 0.5), windows_on((216, 256, 12), (168, 168, 9), 0.5)
+        (6, 12)
+    """
+    padded = [max(size, window) for size, window in zip(shape, patch_size, strict=True)]
+    return len(dense_patch_slices(padded, patch_size, [max(1, int(n * (1 - overlap))) for n in patch_size]))
+
+
+def _typical(cases: Sequence[Case], costs: Sequence[int], number: int) -> tuple[Sequence[Case], float]:
+    """Return a few cases, from cheap to dear, and how many times as much all of them cost together."""
     if len(cases) <= number:
         return cases, 1.0
-    voxels = [math.prod(shapes_of(case["image"], spacing)[1]) for case in cases]
-    order = np.argsort(voxels, kind="stable")
+    order = np.argsort(costs, kind="stable")
     places = [int(order[int((n + 0.5) / number * len(cases))]) for n in range(number)]
-    return [cases[place] for place in places], sum(voxels) / sum(voxels[place] for place in places)
+    return [cases[place] for place in places], sum(costs) / sum(costs[place] for place in places)
 
 
 class _Spans:
