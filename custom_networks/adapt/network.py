@@ -140,7 +140,7 @@ def precision_of(config: Mapping[str, Any], network: nn.Module, device: torch.de
     if not config["amp"]:
         return "float32", f"{why}; amp is false"
     if device.type == "cuda":
-        return "bfloat16", f"{why}; float32 on GPUs older than Ampere, where it takes more"
+        return "bfloat16", f"{why}; float16 on GPUs of compute capability 7, float32 on older ones, where it takes more"
     if network_dtype(device, True, network, config["patch_size"]) is torch.bfloat16:
         return "bfloat16", f"{why}; where a processor has none, float32 takes more"
     if is_thin(network, config["patch_size"]):

@@ -98,12 +98,12 @@ def _measure(bundle: Path, config: Mapping[str, Any], own: Mapping[str, Any], im
     parser = configured(config, bundle, [as_config_value({**own, **data})])
     start = imports
     for number, entry in enumerate(config["initialize"]):
-        if isinstance(entry, str) and entry.startswith("$"):
+        if _target(entry).endswith(".seed_training"):
             _timed(parser, f"initialize#{number}")
     for part, scale in zip(PARTS, scales, strict=True):
         start += scale * _timed(parser, f"{part}#dataset")[1]
     for number, item in enumerate(config["run"]):
-        target = str(item.get("_target_")) if isinstance(item, Mapping) else ""
+        target = _target(item)
         if target.endswith(".run_training"):
             break
         start += _timed(parser, f"run#{number}")[1] * (scales[0] if target.endswith(CHECKS) else 1)
@@ -122,6 +122,10 @@ def _measure(bundle: Path, config: Mapping[str, Any], own: Mapping[str, Any], im
         validation=scales[1] * (validation.spans[0][1] - validation.spans[0][0]),
         cases=len(cases[0]),
     )
+
+
+def _target(entry: Any) -> str:
+    return str(entry.get("_target_")) if isinstance(entry, Mapping) else ""
 
 
 def _timed(parser: ConfigParser, name: str) -> tuple[Any, float]:

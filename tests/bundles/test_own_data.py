@@ -48,6 +48,7 @@ NESTED = {
     "learning_rate": 0.03,
     "epochs": 8,
     "val_interval": 8,
+    "seed": 1,  # one in which a few steps find the core; of six seeds five do
 }
 WRITTEN = {"whole": [50, 300], "core": [300], "apart": [7]}
 

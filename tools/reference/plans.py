@@ -54,6 +54,8 @@ The rules for a GPU, in this order:
 4. Where the patch is the median image, the batch grows, to {voxels:.0%} of the voxels of the data set, but to two in
    any case.
 5. 1000 epochs of 250 steps. With `--minutes` the steps are measured and the epochs fill the time.
+6. A learning rate of 0.0003, and gradients clipped to a norm of 12, since the networks are many times as wide as those
+   that the bundles' learning rate was found with. No training on a GPU has tried these.
 
 So 8 GB hold what nnU-Net's `ExperimentPlanner` plans, in the networks that need no more per voxel than its own.
 nnU-Net's larger planners (`ResEncM`, `ResEncL`) let a batch be the whole data set, which the fourth rule does not:

@@ -34,7 +34,7 @@ def test_with_a_limit_they_are_some_of_them_the_same_each_time():
 
 
 def test_a_limit_leaves_no_plane_out():
-    """Places at even distances, which are 160 voxels here, would all lie in the first of these 16 planes."""
+    """Two hundred places at even distances, 160 voxels here, would all lie in the first of these 16 planes."""
     label = torch.ones(1, 100, 125, 16)
     label.view(-1)[: 160 * 199 + 1] = 0
     (places, _) = ClassIndicesd("label", num_classes=2, max_samples=200)({"label": label})["label_indices"]
