@@ -253,7 +253,8 @@ def test_overrides_of_a_run(folder, tmp_path):
     file.write_text(json.dumps({"epochs": 2, "train#dataset#cache_rates": 0, "optimizer#weight_decay": 0.1}))
     problems = run_problems(folder, str(file), "epoch=1 --seed=3 validate::dataset::transforms=2")
     assert [str(problem).removeprefix(str(tmp_path)) for problem in problems] == [
-        "/mine.json: train#dataset#cache_rates: custom_networks.workflow.CachedCases takes no cache_rates; did you mean cache_rate?",
+        "/mine.json: train#dataset#cache_rates: custom_networks.workflow.CachedCases takes no cache_rates; did you "
+        "mean cache_rate?",
         "overrides: epoch: is no entry of the config; did you mean epochs?",
         "overrides: validate::dataset::transforms: CacheDataset takes no transforms; did you mean transform?",
     ]
