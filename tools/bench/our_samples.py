@@ -26,6 +26,7 @@ from monai.transforms import (
     SpatialPadd,
     Transform,
 )
+from torch.utils.data import RandomSampler
 
 from custom_networks.workflow import CachedCases, ClassIndicesd, TrainingLoader
 from tools.bench.loader_cases import BATCH, CASES, OURS_TURNED, cpu_seconds, make_case
@@ -101,7 +102,8 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
             loader = DataLoader(dataset, batch_size=BATCH, shuffle=True)
         else:
             transform = Compose([ClassIndicesd("label", CLASSES), *from_recipe(size, job["turned"])])
-            loader = TrainingLoader(CachedCases(data, transform, copy_cache=False), BATCH, shuffle=True)
+            cases = CachedCases(data, transform, copy_cache=False)
+            loader = TrainingLoader(cases, BATCH, RandomSampler(cases))
         seconds[str(size)] = cpu_seconds(forever(loader).__next__, samples)
     return {
         "seconds": seconds,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from monai.transforms import Randomizable
-from torch.utils.data import RandomSampler, Sampler, SequentialSampler, get_worker_info
+from torch.utils.data import Sampler, get_worker_info
 
 SEEDS = 2**32
 Seeded = tuple[int, int]
@@ -26,6 +26,7 @@ class SeededSampler(Sampler[Seeded]):
         sampler: the order of the cases.
 
     Example:
+        >>> from torch.utils.data import SequentialSampler
         >>> [index for index, seed in SeededSampler(SequentialSampler("abc"))]
         [0, 1, 2]
     """
@@ -50,16 +51,6 @@ class SeededSampler(Sampler[Seeded]):
         """
         if hasattr(self.sampler, "set_epoch"):
             self.sampler.set_epoch(epoch)
-
-
-def order_of(dataset: Any, shuffle: bool) -> Sampler[int]:
-    """Return the sampler of each case once.
-
-    Args:
-        dataset: the cases.
-        shuffle: in random order.
-    """
-    return RandomSampler(dataset) if shuffle else SequentialSampler(dataset)
 
 
 def random_parts(component: Any) -> list[Randomizable]:

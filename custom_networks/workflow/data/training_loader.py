@@ -9,7 +9,7 @@ import torch
 from monai.data import DataLoader, Dataset
 from torch.utils.data import Sampler
 
-from custom_networks.workflow.data.seeding import SeededSampler, order_of
+from custom_networks.workflow.data.seeding import SeededSampler
 
 AUTO = "auto"
 MOST = 8
@@ -45,9 +45,8 @@ class TrainingLoader(DataLoader):
         dataset: the cases, which take an index with a seed, as
             :class:`custom_networks.workflow.data.cached_cases.CachedCases` does.
         batch_size: samples of a batch.
-        num_workers: processes that load data; 0 for none beside the main process.
-        shuffle: cases in random order; not together with ``sampler``.
         sampler: the order of the cases.
+        num_workers: processes that load data; 0 for none beside the main process.
         **options: those of torch's ``DataLoader``.
     """
 
@@ -55,16 +54,15 @@ class TrainingLoader(DataLoader):
         self,
         dataset: Dataset,
         batch_size: int,
+        sampler: Sampler[int],
         num_workers: int = 0,
-        shuffle: bool = False,
-        sampler: Sampler[int] | None = None,
         **options: Any,
     ) -> None:
         super().__init__(
             dataset,
             num_workers,
             batch_size=batch_size,
-            sampler=SeededSampler(order_of(dataset, shuffle) if sampler is None else sampler),
+            sampler=SeededSampler(sampler),
             persistent_workers=num_workers > 0,
             # from torch's own one a loader draws when its processes start: in each epoch, or in the first one alone
             generator=torch.Generator(),

@@ -9,7 +9,7 @@ import pytest
 import torch
 from ignite.engine import Engine
 from monai.transforms import Compose, Lambdad, RandAffined, RandGaussianNoised, RandLambdad
-from torch.utils.data import DistributedSampler
+from torch.utils.data import DistributedSampler, RandomSampler, SequentialSampler
 
 from custom_networks.workflow import CachedCases, ReseedHandler, TrainingLoader, choose_workers
 from custom_networks.workflow.data import training_loader
@@ -30,7 +30,9 @@ def loader(num_workers, transforms=(), cases=7, **options):
             *transforms,
         ]
     )
-    return TrainingLoader(CachedCases(data, transform), batch_size=2, num_workers=num_workers, **options)
+    dataset = CachedCases(data, transform)
+    options = {"sampler": RandomSampler(dataset), **options}
+    return TrainingLoader(dataset, batch_size=2, num_workers=num_workers, **options)
 
 
 def epochs(of, numbers, between=lambda: None):
@@ -50,8 +52,8 @@ def epochs(of, numbers, between=lambda: None):
 
 @pytest.mark.parametrize("num_workers", [1, 2])
 def test_workers_make_no_difference(num_workers):
-    want = epochs(loader(0, shuffle=True), [1, 2, 3], between=lambda: torch.rand(3))
-    got = epochs(loader(num_workers, shuffle=True), [1, 2, 3], between=lambda: torch.rand(3))
+    want = epochs(loader(0), [1, 2, 3], between=lambda: torch.rand(3))
+    got = epochs(loader(num_workers), [1, 2, 3], between=lambda: torch.rand(3))
     assert all(torch.equal(a, b) for a, b in zip(want, got, strict=True))
     assert not torch.equal(want[0], want[1])
 
@@ -60,8 +62,8 @@ def test_workers_make_no_difference(num_workers):
 def test_a_later_epoch_needs_no_earlier_one(num_workers):
     """With processes that live on, too, and with transforms that draw from the generators of everybody."""
     theirs = [RandLambdad("image", add_global_noise)]
-    straight = epochs(loader(num_workers, theirs, shuffle=True), [1, 2, 3])
-    (resumed,) = epochs(loader(num_workers, theirs, shuffle=True), [3])
+    straight = epochs(loader(num_workers, theirs), [1, 2, 3])
+    (resumed,) = epochs(loader(num_workers, theirs), [3])
     assert torch.equal(straight[2], resumed)
 
 
@@ -70,7 +72,7 @@ def test_the_main_process_draws_the_same_afterwards(num_workers):
     """Dropout is drawn from the generator from which loaders draw when their processes start."""
     drawn = []
     for numbers in ([1, 2], [2]):
-        epochs(loader(num_workers, shuffle=True), numbers)
+        epochs(loader(num_workers), numbers)
         drawn.append(torch.rand(()).item())
     assert drawn[0] == drawn[1]
 
@@ -85,8 +87,8 @@ def test_processes_stay_between_epochs():
     assert len(kept[0]) == 2
 
 
-def test_without_shuffling_the_order_is_that_of_the_cases_and_a_sampler_is_followed():
-    numbers = [int(image.median().round()) for image in epochs(loader(0), [1])[0]]
+def test_the_sampler_is_followed():
+    numbers = [int(image.median().round()) for image in epochs(loader(0, sampler=SequentialSampler(range(7))), [1])[0]]
     assert numbers == list(range(7))
     half = DistributedSampler(range(7), num_replicas=2, rank=1, shuffle=False)
     numbers = [int(image.median().round()) for image in epochs(loader(0, sampler=half), [1])[0]]
