@@ -32,7 +32,7 @@ SHAPE = (24, 28, 22)
 CASES = 7
 PATCH_SHAPE = (19, 20, 18)
 IMAGES = "imagesTr"
-EPOCHS = 24  # of the training that later tests use
+EPOCHS = 36  # of the training that later tests use
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,9 +164,15 @@ def change(path: Path, function: Callable[[np.ndarray], np.ndarray]) -> None:
     write_nifti(function(np.asarray(image.dataobj)), path, image.affine)
 
 
-def each(bundles: Sequence[Path]) -> pytest.MarkDecorator:
+def each(bundles: Sequence[Any]) -> pytest.MarkDecorator:
     """Return the mark that runs a test for these bundles only."""
     return pytest.mark.parametrize("bundle", bundles, ids=lambda path: path.name)
+
+
+def each_slowly(bundles: Sequence[Path]) -> pytest.MarkDecorator:
+    """Return the mark that runs a test for the first of these bundles, and for the others among the slow tests."""
+    first, *others = bundles
+    return each([first, *(pytest.param(other, marks=pytest.mark.slow) for other in others)])
 
 
 def config(bundle: Path, name: str = "train") -> dict[str, Any]:

@@ -64,6 +64,7 @@ class Run:
         )
         self.ways = Ways(self.members, options, self.described)
         self.config = self.ways.crop.config
+        self.way_of: dict[str, CropWay] = {}
 
     def run(self, cases: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Mapping[str, Any], str, Any]]:
         """Segment images and yield, in their order, each with what became of it.
@@ -75,7 +76,6 @@ class Run:
             The image; "skipped" or "written" with its record, or "failed" with the exception.
         """
         inputs: dict[str, str] = {}
-        self.way_of: dict[str, CropWay] = {}
         to_do = []
         for case in cases:
             try:
@@ -274,7 +274,8 @@ def _of_archive(case: Mapping[str, Any], text: str) -> str:
 
 def _header(work: Run) -> dict[str, Any]:
     bundle = work.members[0].bundle
-    of_heads = {"head_label_names": work.ways.head.label_names} if work.ways.takes_heads else {}
+    heads = [way.label_names for way in work.way_of.values() if way.name == HEAD]
+    of_heads = {"head_label_names": heads[0]} if heads else {}
     return {
         "bundles": work.described,
         "label_names": work.ways.crop.label_names,

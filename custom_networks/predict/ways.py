@@ -268,11 +268,6 @@ class Ways:
             self.head  # noqa: B018 - whose errors are said before any image is looked at
         self.chooses = self.asked is None and all(has_head_way(member) and _is_own(member) for member in members)
 
-    @property
-    def takes_heads(self) -> bool:
-        """Whether an image may be a head."""
-        return self.asked == HEAD or (self.chooses and bool(self.crop.max_shape))
-
     @cached_property
     def head(self) -> HeadWay:
         """The way of a head, made when it is first asked for."""
@@ -290,7 +285,7 @@ class Ways:
         """
         if self.asked == HEAD:
             return self.head
-        if self.takes_heads:
+        if self.chooses and self.crop.max_shape:
             spacing, series = self.crop.config.get_parsed_content("spacing"), self.arguments[1].series
             shape = shapes_of(case["image"], spacing, series)[1]
             if size_problem(shape, self.crop.max_shape, self.crop.expected):

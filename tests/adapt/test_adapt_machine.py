@@ -24,6 +24,7 @@ from tests.synthetic import (
     change,
     config,
     each,
+    each_slowly,
     kind,
     paths,
     read_rows,
@@ -50,7 +51,7 @@ def train(bundle: Path, profile: Path, **overrides: object) -> None:
     )
 
 
-@each(SEGMENTATION)
+@each_slowly(SEGMENTATION)
 def test_a_plan_for_a_gpu_that_is_elsewhere(bundle, data, tmp_path, capsys):
     out = tmp_path / "mine.json"
     profile = adapt(str(data), bundle=bundle.name, out=str(out), device="cuda", memory="8GB")

@@ -13,7 +13,7 @@ from custom_networks.adapt import gpu_plan
 from custom_networks.adapt.choices import deepest
 from custom_networks.adapt.gpu_plan import SHARE, SMALLEST_BATCH, gpu_fit, ladder, largest_batch
 from custom_networks.adapt.network import build, step_bytes
-from tests.synthetic import SEGMENTATION, config, each
+from tests.synthetic import SEGMENTATION, config, each_slowly
 
 GPU = torch.device("cuda")
 UNET = {"_target_": "custom_networks.nets.AttentionUnet", "kernel_size": 3}
@@ -65,7 +65,7 @@ def test_smaller_patches_keep_the_aspect_of_the_image(median):
     assert math.prod(sizes[-1]) < 32**3
 
 
-@each(SEGMENTATION)
+@each_slowly(SEGMENTATION)
 def test_the_largest_patch_that_fits(bundle):
     """The next larger one of the ladder would not."""
     image, memory = ((1, 1, 1), (48, 56, 48)), 400_000_000
@@ -83,6 +83,7 @@ def test_the_largest_patch_that_fits(bundle):
     assert needs[1] > SHARE * memory
 
 
+@pytest.mark.slow
 def test_more_memory_makes_a_larger_patch():
     patches = [
         plan(SEGMENTATION[0], memory, (1, 1, 1), (160, 192, 160))[0].patch_size for memory in (3 * 10**9, 6 * 10**9)
@@ -90,6 +91,7 @@ def test_more_memory_makes_a_larger_patch():
     assert math.prod(patches[0]) < math.prod(patches[1])
 
 
+@pytest.mark.slow
 def test_the_batch_grows_where_the_patch_is_the_image():
     """To 5 % of the voxels, to what fits, and to two in any case."""
     unet, voxels = SEGMENTATION[0], math.prod(BRAINS[1])

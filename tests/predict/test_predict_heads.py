@@ -92,6 +92,7 @@ def test_lines_for_people_say_that_it_was_taken_for_a_head(head, tmp_path, capsy
     assert "research only, not for diagnosis" in said
 
 
+@pytest.mark.slow
 def test_crop_takes_it_for_a_crop_and_a_crop_is_none_by_itself(head, predict, tmp_path):
     write_nifti(volume(0)[0], head.parent / "small.nii.gz")
     assert predict(head.parent)[0] == 0
@@ -217,6 +218,7 @@ def test_a_head_that_does_not_say_where_left_is_gets_a_warning(head, predict, tm
     assert any("left and right may be exchanged" in text for text in texts), lines
 
 
+@pytest.mark.slow
 def test_a_profile_of_other_data_makes_no_heads(head, predict, tmp_path):
     profile = tmp_path / "mine.json"
     profile.write_text('{"max_shape": [20, 20, 20]}')
@@ -227,6 +229,7 @@ def test_a_profile_of_other_data_makes_no_heads(head, predict, tmp_path):
     assert "head" in record_of(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_bundle_that_does_not_say_where_to_look_takes_crops(head, predict, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(BUNDLE, copy)

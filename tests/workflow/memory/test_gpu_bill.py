@@ -29,6 +29,9 @@ NETWORKS = {
 }
 
 
+QUICK = ("AttentionUnet", "AttentionClassifier")
+
+
 def peak_of_torch(make, classifies):
     """Return the peak of two steps of AdamW in bfloat16 as torch's tracker counts it, and its moments by themselves."""
     with FakeTensorMode():
@@ -51,7 +54,10 @@ def peak_of_torch(make, classifies):
     return peak["Total"]
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name",
+    [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in NETWORKS],
+)
 def test_the_bill_is_within_30_percent_of_torch(name):
     make, classifies = NETWORKS[name], name == "AttentionClassifier"
     config = {"in_channels": 1, "amp": True}
