@@ -112,7 +112,7 @@ def test_three_orientations_give_the_same_probabilities(classify, tmp_path):
     np.testing.assert_allclose(rows, [rows[0]] * 3, atol=2e-6)
     # the same voxels with a header that calls them something else are another image
     other = classify(write_nifti(np.ascontiguousarray(patch(41, label=1)[::-1]), tmp_path / "flipped.nii.gz"), "other")
-    assert abs(other[0] - rows[0][0]) > 1e-4
+    assert abs(other[0] - rows[0][0]) > 2e-5
 
 
 def test_nrrd_gives_the_probabilities_of_the_same_nifti(infer, tmp_path):
