@@ -169,10 +169,10 @@ def each(bundles: Sequence[Any]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("bundle", bundles, ids=lambda path: path.name)
 
 
-def each_slowly(bundles: Sequence[Path]) -> pytest.MarkDecorator:
-    """Return the mark that runs a test for the first of these bundles, and for the others among the slow tests."""
-    first, *others = bundles
-    return each([first, *(pytest.param(other, marks=pytest.mark.slow) for other in others)])
+def each_slowly(bundles: Sequence[Path], quick: Sequence[Path] | None = None) -> pytest.MarkDecorator:
+    """Return the mark that runs a test for the first bundle, or these, and for the others among the slow tests."""
+    at_once = bundles[:1] if quick is None else quick
+    return each([one if one in at_once else pytest.param(one, marks=pytest.mark.slow) for one in bundles])
 
 
 def config(bundle: Path, name: str = "train") -> dict[str, Any]:

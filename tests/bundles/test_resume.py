@@ -11,6 +11,7 @@ from tests.synthetic import (
     assert_equal_weights,
     config,
     each,
+    each_slowly,
     kind,
     read_rows,
     run,
@@ -29,6 +30,7 @@ def restless(bundle):
     return {**chances, "mirror_axes": [0, 2], "network_def#dropout": 0.3, "epochs": 4, "val_interval": 2}
 
 
+@each_slowly(BUNDLES, quick=ONE_PER_RECIPE)
 def test_two_and_two_epochs_equal_four(bundle, dataset, tmp_path):
     """Without and with worker processes, some with epochs of a number of steps: all bundles have one recipe."""
     number = BUNDLES.index(bundle)

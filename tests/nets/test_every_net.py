@@ -26,9 +26,17 @@ def made_elsewhere(case, check):
     return case.name in ELSEWHERE and check in ELSEWHERE[case.name][1]
 
 
+def onnx_among_the_slow(param):
+    is_slow = param.values[1] is harness.check_onnx
+    return pytest.param(*param.values, id=param.id, marks=pytest.mark.slow) if is_slow else param
+
+
 BATTERY = [
-    *(p for p in harness.battery(CASES.values(), harness.NET_CHECKS) if not made_elsewhere(*p.values)),
-    *harness.battery([GLOBAL], GRAPHS),
+    onnx_among_the_slow(param)
+    for param in (
+        *(p for p in harness.battery(CASES.values(), harness.NET_CHECKS) if not made_elsewhere(*p.values)),
+        *harness.battery([GLOBAL], GRAPHS),
+    )
 ]
 
 

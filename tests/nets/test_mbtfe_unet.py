@@ -90,6 +90,7 @@ def test_the_encoder_goes_on_with_the_maps_before_the_gates():
     assert torch.equal(*coarsest)
 
 
+@pytest.mark.slow
 def test_checkpointing_saves_a_tenth_of_the_tensors_of_the_blocks_with_the_same_gradients():
     torch.manual_seed(0)
     kwargs = {"features": FEATURES, "attention": ("mbtfe",), "mbtfe_levels": (0, 1, 2, 3)}
