@@ -5,10 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
 import pytest
+from fastapi import HTTPException
+from label_server.images import check_memory
 
 from tests.label.conftest import SCORED
 from tests.synthetic import ROOT
@@ -48,7 +51,7 @@ def test_a_crop_is_no_head(server):
     assert "which is no whole head" in answer.text
 
 
-def test_a_head_that_the_memory_does_not_hold(server, tmp_path):
+def test_a_head_that_the_memory_does_not_hold(tmp_path):
     path = tmp_path / "vast.nii"
     # a header alone: its voxels, of zeros, take no room on the disk
     header = nib.Nifti1Header()
@@ -58,6 +61,8 @@ def test_a_head_that_the_memory_does_not_hold(server, tmp_path):
     with path.open("wb") as file:
         file.write(header.binaryblock + bytes(4))
         file.truncate(352 + 4000 * 4000 * 2000)
-    answer = server.infer(MODEL, str(path))
-    assert answer.status_code == 413, answer.text
-    assert "has (4000, 4000, 2000) voxels and would take" in answer.text
+    knobs = {"places": [], "in_channels": 1, "series": None}
+    task = SimpleNamespace(bundle_config=SimpleNamespace(get=lambda: knobs, get_parsed_content=knobs.get))
+    with pytest.raises(HTTPException, match=r"has .4000, 4000, 2000. voxels and would take") as refused:
+        check_memory(task, {"image": str(path)})
+    assert refused.value.status_code == 413
