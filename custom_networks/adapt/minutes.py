@@ -19,7 +19,7 @@ FOR_VALIDATIONS = 0.2
 MANY_EPOCHS = 50
 
 
-def schedule_within(minutes: float, pace: Pace, steps: int) -> tuple[int, int, int]:
+def schedule_within(minutes: float, pace: Pace, steps: int, most: int = VALIDATIONS) -> tuple[int, int, int]:
     """Return epochs, epochs between two validations, and steps of an epoch.
 
     The steps stay what they are where that gives 50 to 500 epochs; else they become such that 10 to 500 epochs fill the
@@ -29,6 +29,7 @@ def schedule_within(minutes: float, pace: Pace, steps: int) -> tuple[int, int, i
         minutes: of the whole training, of which 95 % are planned.
         pace: how long its parts take.
         steps: of an epoch, if nothing speaks against it.
+        most: validations that there are at most.
 
     Raises:
         ValueError: if the time does not suffice for ten epochs of one step.
@@ -39,7 +40,7 @@ def schedule_within(minutes: float, pace: Pace, steps: int) -> tuple[int, int, i
         ((109, 11, 8), (10, 1, 89))
     """
     left = AIM * 60 * minutes - pace.start
-    validations = max(1, min(VALIDATIONS, int(FOR_VALIDATIONS * left / pace.validation)))
+    validations = max(1, min(most, int(FOR_VALIDATIONS * left / pace.validation)))
     left -= validations * pace.validation
     epochs = int(left / (pace.epoch + steps * pace.step))
     if not MANY_EPOCHS <= epochs <= MOST_EPOCHS:

@@ -17,7 +17,7 @@ import torch
 
 from custom_networks.bundle_folder import HOME, read_config
 from custom_networks.workflow import load_weights
-from tools.bench.multiply_adds import multiply_adds
+from custom_networks.workflow.memory.multiply_adds import multiply_adds
 
 PACKAGES = ("monai", "torch", "pytorch-ignite", "numpy")
 

@@ -1,0 +1,1 @@
+"""Networks under one recipe, and what may be said of the difference."""

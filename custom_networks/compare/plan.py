@@ -1,0 +1,145 @@
+"""What all networks of a comparison have in common, and the budget of each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from custom_networks.adapt.choices import patients
+from custom_networks.adapt.draft import Draft, say_schedule
+from custom_networks.adapt.minutes import schedule_within
+from custom_networks.adapt.network import as_config_value, from_config_value
+from custom_networks.adapt.pace import Pace
+from custom_networks.compare.entries import Entry
+from custom_networks.files import read_json
+from custom_networks.workflow.data.segmentation_list import segmentation_data_list
+
+SEARCH_SHARE = 0.2
+"""Share of the budget that one trial of the search for a learning rate has."""
+INNER_FOLDS = 5
+"""Of so many parts of the training cases, the first is what a search scores on."""
+STEPS_OF_EPOCH = 100
+NEEDED = ("dataset_dir", "in_channels", "label_names", "spacing", "patch_size", "batch_size")
+OWN = ("epochs", "val_interval", "steps_per_epoch", "gate_warm_up_epochs", "learning_rate", "early_stop", "seed", "fold")
+"""Knobs that the comparison sets."""
+NOT_KNOBS = ("output_dir", "ckpt_dir", "resume_ckpt", "finetune_ckpt", "overwrite", "report", "device")
+"""Knobs of a single training."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What each training may take.
+
+    Args:
+        minutes: of wall time, with start and evaluation; ``None`` where steps are given.
+        steps: optimiser steps; ``None`` where minutes are given.
+    """
+
+    minutes: float | None = None
+    steps: int | None = None
+
+    def share(self, part: float) -> Budget:
+        """Return a part of it.
+
+        Args:
+            part: between 0 and 1.
+        """
+        return Budget(self.minutes and self.minutes * part, self.steps and max(1, round(self.steps * part)))
+
+    @property
+    def words(self) -> str:
+        """It, for people."""
+        return f"{self.steps} steps" if self.minutes is None else f"{self.minutes:g} minutes"
+
+
+def common_knobs(profile: Path, entries: Sequence[Entry]) -> dict[str, Any]:
+    """Return the knobs of a profile that all networks share.
+
+    Those of one network (``network_def``) and of a single training are left out, since the comparison sets them.
+
+    Args:
+        profile: a profile of ``adapt``, or one like it.
+        entries: the networks.
+
+    Raises:
+        ValueError: if an entry is missing.
+    """
+    given = from_config_value(read_json(profile))
+    if missing := [knob for knob in NEEDED if knob not in given]:
+        raise ValueError(f"{profile} has no {', '.join(missing)}; give a profile of custom_networks adapt")
+    left_out = (*OWN, *NOT_KNOBS)
+    knobs = {key: value for key, value in given.items() if key not in left_out and not key.startswith("network_def")}
+    return {**knobs, "dataset_dir": str(Path(given["dataset_dir"]).resolve())}
+
+
+def cases_of(knobs: Mapping[str, Any], bundle: Path, fold: int, section: str) -> list[str]:
+    """Return the names of the cases of a fold.
+
+    Args:
+        knobs: the common knobs.
+        bundle: a bundle whose own folds count where the data are its own.
+        fold: its number.
+        section: "training" or "validation".
+    """
+    globs = {name: knobs.get(name) for name in ("image_glob", "label_glob", "folds_file")}
+    default = bundle / "configs" / "folds.json"
+    cases = segmentation_data_list(knobs["dataset_dir"], section, fold=fold, default_folds=default, **globs)
+    return [str(case["case"]) for case in cases]
+
+
+def inner_split(cases: Sequence[str]) -> dict[str, list[str]]:
+    """Return a split of training cases for the search, as nnU-Net's ``splits_final.json`` has one.
+
+    Every fifth patient is what the search scores on; where the names tell no patients, every fifth case.
+
+    Args:
+        cases: their names.
+
+    Example:
+        >>> inner_split(["a", "b", "c", "d", "e", "f"])
+        {'train': ['b', 'c', 'd', 'e'], 'val': ['a', 'f']}
+    """
+    groups = patients(cases) or [[name] for name in sorted(cases)]
+    held = {name for group in groups[::INNER_FOLDS] for name in group}
+    return {"train": sorted(set(cases) - held), "val": sorted(held)}
+
+
+def schedule(budget: Budget, pace: Pace, bundle: Path, batch_size: int) -> dict[str, Any]:
+    """Return the knobs with which a training takes its budget, with one validation, at its end.
+
+    So the weights are those of the last epoch: none is chosen by the cases that the comparison scores.
+
+    Args:
+        budget: of the training.
+        pace: how long its parts take.
+        bundle: the bundle's folder.
+        batch_size: patches per step.
+
+    Raises:
+        ValueError: if the minutes do not suffice.
+    """
+    usual = math.ceil(pace.cases / batch_size)
+    if budget.steps is not None:
+        epochs = max(1, round(budget.steps / STEPS_OF_EPOCH))
+        steps = max(1, round(budget.steps / epochs))
+    else:
+        epochs, _, steps = schedule_within(float(budget.minutes or 0), pace, usual, most=1)
+    draft = Draft()
+    say_schedule(read_json(bundle / "configs" / "train.json"), epochs, epochs, steps, draft)
+    return {**draft.profile, "steps_per_epoch": steps}
+
+
+def as_profile(*parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return knobs as the content of a profile, the later part wins.
+
+    Args:
+        *parts: knobs.
+    """
+    merged: dict[str, Any] = {}
+    for part in parts:
+        merged |= part
+    written: dict[str, Any] = as_config_value(merged)
+    return written
