@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from custom_networks.bundle_folder import find_bundle, profile_path
 from custom_networks.files import write_text
+from custom_networks.studies.side_by_side import Seat, run_all
 from tools.recipes.render import all_bundles, recipe_of, render
 from tools.study.runs import train_and_evaluate
 
@@ -65,14 +66,14 @@ def ablate(
     overrides: dict[str, Any] = {} if dataset_dir is None else {"dataset_dir": dataset_dir}
     todo = [(name, seed) for seed in range(seeds) for name in names if not run_path(folder, name, seed).is_file()]
 
-    def run(task: tuple[str, int]) -> None:
-        name, seed = task
+    def run(name: str, seed: int, seat: Seat) -> None:
         work = Path(work_dir) / folder.name / f"{name}_seed{seed}"
-        record = train_and_evaluate(folder, [budget, profiles[name]], work, {**overrides, "seed": seed}, threads=1)
+        record = train_and_evaluate(folder, [budget, profiles[name]], work, {**overrides, "seed": seed}, seat.threads)
         path = run_path(folder, name, seed)
         write_text(path, json.dumps(record, indent=1) + "\n")
         print(f"{name}, seed {seed}: {score.name} {score.of(record):.4f}", flush=True)
 
-    with ThreadPoolExecutor(jobs) as pool:
-        list(pool.map(run, todo))
+    tasks = {f"{name}, seed {seed}": partial(run, name, seed) for name, seed in todo}
+    for error in run_all(tasks, [Seat(threads=1)] * jobs).values():
+        raise error
     render()

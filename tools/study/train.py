@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from custom_networks.bundle_folder import find_bundle
 from custom_networks.files import write_text
+from custom_networks.studies.side_by_side import Seat, run_all
 from tools.recipes.render import render
 from tools.study.describe import keep_description
 from tools.study.runs import train_and_evaluate
@@ -37,10 +38,10 @@ def train(
     folder = find_bundle(bundle)
     data = {} if dataset_dir is None else {"dataset_dir": dataset_dir}
 
-    def run(seed: int) -> None:
+    def run(seed: int, seat: Seat) -> None:
         work = Path(work_dir) / folder.name / f"seed{seed}"
         overrides = {**data, "seed": seed} if seed else data
-        record = train_and_evaluate(folder, [], work, overrides, threads=1 if jobs > 1 else None)
+        record = train_and_evaluate(folder, [], work, overrides, threads=seat.threads)
         path = folder / "docs" / "runs" / (f"training_seed{seed}.json" if seed else "training.json")
         write_text(path, json.dumps(record, indent=1) + "\n")
         if seed == 0:
@@ -48,6 +49,7 @@ def train(
             shutil.copyfile(work / "model.pt", folder / "models" / "model.pt")
             keep_description(work / "model.pt", folder)
 
-    with ThreadPoolExecutor(jobs) as pool:
-        list(pool.map(run, range(seeds)))
+    places = [Seat(threads=1 if jobs > 1 else None)] * jobs
+    for error in run_all({f"seed {seed}": partial(run, seed) for seed in range(seeds)}, places).values():
+        raise error
     render()

@@ -21,6 +21,8 @@ from custom_networks.workflow.train.stop import GoOnInEpoch, middle_of_epoch, st
 logger = logging.getLogger(__name__)
 MIDDLE = "middle_of_epoch"
 """The entry of a training that was stopped after a step."""
+ENDED = "ended"
+"""The entry of a training that has ended before its last epoch, since nothing became better."""
 SCALER = "scaler"
 """The entry of the loss scaling, in the checkpoints of trainings in float16."""
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -254,6 +256,21 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return (path.stat().st_ino, path.stat().st_mtime_ns) if path.exists() else None
 
 
+def has_ended(path: str | Path) -> bool:
+    """Return whether a resumable state is that of the end of its training, so that nothing is left to train.
+
+    Args:
+        path: a ``last_checkpoint.pt``.
+
+    Raises:
+        ValueError: if it cannot be read.
+    """
+    checkpoint = read_checkpoint(path)
+    trainer = checkpoint.get("trainer", {})
+    planned = trainer.get("epoch_length", 0) * trainer.get("max_epochs", 0)
+    return ENDED in checkpoint or 0 < planned <= trainer.get("iteration", 0)
+
+
 class ResumableCheckpoint:
     """Write all that a training needs to go on, after every epoch, and read it back.
 
@@ -325,6 +342,11 @@ class ResumableCheckpoint:
                 self._horizon(),
                 horizon,
             )
+        if checkpoint.get(ENDED):
+            raise ValueError(
+                f"{path} has ended after epoch {trainer.state.epoch}, since early_stop found no better one; to train "
+                "on, start anew with its weights as finetune_ckpt"
+            )
         trainer.state.max_epochs = epochs
         middle = checkpoint.get(MIDDLE)
         if middle is not None:
@@ -349,7 +371,7 @@ class ResumableCheckpoint:
         else:
             before = _identity(self.path)
             try:
-                self._save(trainer, {})
+                self._save(trainer, {ENDED: True} if trainer.should_terminate else {})
             finally:  # Ctrl-C may come while the file is moved to its place
                 if _identity(self.path) != before:
                     PROGRESS.save(self.path, trainer.state.epoch)

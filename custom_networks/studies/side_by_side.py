@@ -1,0 +1,117 @@
+"""Tasks side by side, each in a seat: its share of the processors, or a device of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from queue import SimpleQueue
+
+from custom_networks.studies.children import CHILDREN
+from custom_networks.workflow.guard.interrupts import sigterm_as_ctrl_c
+
+DEVICE = re.compile(r"cpu|cuda(:\d+)?")
+
+
+@dataclass(frozen=True)
+class Seat:
+    """What one of several tasks may use.
+
+    Args:
+        threads: CPU threads, or ``None`` for as many as torch takes.
+        device: where its network runs, or ``None`` for what its configuration says.
+    """
+
+    threads: int | None = None
+    device: str | None = None
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables that hold a process to its threads."""
+        if self.threads is None:
+            return {}
+        return {"OMP_NUM_THREADS": str(self.threads), "MKL_NUM_THREADS": str(self.threads)}
+
+    def knobs(self) -> dict[str, str]:
+        """Return the overrides that put a training on its device."""
+        return {} if self.device is None else {"device": self.device}
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def seats(jobs: int = 1, devices: str | None = None) -> list[Seat]:
+    """Return the seats of tasks that run side by side.
+
+    Args:
+        jobs: their number; with more than one the processors are shared out evenly, at least one thread each.
+        devices: in place of a number, a device for each, with commas between them.
+
+    Raises:
+        ValueError: if there is no seat, a device has another name, or both are given.
+
+    Example:
+        >>> [seat.device for seat in seats(devices="cuda:0,cuda:1")]
+        ['cuda:0', 'cuda:1']
+    """
+    if devices is None:
+        if jobs < 1:
+            raise ValueError(f"--jobs must be a number from 1, got {jobs}; write for example --jobs 2")
+        return [Seat(None if jobs == 1 else max(1, _cores() // jobs)) for _ in range(jobs)]
+    if jobs != 1:
+        raise ValueError(f"--jobs {jobs} and --devices {devices} exclude each other; leave one of them out")
+    names = [name.strip() for name in devices.split(",")]
+    if wrong := [name for name in names if not DEVICE.fullmatch(name)]:
+        raise ValueError(f"--devices must name devices with commas between them, got {wrong[0]!r}; write cuda:0,cuda:1")
+    return [Seat(device=name) for name in names]
+
+
+def run_all(tasks: Mapping[str, Callable[[Seat], None]], places: Sequence[Seat]) -> dict[str, Exception]:
+    """Run all tasks, as many side by side as there are seats, in their order.
+
+    One that fails ends no other. Ctrl-C and SIGTERM ask the processes of all (:data:`CHILDREN`) to end, and begin no
+    other task; a second time, to end at once.
+
+    Args:
+        tasks: what to call with a seat, by name.
+        places: the seats.
+
+    Returns:
+        The errors of those that failed, by name.
+
+    Raises:
+        KeyboardInterrupt: if it was interrupted; everything has ended.
+    """
+    free: SimpleQueue[Seat] = SimpleQueue()
+    for seat in places:
+        free.put(seat)
+    failed: dict[str, Exception] = {}
+
+    def run(name: str, task: Callable[[Seat], None]) -> None:
+        seat = free.get()
+        try:
+            task(seat)
+        except Exception as error:
+            failed[name] = error
+        finally:
+            free.put(seat)
+
+    interrupted: KeyboardInterrupt | None = None
+    CHILDREN.begin()
+    with sigterm_as_ctrl_c(), ThreadPoolExecutor(len(places)) as pool:
+        futures = [pool.submit(run, name, task) for name, task in tasks.items()]
+        while True:
+            try:
+                wait(futures)
+                break
+            except KeyboardInterrupt as error:
+                interrupted = error
+                for future in futures:
+                    future.cancel()
+                CHILDREN.end()
+    CHILDREN.begin()
+    if interrupted is not None:
+        raise interrupted
+    return {name: failed[name] for name in tasks if name in failed}
