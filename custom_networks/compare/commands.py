@@ -23,7 +23,7 @@ def compare(
     against: tuple[str, ...] = (),
     against_nnunet: str | None = None,
 ) -> None:
-    """Train networks under one recipe, one budget and the same folds and seeds, and say what may be said of the difference.
+    """Train networks under one recipe and budget, with the same folds and seeds, and say what the difference is.
 
     All have the profile's data, patch, batch, augmentation and loss. Each has a learning rate of its own, the best of
     the same few, tried for a fifth of the budget on a part of the training cases. Weights are those of the last epoch,
@@ -75,6 +75,4 @@ def compare(
         request,
         alone=alone,
         devices=devices,
-        against=[Path(str(folder)) for folder in against],
-        nnunet=None if against_nnunet is None else Path(str(against_nnunet)),
     )

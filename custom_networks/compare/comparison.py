@@ -102,8 +102,8 @@ def _check_request(folder: Path, knobs: Mapping[str, Any], request: Request) -> 
     before = read_json(file)
     if differing := [key for key, value in json.loads(json.dumps(own)).items() if before.get(key) != value]:
         raise ValueError(
-            f"{folder} holds another comparison, {file} has other {' and '.join(differing)}; give another --out, or the "
-            "same arguments"
+            f"{folder} holds another comparison, {file} has other {' and '.join(differing)}; give another --out, or "
+            "the same arguments"
         )
 
 

@@ -89,9 +89,8 @@ def _of_bundle(name: str, bundles: Mapping[str, Path], alone: bool) -> list[Entr
     definition = read_json(folder / "configs" / "train.json")["network_def"]
     label = short if len(matching) == 1 else folder.name
     whole = Entry(label, folder, definition)
-    twins = [
-        Entry(f"{label}:{kind}", folder, {**definition, "attention": []}, kind) for kind in TWINS if "attention" in definition
-    ]
+    without = {**definition, "attention": []}
+    twins = [Entry(f"{label}:{kind}", folder, without, kind) for kind in TWINS if "attention" in definition]
     if twin:
         return [entry for entry in twins if entry.twin == twin]
     return [whole] if alone else [whole, *twins]
@@ -104,8 +103,8 @@ def _of_monai(name: str, bundles: Mapping[str, Path]) -> Entry:
     known = set() if kind is None or not isinstance(kind, type) else set(signature(kind).parameters)
     if not {"in_channels", "out_channels"} <= known:
         raise ValueError(
-            f"{name} is no network of monai.networks.nets with in_channels and out_channels; define it in a JSON file and "
-            "give file.json#entry"
+            f"{name} is no network of monai.networks.nets with in_channels and out_channels; define it in a JSON file "
+            "and give file.json#entry"
         )
     free: dict[str, Any] = {
         "spatial_dims": 3,
@@ -132,9 +131,11 @@ def _of_file(name: str, bundles: Mapping[str, Path]) -> Entry:
 
 def _host(bundles: Mapping[str, Path]) -> Path:
     """Return the bundle whose recipe trains a network of others."""
-    plain = [folder for folder in bundles.values() if not read_json(folder / "configs" / "train.json")["network_def"].get("deep_supervision")]
+    configs = {folder: read_json(folder / "configs" / "train.json") for folder in bundles.values()}
+    plain = [folder for folder, config in configs.items() if not config["network_def"].get("deep_supervision")]
     if not plain:
         raise ValueError(
-            "no bundle of this collection is here whose recipe could train it; run compare where hippocampus_mr_attention_unet_segmentation is"
+            "no bundle is here whose recipe could train it; run compare beside "
+            "hippocampus_mr_attention_unet_segmentation"
         )
     return plain[0]

@@ -159,8 +159,8 @@ def _divisor(network: nn.Module, in_channels: int, patch: Sequence[int], entry: 
             problem = f"its output is {format_sizes(logits.shape[2:])}"
         divisor *= 2
     raise ValueError(
-        f"{entry.name} takes no patch of {format_sizes(patch)} voxels, padded or not ({problem.splitlines()[0]}); define "
-        "it for this patch in a JSON file and give file.json#entry"
+        f"{entry.name} takes no patch of {format_sizes(patch)} voxels, padded or not ({problem.splitlines()[0]}); "
+        "define it for this patch in a JSON file and give file.json#entry"
     )
 
 
@@ -174,7 +174,9 @@ def _widened(entry: Entry, profile: Mapping[str, Any], patch: Sequence[int], tar
         wider = [max(n, round(n * factor / QUANTUM) * QUANTUM) for n in features]
         if wider not in tried:
             tried.append(wider)
-            own = replace(_fit(replace(entry, definition={**entry.definition, "features": wider}), profile, patch), entry=entry)
+            own = replace(
+                _fit(replace(entry, definition={**entry.definition, "features": wider}), profile, patch), entry=entry
+            )
             if best is None or _away(own, target) < _away(best, target):
                 best = own
     return best if best is not None and _away(best, target) < _away(plain, target) else None

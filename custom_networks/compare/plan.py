@@ -23,9 +23,18 @@ INNER_FOLDS = 5
 """Of so many parts of the training cases, the first is what a search scores on."""
 STEPS_OF_EPOCH = 100
 NEEDED = ("dataset_dir", "in_channels", "label_names", "spacing", "patch_size", "batch_size")
-OWN = ("epochs", "val_interval", "steps_per_epoch", "gate_warm_up_epochs", "learning_rate", "early_stop", "seed", "fold")
+SET = (
+    "epochs",
+    "val_interval",
+    "steps_per_epoch",
+    "gate_warm_up_epochs",
+    "learning_rate",
+    "early_stop",
+    "seed",
+    "fold",
+)
 """Knobs that the comparison sets."""
-NOT_KNOBS = ("output_dir", "ckpt_dir", "resume_ckpt", "finetune_ckpt", "overwrite", "report", "device")
+OF_ONE = ("output_dir", "ckpt_dir", "resume_ckpt", "finetune_ckpt", "overwrite", "report", "device")
 """Knobs of a single training."""
 
 
@@ -70,7 +79,7 @@ def common_knobs(profile: Path, entries: Sequence[Entry]) -> dict[str, Any]:
     given = from_config_value(read_json(profile))
     if missing := [knob for knob in NEEDED if knob not in given]:
         raise ValueError(f"{profile} has no {', '.join(missing)}; give a profile of custom_networks adapt")
-    left_out = (*OWN, *NOT_KNOBS)
+    left_out = (*SET, *OF_ONE)
     knobs = {key: value for key, value in given.items() if key not in left_out and not key.startswith("network_def")}
     return {**knobs, "dataset_dir": str(Path(given["dataset_dir"]).resolve())}
 

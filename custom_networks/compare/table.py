@@ -61,9 +61,7 @@ def scores_of(rows: Sequence[Mapping[str, Any]]) -> Scores:
     }
 
 
-def lines_of(
-    rows: Mapping[str, Sequence[Mapping[str, Any]]], facts: Mapping[str, Mapping[str, Any]]
-) -> list[Line]:
+def lines_of(rows: Mapping[str, Sequence[Mapping[str, Any]]], facts: Mapping[str, Mapping[str, Any]]) -> list[Line]:
     """Return the lines of the table; the first network is what the others are compared to.
 
     Args:
@@ -82,7 +80,8 @@ def lines_of(
             for patient, value in training.items():
                 by_patient.setdefault(patient, []).append(value)
         means = [fmean(values) for values in by_patient.values()]
-        classes = {str(row["class"]): _mean(row[METRIC] for row in rows[name] if row["class"] == one) for row in rows[name] for one in [row["class"]]}
+        names = dict.fromkeys(str(row["class"]) for row in rows[name])
+        classes = {one: _mean(row[METRIC] for row in rows[name] if row["class"] == one) for one in names}
         lines.append(
             Line(
                 name=name,

@@ -143,7 +143,8 @@ def _trial(study: Study, fit: Fit, number: int, rate: float, say: Callable[[str]
         write_text(profile, json.dumps(as_profile(study.knobs, fit.knobs, own, inner), indent=1) + "\n")
         train_and_evaluate(bundle, [profile], folder, {"seed": 0}, seat)
         score = read_json(folder / "metrics.json")["mean"]["dice"]
-        say(f"{fit.entry.name}, fold {study.folds[number]}, learning rate {rate:g}: Dice {score:.4f} inside the training")
+        what = f"{fit.entry.name}, fold {study.folds[number]}, learning rate {rate:g}"
+        say(f"{what}: Dice {score:.4f} on a part of the training cases")
 
     return task
 
