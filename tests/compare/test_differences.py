@@ -20,18 +20,13 @@ def slow_interval(block, level=0.95):
     m_s = patients * sum((x - mean) ** 2 for x in of_seed) / (seeds - 1)
     m_c = seeds * sum((x - mean) ** 2 for x in of_patient) / (patients - 1)
     free = (seeds - 1) * (patients - 1)
-    m_e = (
-        sum((block[s, c] - of_seed[s] - of_patient[c] + mean) ** 2 for s in range(seeds) for c in range(patients))
-        / free
-    )
+    cells = [(s, c) for s in range(seeds) for c in range(patients)]
+    m_e = sum((block[s, c] - of_seed[s] - of_patient[c] + mean) ** 2 for s, c in cells) / free
     var_s, var_c = max(0, (m_s - m_e) / patients), max(0, (m_c - m_e) / seeds)
     variance = var_s / seeds + var_c / patients + m_e / (seeds * patients)
-    parts = {}
-    for square, degrees, there in ((m_s, seeds - 1, var_s > 0), (m_c, patients - 1, var_c > 0), (m_e, free, True)):
-        parts[degrees, square] = there
-    terms = [(square, degrees) for (degrees, square), there in parts.items() if there]
-    if (var_s > 0) != (var_c > 0):  # the rest is in the one that is left
-        terms = terms[:1]
+    # the rest is in the mean square of what is there alone, and stands for itself where neither or both are there
+    terms = [(m_s, seeds - 1)] * (var_s > 0) + [(m_c, patients - 1)] * (var_c > 0)
+    terms += [(m_e, free)] * (len(terms) != 1)
     degrees = (variance * seeds * patients) ** 2 / sum(square**2 / own for square, own in terms)
     half = math.sqrt(variance) * t.ppf((1 + level) / 2, degrees)
     return mean - half, mean + half

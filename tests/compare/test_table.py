@@ -89,7 +89,7 @@ def test_the_table_has_a_cell_per_class_and_fact():
     assert head.count("|") == rule.count("|") == first.count("|") == second.count("|")
     assert first == "| a | 0.9000 |  | 0.9000 (0.8000 to 0.9500) |  |  |  | 1,200 | 2.50 | 61 | 0.50 | 3 | 0.001 |"
     assert "-0.1500 (-0.2000 to -0.1000) | 12 / 8" in second
-    assert [entry["sentence"] for entry in as_json(lines)][0] == "a is what the others are compared to"
+    assert as_json(lines)[0]["sentence"] == "a is what the others are compared to"
 
 
 def test_the_front_leaves_out_what_costs_more_and_is_no_better(tmp_path):
