@@ -75,4 +75,6 @@ def compare(
         request,
         alone=alone,
         devices=devices,
+        against=[Path(str(folder)) for folder in against],
+        nnunet=None if against_nnunet is None else Path(str(against_nnunet)),
     )

@@ -14,6 +14,7 @@ from typing import Any
 
 from custom_networks import __version__
 from custom_networks.adapt.draft import format_sizes
+from custom_networks.compare.against import find_outside, rows_of_outside, write_splits
 from custom_networks.compare.entries import find_entries
 from custom_networks.compare.fits import Fit, common_patch, fit
 from custom_networks.compare.picture import draw
@@ -38,6 +39,8 @@ def run_comparison(
     *,
     alone: bool,
     devices: str | None,
+    against: Sequence[Path] = (),
+    nnunet: Path | None = None,
 ) -> None:
     """Run a comparison, or what is left of it, and write its table.
 
@@ -48,6 +51,8 @@ def run_comparison(
         request: the numbers.
         alone: whether twins that are not named are left out.
         devices: where trainings run, in place of processors.
+        against: folders of masks that were made elsewhere.
+        nnunet: the folder of a trained nnU-Net.
 
     Raises:
         ModuleNotFoundError: if matplotlib, which draws the picture at the end, is not installed.
@@ -56,7 +61,7 @@ def run_comparison(
     if find_spec("matplotlib") is None:
         raise ModuleNotFoundError("No module named 'matplotlib'", name="matplotlib")
     places = seats(request.jobs, devices)
-    entries = find_entries(names, alone)
+    entries, outside = find_entries(names, alone), find_outside(against, nnunet, request.folds)
     knobs = common_knobs(profile, entries)
     _check_request(folder, knobs, request)
     patch = common_patch(entries, knobs)
@@ -73,17 +78,24 @@ def run_comparison(
     budget = Budget(request.minutes, request.steps)
     study = Study(folder, fits, knobs, budget, request.rates, request.folds, range(request.seeds), places)
     logging.getLogger("custom_networks").setLevel(logging.WARNING)
-    failed = run_trainings(study, lambda line: print(line, flush=True))
+    write_splits(study)
+    # masks that do not fit are refused before hours of training
+    others = {own.name: rows_of_outside(study, profile, own, _say) for own in outside}
+    failed = run_trainings(study, _say)
     for name, error in failed.items():
         print(f"failed: {name}: {error}")
     whole = [own for own in fits if not any(_of(own, name) for name in failed)]
-    if len(whole) > 1:
-        _write(study, whole, failed)
+    if len(whole) + len(others) > 1 and whole:
+        _write(study, whole, others, failed)
     if failed:
         raise ValueError(
             f"{len(failed)} of the trainings failed, {next(iter(failed))} first; the others are kept, call this again "
             "when the cause is mended"
         )
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
 
 
 def _of(own: Fit, name: str) -> bool:
@@ -107,8 +119,10 @@ def _check_request(folder: Path, knobs: Mapping[str, Any], request: Request) -> 
         )
 
 
-def _write(study: Study, fits: Sequence[Fit], failed: Mapping[str, Exception]) -> None:
-    rows = {own.entry.name: rows_of(study, own) for own in fits}
+def _write(
+    study: Study, fits: Sequence[Fit], others: Mapping[str, list[dict[str, Any]]], failed: Mapping[str, Exception]
+) -> None:
+    rows = {own.entry.name: rows_of(study, own) for own in fits} | dict(others)
     text = StringIO()
     flat = [row for own in rows.values() for row in own]
     writer = csv.DictWriter(text, list(flat[0]), lineterminator="\n")

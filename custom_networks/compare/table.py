@@ -89,11 +89,23 @@ def lines_of(rows: Mapping[str, Sequence[Mapping[str, Any]]], facts: Mapping[str
                 dice=fmean(means),
                 interval=bootstrap_interval(means),
                 hd95=_mean(row["hd95"] for row in rows[name]),
-                difference=None if name == first else difference(scores[first], own),
+                difference=None if name == first else difference(_beside(scores[first], own), own),
                 facts=facts.get(name, {}),
             )
         )
     return lines
+
+
+def _beside(first: Scores, other: Scores) -> Scores:
+    """Return the scores that another network is compared to: the mean over the seeds where that has one training."""
+    if {seed for _, seed in other} != {0} or {seed for _, seed in first} == {0}:
+        return first
+    folds = {fold for fold, _ in first}
+    trainings = {fold: [own for (number, _), own in first.items() if number == fold] for fold in folds}
+    return {
+        (fold, 0): {patient: fmean(one[patient] for one in own) for patient in own[0]}
+        for fold, own in trainings.items()
+    }
 
 
 def _mean(values: Any) -> float | None:
