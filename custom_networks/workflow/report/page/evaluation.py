@@ -260,7 +260,7 @@ def _pictures(
     if files is None:
         return Pictures(note="No pictures: metrics.json does not say where the image is; evaluate again.")
     masks = {"reference": Path(files["label"])}
-    mask = folder / f"{case}_seg.nii.gz"
+    mask = Path(files["prediction"]) if "prediction" in files else folder / f"{case}_seg.nii.gz"
     if mask.is_file():
         masks["prediction"] = mask
     found = album.pictures([files["image"]], masks, structures, called)
