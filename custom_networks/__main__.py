@@ -13,6 +13,7 @@ COMMANDS: Commands = {
     "adapt": "custom_networks.adapt.commands:adapt",
     "compare": "custom_networks.compare.commands:compare",
     "predict": "custom_networks.predict.commands:predict",
+    "evaluate": "custom_networks.evaluate.commands:evaluate",
     "report": "custom_networks.workflow.report.page.command:report",
     "attention_map": "custom_networks.attention_map.attention_map:attention_map",
 }

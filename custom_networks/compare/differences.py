@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import t
 
-from custom_networks.workflow.report.page.statistics import bootstrap_interval
+from custom_networks.workflow.report.statistics import bootstrap_interval
 
 LEVEL = 0.95
 

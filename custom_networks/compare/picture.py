@@ -47,7 +47,7 @@ def front(lines: Sequence[Line]) -> list[Line]:
         lines: with "macs" among their facts, the cheapest first.
 
     Example:
-        >>> cheap, dear = (Line(n, {}, d, None, None, None, {"macs": m}) for n, d, m in (("a", 0.8, 1), ("b", 0.7, 2)))
+        >>> cheap, dear = (Line(n, {}, d, *[None] * 4, {"macs": m}) for n, d, m in (("a", 0.8, 1), ("b", 0.7, 2)))
         >>> [line.name for line in front([cheap, dear])]
         ['a']
     """

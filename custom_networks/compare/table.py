@@ -10,7 +10,7 @@ from typing import Any
 
 from custom_networks.adapt.choices import patients
 from custom_networks.compare.differences import Difference, Scores, difference
-from custom_networks.workflow.report.page.statistics import bootstrap_interval
+from custom_networks.workflow.report.statistics import bootstrap_interval
 
 METRIC = "dice"
 
@@ -24,6 +24,7 @@ class Line:
         classes: mean Dice per class, over cases, seeds and folds; ``None`` where no case has it.
         dice: mean over patients of the mean over the classes.
         interval: 95 % bootstrap interval of it over patients; ``None`` for one patient.
+        nsd: mean normalised surface Dice over classes and cases.
         hd95: mean over classes and cases in mm, see the policy of missing ones.
         difference: to the first network; ``None`` for that itself.
         facts: parameters, multiply-adds, seconds and the like, by name.
@@ -33,6 +34,7 @@ class Line:
     classes: Mapping[str, float | None]
     dice: float
     interval: tuple[float, float] | None
+    nsd: float | None
     hd95: float | None
     difference: Difference | None
     facts: Mapping[str, Any]
@@ -88,6 +90,7 @@ def lines_of(rows: Mapping[str, Sequence[Mapping[str, Any]]], facts: Mapping[str
                 classes=classes,
                 dice=fmean(means),
                 interval=bootstrap_interval(means),
+                nsd=_mean(row["nsd"] for row in rows[name]),
                 hd95=_mean(row["hd95"] for row in rows[name]),
                 difference=None if name == first else difference(_beside(scores[first], own), own),
                 facts=facts.get(name, {}),
@@ -122,7 +125,7 @@ def sentence(line: Line, first: str) -> str:
 
     Example:
         >>> found = Difference(0.004, (-0.002, 0.01), (0.001, 0.007), 12, 8, 20, 3)
-        >>> sentence(Line("b", {}, 0.9, None, None, found, {}), "a")
+        >>> sentence(Line("b", {}, 0.9, None, None, None, found, {}), "a")
         'b - a: +0.0040 (95 % -0.0020 to +0.0100): no difference is shown; one of up to 0.0100 cannot be excluded'
     """
     own = line.difference
@@ -147,7 +150,7 @@ def as_markdown(lines: Sequence[Line]) -> str:
         lines: one per network.
     """
     classes = list(lines[0].classes)
-    head = ["network", *classes, "mean Dice (95 %)", "HD95, mm", "difference (95 %)", "better / worse"]
+    head = ["network", *classes, "mean Dice (95 %)", "NSD", "HD95, mm", "difference (95 %)", "better / worse"]
     head += ["parameters", "GMAC", "training, s", "s per image", "memory of a step, MB", "learning rate"]
     rows = [head, ["---"] + ["---:"] * (len(head) - 1)]
     for line in lines:
@@ -157,6 +160,7 @@ def as_markdown(lines: Sequence[Line]) -> str:
                 line.name,
                 *(_number(line.classes.get(name), 4) for name in classes),
                 f"{line.dice:.4f}{_between(line.interval, '.4f')}",
+                _number(line.nsd, 4),
                 _number(line.hd95, 2),
                 "" if own is None else f"{own.mean:+.4f}{_between(own.interval, '+.4f') or ' (one seed)'}",
                 "" if own is None else f"{own.wins} / {own.losses}",

@@ -212,36 +212,51 @@ def run(
     check_tables(options.result)
     channels = work.config.get_parsed_content("in_channels")
     found = find_images(inputs, series=options.series, in_channels=channels)
-    with _only_warnings(), sigterm_as_ctrl_c(), found as (cases, problems):
-        lines = Lines(options.json, options.strict)
+    with only_warnings(), sigterm_as_ctrl_c(), found as (cases, problems):
         if options.start_points is not None and len(cases) > 1:
             raise ValueError(f"--start-points are those of one image, but {len(cases)} are given; give one at a time")
-        mine = options.shard.share(cases)
-        unusable = problems if options.shard.number == 1 else []
-        of = len(unusable) + len(mine)
-        for number, (given, why) in enumerate(unusable, start=1):
-            lines.fail(given, why, number, of)
-        try:
-            for number, (case, status, content) in enumerate(work.run(mine), start=len(unusable) + 1):
-                if status == "failed":
-                    lines.fail(case["case"], _of_archive(case, sentence(content)), number, of)
-                else:
-                    lines.show(content, status, options.result, number, of)
-        finally:
-            if lines.shown:
-                _write_tables(work, lines)
-        if options.shard.launched:
-            wait_for_others()
-        if options.report and lines.shown and not lines.tables and options.shard.number == 1:
-            from custom_networks.workflow.report.page.write import write_report
+        segment(work, cases, problems)
 
-            unpacked = {
-                case["case"]: [str(path) for path in files_of(case["image"])] for case in cases if "archive" in case
-            }
-            try:
-                lines.say_page(write_report(options.result, show_names=options.show_names, unpacked=unpacked))
-            except Exception as error:
-                lines.fail_tables("report.html", sentence(error))
+
+def segment(work: Run, cases: Sequence[Mapping[str, Any]], problems: Sequence[tuple[str, str]] = ()) -> None:
+    """Segment images, say what became of each, and write the tables of all.
+
+    Args:
+        work: the networks and what was asked for.
+        cases: entries as those of :func:`custom_networks.predict.inputs.find_images`.
+        problems: inputs that cannot be used, and why.
+
+    Raises:
+        ValueError: if an image could not be segmented.
+    """
+    options = work.options
+    lines = Lines(options.json, options.strict)
+    mine = options.shard.share(cases)
+    unusable = problems if options.shard.number == 1 else []
+    of = len(unusable) + len(mine)
+    for number, (given, why) in enumerate(unusable, start=1):
+        lines.fail(given, why, number, of)
+    try:
+        for number, (case, status, content) in enumerate(work.run(mine), start=len(unusable) + 1):
+            if status == "failed":
+                lines.fail(case["case"], _of_archive(case, sentence(content)), number, of)
+            else:
+                lines.show(content, status, options.result, number, of)
+    finally:
+        if lines.shown:
+            _write_tables(work, lines)
+    if options.shard.launched:
+        wait_for_others()
+    if options.report and lines.shown and not lines.tables and options.shard.number == 1:
+        from custom_networks.workflow.report.page.write import write_report
+
+        unpacked = {
+            case["case"]: [str(path) for path in files_of(case["image"])] for case in cases if "archive" in case
+        }
+        try:
+            lines.say_page(write_report(options.result, show_names=options.show_names, unpacked=unpacked))
+        except Exception as error:
+            lines.fail_tables("report.html", sentence(error))
     lines.end(options.result)
 
 
@@ -297,7 +312,7 @@ def _save_probabilities(
 
 
 @contextmanager
-def _only_warnings() -> Iterator[None]:
+def only_warnings() -> Iterator[None]:
     """Let logged warnings through to standard error, what is left out of folders and what an engine does.
 
     What is in a record is not said twice.

@@ -10,7 +10,15 @@ from custom_networks.compare.table import Line, as_json, as_markdown, lines_of, 
 
 
 def row(case, name, dice, fold=0, seed=0, hd95=2.0):
-    return {"fold": str(fold), "seed": str(seed), "case": case, "class": name, "dice": str(dice), "hd95": str(hd95)}
+    return {
+        "fold": str(fold),
+        "seed": str(seed),
+        "case": case,
+        "class": name,
+        "dice": str(dice),
+        "hd95": str(hd95),
+        "nsd": "0.9",
+    }
 
 
 def found(mean, interval, seeds=3):
@@ -69,7 +77,7 @@ def test_lines_have_means_per_class_and_differences_to_the_first():
     ],
 )
 def test_a_sentence_says_no_more_than_the_interval(difference, text):
-    assert text in sentence(Line("b", {}, 0.9, None, None, difference, {}), "a")
+    assert text in sentence(Line("b", {}, 0.9, None, None, None, difference, {}), "a")
 
 
 def test_the_table_has_a_cell_per_class_and_fact():
@@ -82,21 +90,24 @@ def test_the_table_has_a_cell_per_class_and_fact():
         "learning_rates": [0.001],
     }
     lines = [
-        Line("a", {"LV": 0.9, "RV": None}, 0.9, (0.8, 0.95), None, None, facts),
-        Line("b", {"LV": 0.8, "RV": 0.7}, 0.75, None, 4.0, found(-0.15, (-0.2, -0.1)), {}),
+        Line("a", {"LV": 0.9, "RV": None}, 0.9, (0.8, 0.95), 0.5, None, None, facts),
+        Line("b", {"LV": 0.8, "RV": 0.7}, 0.75, None, None, 4.0, found(-0.15, (-0.2, -0.1)), {}),
     ]
     head, rule, first, second = as_markdown(lines).splitlines()
     assert head.count("|") == rule.count("|") == first.count("|") == second.count("|")
-    assert first == "| a | 0.9000 |  | 0.9000 (0.8000 to 0.9500) |  |  |  | 1,200 | 2.50 | 61 | 0.50 | 3 | 0.001 |"
+    assert (
+        first
+        == "| a | 0.9000 |  | 0.9000 (0.8000 to 0.9500) | 0.5000 |  |  |  | 1,200 | 2.50 | 61 | 0.50 | 3 | 0.001 |"
+    )
     assert "-0.1500 (-0.2000 to -0.1000) | 12 / 8" in second
     assert as_json(lines)[0]["sentence"] == "a is what the others are compared to"
 
 
 def test_the_front_leaves_out_what_costs_more_and_is_no_better(tmp_path):
     lines = [
-        Line(name, {}, dice, (dice - 0.1, dice + 0.1), None, None, {"macs": macs})
+        Line(name, {}, dice, (dice - 0.1, dice + 0.1), None, None, None, {"macs": macs})
         for name, dice, macs in (("a", 0.7, 1e9), ("b", 0.6, 2e9), ("c", 0.7, 3e9), ("d", 0.8, 4e9))
     ]
     assert [line.name for line in front(lines)] == ["a", "d"]
-    draw([*lines, Line("elsewhere", {}, 0.9, None, None, None, {})], tmp_path / "picture.png")
+    draw([*lines, Line("elsewhere", {}, 0.9, None, None, None, None, {})], tmp_path / "picture.png")
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")

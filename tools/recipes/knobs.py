@@ -149,6 +149,11 @@ KNOBS = {
         False,
     ),
     "largest_component": Knob("Keep only the largest connected component of each predicted class or region.", False),
+    "surface_tolerance": Knob(
+        "Distance in mm between the surfaces of prediction and label that counts as none in the normalised surface "
+        "Dice of an evaluation; with `null` the middle one of the three sides of a voxel at `spacing`.",
+        None,
+    ),
     "low_memory": Knob(
         "Hold classes of the whole image instead of probabilities, and resample in float32: less memory, rougher "
         "borders after resampling.",

@@ -213,6 +213,7 @@ RULES = {
     "sw_batch_size": Rule("null or a positive integer", "write for example 4", _or_null(_integer(1))),
     "skip_air": SWITCH,
     "largest_component": SWITCH,
+    "surface_tolerance": Rule("null or a positive number", "write for example 2.0", _or_null(_is_positive)),
     "report": SWITCH,
     "low_memory": SWITCH,
     "max_shape": SIZES,

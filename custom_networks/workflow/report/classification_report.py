@@ -105,7 +105,7 @@ def intervals(probabilities: np.ndarray, labels: np.ndarray, seed: int = 0) -> d
         n_resamples=RESAMPLES,
         vectorized=False,
         method="percentile",
-        rng=np.random.default_rng(seed),
+        random_state=np.random.default_rng(seed),  # as SciPy before 1.15 calls it, too
     )
     low, high = result.confidence_interval
     return {name: (float(a), float(b)) for name, a, b in zip(names, low, high, strict=True)}

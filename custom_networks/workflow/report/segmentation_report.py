@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any
@@ -13,29 +13,50 @@ from typing import Any
 import numpy as np
 import torch
 from ignite.engine import Engine
-from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance
+from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance, compute_surface_dice
 from torch import Tensor
 
 from custom_networks.files import write_text
 from custom_networks.workflow.infer.masks import check_replaceable, write_mask
 from custom_networks.workflow.report.case_report import CaseReport
+from custom_networks.workflow.report.statistics import BEST, TOLERANCE
 from custom_networks.workflow.transforms.class_labels import LabelValues, class_values, label_dtype
 from custom_networks.workflow.transforms.regions import Regions, region_values
 
 logger = logging.getLogger(__name__)
 
-METRICS = ("dice", "iou", "voe", "rvd", "mean_surface_distance", "hd95")
+METRICS = tuple(BEST)
+COLUMNS = ("case", "class", *METRICS, "reference_volume", "prediction_volume")
+"""Those of ``metrics.csv``."""
+ROUNDING = 1e-3
+"""Share of the tolerance by which a distance may exceed it: headers round the size of a voxel."""
 POLICY = {
     "grid": "all metrics on the grid of the original image; distances in mm, volumes in mm3",
     "voxels without a label": "background in reference and prediction, in neither volume; where they cut a structure, "
     "the cut is a surface of both",
     "empty in reference and prediction": "no value (nan), the case is not averaged for that class",
-    "empty in the prediction only": "dice 0, iou 0, voe 1, rvd -1, distances = diagonal of the image",
-    "empty in the reference only": "dice 0, iou 0, voe 1, rvd no value, distances = diagonal of the image",
+    "nsd": f"share of the surface voxels of both that lie within the tolerance, {TOLERANCE}, of the other surface",
+    "empty in the prediction only": "dice 0, nsd 0, iou 0, voe 1, rvd -1, distances = diagonal of the image",
+    "empty in the reference only": "dice 0, nsd 0, iou 0, voe 1, rvd no value, distances = diagonal of the image",
 }
 
 
-def segmentation_metrics(prediction: Tensor, reference: Tensor, spacing: Sequence[float]) -> dict[str, float]:
+def default_tolerance(spacing: Sequence[float]) -> float:
+    """Return the tolerance of the normalised surface Dice where none is given: the middle one of a voxel's sides.
+
+    Args:
+        spacing: size of a voxel in mm, three numbers.
+
+    Example:
+        >>> default_tolerance((1.5, 1.4, 10.0))
+        1.5
+    """
+    return float(sorted(spacing)[1])
+
+
+def segmentation_metrics(
+    prediction: Tensor, reference: Tensor, spacing: Sequence[float], tolerance: float
+) -> dict[str, float]:
     r"""Compare two binary masks.
 
     With P and R the sets of voxels of prediction and reference,
@@ -46,12 +67,15 @@ def segmentation_metrics(prediction: Tensor, reference: Tensor, spacing: Sequenc
     A surface voxel is a voxel of the mask with a face neighbour outside the mask or the image. From each surface voxel
     of either mask the distance to the nearest surface voxel of the other is taken: the mean surface distance is the
     mean of all of them in one pool (not of the two means, so the larger surface weighs more), hd95 the larger of the
-    two 95th percentiles (linearly interpolated). ``POLICY`` says what holds for empty masks.
+    two 95th percentiles (linearly interpolated), and the normalised surface Dice, nsd, the share of all of them that
+    are at most the tolerance (or longer by a thousandth of it, which is rounding). ``POLICY`` says what holds for empty
+    masks.
 
     Args:
         prediction: boolean mask ``(*spatial)``.
         reference: boolean mask ``(*spatial)``.
         spacing: size of a voxel in mm, one entry per axis.
+        tolerance: distance in mm between two surfaces that counts as none in the nsd.
 
     Returns:
         The metrics, and the two volumes in mm3.
@@ -62,8 +86,14 @@ def segmentation_metrics(prediction: Tensor, reference: Tensor, spacing: Sequenc
     Example:
         >>> mask = torch.zeros(4, 4, 4, dtype=torch.bool)
         >>> mask[1:3, 1:3, 1:3] = True
-        >>> segmentation_metrics(mask, mask, (1, 1, 1))["dice"]
+        >>> segmentation_metrics(mask, mask, (1, 1, 1), tolerance=1)["dice"]
         1.0
+
+    References:
+        L. Maier-Hein, A. Reinke et al., "Metrics reloaded: recommendations for image analysis validation", Nature
+        Methods 21 (2024), arXiv 2206.01653. S. Nikolov et al., "Clinically applicable segmentation of head and neck
+        anatomy for radiotherapy: deep learning algorithm development and validation study", Journal of Medical
+        Internet Research 23 (2021), arXiv 1809.04430 (nsd, there the surface Dice).
     """
     voxel = math.prod(spacing)
     p, r = int(prediction.sum()), int(reference.sum())
@@ -75,12 +105,13 @@ def segmentation_metrics(prediction: Tensor, reference: Tensor, spacing: Sequenc
     result |= {"dice": 2 * both / (p + r), "iou": iou, "voe": 1 - iou, "rvd": (p - r) / r if r else math.nan}
     if p == 0 or r == 0:
         diagonal = math.dist([0] * len(spacing), [n * s for n, s in zip(prediction.shape, spacing, strict=True)])
-        return result | {"mean_surface_distance": diagonal, "hd95": diagonal}
+        return result | {"nsd": 0.0, "mean_surface_distance": diagonal, "hd95": diagonal}
     pair = (prediction[None, None], reference[None, None])
     options: dict[str, Any] = {"include_background": True, "spacing": list(spacing)}
     surface = compute_average_surface_distance(*pair, symmetric=True, **options)
     hausdorff = compute_hausdorff_distance(*pair, percentile=95, **options)
-    return result | {"mean_surface_distance": float(surface), "hd95": float(hausdorff)}
+    within = compute_surface_dice(*pair, class_thresholds=[tolerance * (1 + ROUNDING)], **options)
+    return result | {"nsd": float(within), "mean_surface_distance": float(surface), "hd95": float(hausdorff)}
 
 
 def summarise(rows: Sequence[dict[str, Any]], label_names: Sequence[str]) -> dict[str, Any]:
@@ -121,6 +152,10 @@ class SegmentationReport(CaseReport):
         label_values: see :func:`custom_networks.workflow.transforms.class_labels.class_values`.
         regions: see the same.
         save_masks: whether to write ``<case>_seg.nii.gz``, the predictions on the grid of their images.
+        tolerance: that of the normalised surface Dice, in mm.
+
+    Raises:
+        ValueError: if the classes cannot be used, or the tolerance is none.
     """
 
     def __init__(
@@ -130,8 +165,13 @@ class SegmentationReport(CaseReport):
         label_values: LabelValues = None,
         regions: Regions = None,
         save_masks: bool = False,
+        *,
+        tolerance: float,
     ) -> None:
         super().__init__(output_dir, label_names)
+        if not 0 < tolerance < math.inf:
+            raise ValueError(f"the tolerance must be a positive number of mm, got {tolerance}; set surface_tolerance")
+        self.tolerance = float(tolerance)
         self.written = [values[0] for values in class_values(label_names, label_values, regions)]
         values = class_values(label_names, label_values, regions)[1:]
         self.values = values if regions is None else region_values(label_names, regions)
@@ -152,9 +192,26 @@ class SegmentationReport(CaseReport):
             files = {key: _file(entry.get(key)) for key in ("image", "label")}
             if self.save_masks:
                 self._save(prediction.numpy(), label.affine.numpy(), entry["case"], files["image"])
-            for index, name in enumerate(self.label_names[1:], start=1):
-                metrics = segmentation_metrics(prediction[index], reference[index], spacing)
-                self.rows.append({"case": entry["case"], "class": name, "files": files, **metrics})
+            self.measure(entry["case"], zip(prediction[1:], reference[1:], strict=True), spacing, files)
+
+    def measure(
+        self,
+        case: str,
+        masks: Iterable[tuple[Tensor, Tensor]],
+        spacing: Sequence[float],
+        files: Mapping[str, str | None],
+    ) -> None:
+        """Measure a case, which an evaluator gives, or whoever has masks.
+
+        Args:
+            case: its name.
+            masks: prediction and reference of every class but the background, boolean ``(*spatial)``.
+            spacing: size of a voxel in mm, one entry per axis.
+            files: where its "image" and "label" are, as far as that is known.
+        """
+        for name, (prediction, reference) in zip(self.label_names[1:], masks, strict=True):
+            metrics = segmentation_metrics(prediction, reference, spacing, self.tolerance)
+            self.rows.append({"case": case, "class": name, "files": dict(files), **metrics})
 
     def _save(self, prediction: np.ndarray, affine: np.ndarray, case: str, image: str | None) -> None:
         """Write a prediction ``(K, *S)`` as a label map; of nested regions the inner one, which comes later, counts."""
@@ -173,12 +230,11 @@ class SegmentationReport(CaseReport):
         """
         order = {name: index for index, name in enumerate(self.label_names)}
         rows = sorted(rows, key=lambda row: (row["case"], order[row["class"]]))
-        columns = ["case", "class", *METRICS, "reference_volume", "prediction_volume"]
-        cells = [[row[c] if isinstance(row[c], str) else f"{row[c]:.6g}" for c in columns] for row in rows]
-        summary = summarise(rows, self.label_names)
+        cells = [[row[c] if isinstance(row[c], str) else f"{row[c]:.6g}" for c in COLUMNS] for row in rows]
+        summary = {**summarise(rows, self.label_names), TOLERANCE: self.tolerance}
         summary["values"] = dict(zip(self.label_names[1:], self.values, strict=True))
         summary["files"] = {row["case"]: row["files"] for row in rows if all(row["files"].values())}
-        path = self.write_table("metrics.csv", [columns, *cells])
+        path = self.write_table("metrics.csv", [COLUMNS, *cells])
         write_text(self.output_dir / "metrics.json", json.dumps(summary, indent=2) + "\n")
         for name, metrics in summary["classes"].items():
             values = ", ".join(

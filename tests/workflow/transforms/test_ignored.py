@@ -41,7 +41,7 @@ def test_metrics_are_those_of_the_other_voxels(regions):
     for index in (1, 2):
         p, r = ((volume[~ignored] >= index if regions else volume[~ignored] == index) for volume in (pred, label))
         both, either = int((p & r).sum()), int((p | r).sum())
-        got = segmentation_metrics(maps["pred"][index].bool(), maps["label"][index].bool(), (2, 1, 1))
+        got = segmentation_metrics(maps["pred"][index].bool(), maps["label"][index].bool(), (2, 1, 1), 1)
         assert got["dice"] == pytest.approx(2 * both / int(p.sum() + r.sum()))
         assert got["iou"] == pytest.approx(both / either)
         assert got["rvd"] == pytest.approx(int(p.sum()) / int(r.sum()) - 1)
@@ -55,8 +55,8 @@ def test_the_cut_is_a_surface_of_both():
     pred = label.clone()
     label[:, 4:] = -1
     maps = compared(pred, label, None)
-    metrics = segmentation_metrics(maps["pred"][1].bool(), maps["label"][1].bool(), (1, 1, 1))
-    assert metrics["dice"] == 1
+    metrics = segmentation_metrics(maps["pred"][1].bool(), maps["label"][1].bool(), (1, 1, 1), 1)
+    assert metrics["dice"] == metrics["nsd"] == 1
     assert metrics["hd95"] == metrics["mean_surface_distance"] == 0
     assert metrics["reference_volume"] == 2 * 5 * 5
 
@@ -64,4 +64,4 @@ def test_the_cut_is_a_surface_of_both():
 def test_a_class_in_ignored_voxels_only_is_not_averaged():
     label, pred = torch.full((1, 3, 3, 3), -1.0), torch.ones(1, 3, 3, 3)
     maps = compared(pred, label, None)
-    assert math.isnan(segmentation_metrics(maps["pred"][1].bool(), maps["label"][1].bool(), (1, 1, 1))["dice"])
+    assert math.isnan(segmentation_metrics(maps["pred"][1].bool(), maps["label"][1].bool(), (1, 1, 1), 1)["dice"])

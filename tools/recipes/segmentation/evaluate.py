@@ -10,7 +10,15 @@ from tools.recipes.shared import CHECK_PAGE, WRITE_PAGE, ours
 EVALUATE: dict[str, Any] = {
     "ckpt_path": "$@ckpt_dir + '/model.pt'",
     "validate#dataset#data#ckpt_path": "@ckpt_path",
-    "validate#handlers": [ours("SegmentationReport", output_dir="@output_dir", **CLASSES, save_masks="@report")],
+    "validate#handlers": [
+        ours(
+            "SegmentationReport",
+            output_dir="@output_dir",
+            **CLASSES,
+            save_masks="@report",
+            tolerance="$@surface_tolerance or sorted(@spacing)[1]",
+        )
+    ],
     "run": [
         CHECK_PAGE,
         ours("check_outputs", output_dir="@output_dir"),

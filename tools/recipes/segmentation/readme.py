@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from custom_networks.workflow.report.statistics import TOLERANCE
 from custom_networks.workflow.train.checkpoint_files import read_checkpoint
 from tools.recipes.bundle import Bundle
 from tools.recipes.engines import describe_engines
@@ -27,6 +28,7 @@ from tools.recipes.segmentation.whole_heads import describe_whole_heads
 
 METRIC_HEADS = {
     "dice": "Dice",
+    "nsd": "NSD",
     "iou": "IoU",
     "voe": "VOE",
     "rvd": "RVD",
@@ -83,8 +85,15 @@ def describe_performance(record: Record | None, bundle: Bundle) -> str:
     if record is None:
         return "Not measured yet."
     metrics = record["metrics"]
+    tolerance = metrics.get(TOLERANCE)
+    # run files from before the NSD was measured have neither it nor its tolerance
+    heads = {
+        m: f"{head} ({tolerance:g} mm)" if m == "nsd" else head
+        for m, head in METRIC_HEADS.items()
+        if m != "nsd" or tolerance
+    }
     rows = [
-        [name, *(f"{values[m]['mean']:.4f} ± {values[m]['std']:.4f}" for m in METRIC_HEADS), values["dice"]["n"]]
+        [name, *(f"{values[m]['mean']:.4f} ± {values[m]['std']:.4f}" for m in heads), values["dice"]["n"]]
         for name, values in metrics["classes"].items()
     ]
     validated = [point for point in record["curve"] if "validation_metric" in point]
@@ -95,7 +104,7 @@ def describe_performance(record: Record | None, bundle: Bundle) -> str:
             f"trained on), on the grid of the original images, mean ± standard deviation over the cases; the epoch was "
             f"chosen by the mean Dice on the same fold. {describe_training_time(record)}",
             "",
-            *format_table(["class", *METRIC_HEADS.values(), "cases"], rows),
+            *format_table(["class", *heads.values(), "cases"], rows),
             "",
             f"Mean validation Dice by epoch: {curve}.",
             "",

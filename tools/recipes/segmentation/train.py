@@ -40,8 +40,8 @@ def build_train(bundle: Bundle) -> dict[str, Any]:
             "dataset_dir output_dir ckpt_dir in_channels label_names label_values regions ignore_value spacing "
             "intensity patch_size foreground_ratio epochs steps_per_epoch val_interval early_stop batch_size "
             "accumulate learning_rate clip_gradients amp seed deterministic num_workers cache_rate cache_dir fold "
-            "mirror_axes tta_mirror_axes overlap sw_batch_size skip_air largest_component low_memory image_glob "
-            "label_glob folds_file device report resume_ckpt finetune_ckpt overwrite",
+            "mirror_axes tta_mirror_axes overlap sw_batch_size skip_air largest_component surface_tolerance low_memory "
+            "image_glob label_glob folds_file device report resume_ckpt finetune_ckpt overwrite",
         ),
         **(select_knobs(bundle, "gate_warm_up_epochs") if warms_up else {}),
         "ckpt_dir": shared.CKPT_DIR,

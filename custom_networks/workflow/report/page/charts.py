@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup, escape
 
-from custom_networks.workflow.report.page.statistics import Agreement
+from custom_networks.workflow.report.statistics import Agreement
 
 WIDTH = 360
 ROW = 44

@@ -16,18 +16,23 @@ from custom_networks.workflow.report.page.colours import colours_of
 from custom_networks.workflow.report.page.pictures import Album, Pictures
 from custom_networks.workflow.report.page.privacy import Naming, naming
 from custom_networks.workflow.report.page.scans import Structure
-from custom_networks.workflow.report.page.statistics import Agreement, Summary, bland_altman, summarise
+from custom_networks.workflow.report.statistics import TOLERANCE, Agreement, Summary, bland_altman, summarise
 
 METRICS = {
     "dice": ("Dice", "overlap, 1 is perfect"),
+    "nsd": ("Normalised surface Dice", "share of the surfaces within {tolerance}, 1 is perfect"),
     "hd95": ("Hausdorff distance, 95 %", "mm, 0 is perfect"),
     "mean_surface_distance": ("Mean surface distance", "mm, 0 is perfect"),
     "iou": ("Intersection over union", "1 is perfect"),
     "voe": ("Volumetric overlap error", "0 is perfect"),
     "rvd": ("Relative volume difference", "0 is perfect, above 0 the prediction is larger"),
 }
-FIRST = 3
+FIRST = 4
 """How many of them are open when the page is."""
+IN_TABLE = {"dice": "Dice", "nsd": "NSD", "hd95": "HD95"}
+"""Those of the table of all cases."""
+LATER = "nsd"
+"""The one that evaluations before it was there do not have."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,8 @@ class Evaluation:
         metrics: one card per metric.
         volumes: one card per class.
         chosen: the worst, the median and the best case.
-        table: what the case is called, and its Dice and Hausdorff distance by class.
+        columns: names of the metrics in the table.
+        table: what the case is called, and these metrics of it by class.
         policy: what was measured how, by what it is about.
         hides_names: whether a case is not called by its name.
     """
@@ -101,6 +107,7 @@ class Evaluation:
     metrics: Sequence[MetricCard]
     volumes: Sequence[VolumeCard]
     chosen: Sequence[ChosenCase]
+    columns: Sequence[str]
     table: Sequence[tuple[str, Sequence[float]]]
     policy: Mapping[str, str]
     hides_names: bool
@@ -135,7 +142,10 @@ def read_evaluation(folder: Path, summary: Mapping[str, Any], album: Album, show
 
 
 def _numbers(row: Mapping[str, str]) -> dict[str, Any]:
-    numbers = {column: float(row[column]) for column in (*METRICS, "reference_volume", "prediction_volume")}
+    columns = [*METRICS, "reference_volume", "prediction_volume"]
+    if LATER not in row:
+        columns.remove(LATER)
+    numbers = {column: float(row[column]) for column in columns}
     return {"case": row["case"], "class": row["class"], **numbers}
 
 
@@ -152,17 +162,19 @@ def _evaluation(
         for number, case in enumerate(cases, start=1)
     }
     by_class = {name: [row for row in rows if row["class"] == name] for name in names}
-    metrics = [_metric(metric, by_class, colours, called) for metric in METRICS]
+    measured = [metric for metric in METRICS if all(metric in row for row in rows)]
+    tolerance = f"{summary.get(TOLERANCE, math.nan):g} mm"
+    metrics = [_metric(metric, tolerance, by_class, colours, called) for metric in measured]
     volumes = [_volumes(name, by_class[name], colours[name], called) for name in names]
     chosen = []
     for title, case in worst_median_best(cases, rows):
         scores = [(row["class"], colours[row["class"]], row["dice"]) for row in rows if row["case"] == case]
         pictures = _pictures(folder, case, files.get(case), structures, album, called[case])
         chosen.append(ChosenCase(title, called[case].label, scores, pictures))
-    table = []
+    columns, table = [metric for metric in IN_TABLE if metric in measured], []
     for case in cases:
         own = {row["class"]: row for row in rows if row["case"] == case}
-        table.append((called[case].label, [own[name][m] for m in ("dice", "hd95") for name in names if name in own]))
+        table.append((called[case].label, [own[name][m] for m in columns for name in names if name in own]))
     hides_names = any(name.numbered for name in called.values())
     policy = summary.get("policy", {})
     return Evaluation(
@@ -171,6 +183,7 @@ def _evaluation(
         [card for card in metrics if card is not None],
         [card for card in volumes if card is not None],
         chosen,
+        [IN_TABLE[metric] for metric in columns],
         table,
         policy,
         hides_names,
@@ -179,6 +192,7 @@ def _evaluation(
 
 def _metric(
     metric: str,
+    tolerance: str,
     by_class: Mapping[str, Sequence[Mapping[str, Any]]],
     colours: Mapping[str, str],
     called: Mapping[str, Naming],
@@ -196,7 +210,7 @@ def _metric(
         table.append((name, colours[name], summary))
     if not strips:
         return None
-    title, unit = METRICS[metric]
+    title, unit = METRICS[metric][0], METRICS[metric][1].format(tolerance=tolerance)
     return MetricCard(title, unit, strip_plot(strips, unit, f"{title} of every case, by class"), table)
 
 
@@ -246,7 +260,7 @@ def _pictures(
     if files is None:
         return Pictures(note="No pictures: metrics.json does not say where the image is; evaluate again.")
     masks = {"reference": Path(files["label"])}
-    mask = folder / f"{case}_seg.nii.gz"
+    mask = Path(files["prediction"]) if "prediction" in files else folder / f"{case}_seg.nii.gz"
     if mask.is_file():
         masks["prediction"] = mask
     found = album.pictures([files["image"]], masks, structures, called)

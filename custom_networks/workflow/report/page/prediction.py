@@ -17,8 +17,8 @@ from custom_networks.workflow.report.page.colours import colours_of
 from custom_networks.workflow.report.page.pictures import Album, Pictures
 from custom_networks.workflow.report.page.privacy import Naming, naming
 from custom_networks.workflow.report.page.scans import Structure
-from custom_networks.workflow.report.page.statistics import rank
 from custom_networks.workflow.report.page.training import TrainingVolumes, training_volumes
+from custom_networks.workflow.report.statistics import rank
 from custom_networks.workflow.report.volumes import wrong_entry
 
 VOLUMES = "volumes.json"

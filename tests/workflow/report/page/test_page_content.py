@@ -139,6 +139,21 @@ def test_an_evaluation(tmp_path):
     assert "Bias 0.100 mL, limits -0.096 to 0.296 mL, n = 3" in text
 
 
+def test_the_surface_dice_stands_with_its_tolerance_and_older_evaluations_have_none(tmp_path):
+    folder = write_evaluation(tmp_path / "eval")
+    text = write_report(folder).read_text()
+    assert "share of the surfaces within 1.5 mm, 1 is perfect" in text
+    assert re.search(r"NSD front.*NSD back", text)
+    rows = [line.split(",") for line in (folder / "metrics.csv").read_text().splitlines()]
+    (folder / "metrics.csv").write_text("\n".join(",".join(row[:3] + row[4:]) for row in rows) + "\n")
+    summary = json.loads((folder / "metrics.json").read_text())
+    del summary["surface_tolerance_mm"]
+    (folder / "metrics.json").write_text(json.dumps(summary))
+    older = write_report(folder).read_text()
+    assert "surface Dice" not in older and "NSD" not in older
+    assert "HD95 front" in older and "Bias 0.150 mL" in older
+
+
 def test_volumes_of_what_is_only_predicted_count(tmp_path):
     folder = write_evaluation(tmp_path / "eval")
     table = (folder / "metrics.csv").read_text()

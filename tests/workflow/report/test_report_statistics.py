@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 import statistics
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from custom_networks.workflow.report.page.charts import distribution, nice_ticks
-from custom_networks.workflow.report.page.statistics import bland_altman, bootstrap_interval, rank, summarise
+from custom_networks.workflow.report.statistics import bland_altman, bootstrap_interval, rank, summarise
 
 VALUES = [0.61, 0.72, 0.93, 0.55, 0.88, 0.9, 0.79]
 
@@ -33,9 +31,22 @@ def test_bootstrap_equals_a_slow_reference():
     assert got == pytest.approx((percentile(0.025), percentile(0.975)), rel=1e-12)
 
 
-def test_bootstrap_is_that_of_scipy():
-    want = stats.bootstrap((VALUES,), np.mean, method="percentile", n_resamples=20000, rng=1).confidence_interval
-    assert bootstrap_interval(VALUES, resamples=20000) == pytest.approx((want.low, want.high), abs=0.005)
+@pytest.mark.parametrize(("n", "ones"), [(10, 5), (40, 30), (100, 97)])
+def test_the_interval_of_zeros_and_ones_is_that_of_the_binomial_distribution(n, ones):
+    """The resampled sum is binomial with n draws of the share of ones: its quantiles are the ends, times 1 / n.
+
+    Of the 40000 means a share of 0.025 +- 0.003 (four standard deviations) lies below the lower end.
+    """
+    low, high = bootstrap_interval([1.0] * ones + [0.0] * (n - ones), resamples=40000, seed=1)
+    law = stats.binom(n, ones / n)
+    for got, share in ((low, 0.025), (high, 0.975)):
+        assert law.ppf(share - 0.003) <= round(got * n, 6) <= law.ppf(share + 0.003)
+    assert low < ones / n < high
+
+
+@pytest.mark.parametrize("value", [0.1, 0.7, 0.0, 12.3])
+def test_equal_values_have_an_interval_of_no_width(value):
+    assert bootstrap_interval([value] * 7) == (value, value)
 
 
 def test_bootstrap_gives_the_same_twice_and_nothing_for_one_case():
@@ -79,21 +90,3 @@ def test_a_single_pair_has_no_limits():
 
 def test_rank_counts_what_is_smaller():
     assert [rank(value, [1, 2, 2, 3]) for value in (0, 2, 2.5, 9)] == [0, 1, 3, 4]
-
-
-@pytest.mark.parametrize(("low", "high"), [(0.81, 0.93), (0, 0), (5, 5), (-3.2, 700), (1e-6, 3e-6), (-1, -0.2)])
-def test_ticks_enclose_what_they_scale(low, high):
-    ticks = nice_ticks(low, high)
-    assert ticks[0] <= low <= high <= ticks[-1]
-    assert 2 <= len(ticks) <= 8
-    assert ticks == sorted(set(ticks))
-
-
-@pytest.mark.parametrize(("value", "place"), [(1.0, "inside"), (2.4, "inside"), (60.0, "right"), (-9.0, "left")])
-def test_a_value_far_out_does_not_press_the_others_together(value, place):
-    chart = str(distribution(value, [0.5, 1.0, 1.5, 2.0], "#56b4e9", "title"))
-    xs = [float(pair.split(",")[0]) for pair in re.search(r'points="([^"]*)"', chart)[1].split()]
-    assert max(xs) - min(xs) > 100
-    assert ('class="head"' in chart) is (place == "inside")
-    start, step = map(float, re.search(r'd="M([\d.]+) 1[6V](?:h(-?\d+))?', chart).groups(default="0"))
-    assert {"inside": step == 0, "right": step > 0 and start > max(xs), "left": step < 0 and start < min(xs)}[place]

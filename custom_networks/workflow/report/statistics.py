@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import bootstrap
 
 RESAMPLES = 2000
 LIMIT = 1.96
 """Standard deviations from the bias to a limit of agreement: 95 % of normal differences lie between the two."""
-BEST = {"dice": 1.0, "iou": 1.0, "voe": 0.0, "rvd": 0.0, "mean_surface_distance": 0.0, "hd95": 0.0}
+BEST = {"dice": 1.0, "nsd": 1.0, "iou": 1.0, "voe": 0.0, "rvd": 0.0, "mean_surface_distance": 0.0, "hd95": 0.0}
 """The value of each metric that is perfect; the worst is the one farthest from it."""
+TOLERANCE = "surface_tolerance_mm"
+"""Entry of ``metrics.json`` that holds the tolerance of the normalised surface Dice, ``nsd``."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ def bootstrap_interval(
         seed: of the draws.
 
     Returns:
-        Its ends; ``None`` for fewer than two values, which cannot be resampled.
+        Its ends; ``None`` for fewer than two values, which cannot be resampled; of equal values that value twice.
 
     Cost:
         n times ``resamples`` numbers.
@@ -81,8 +84,17 @@ def bootstrap_interval(
     """
     if len(values) < 2:
         return None
-    drawn = np.random.default_rng(seed).integers(len(values), size=(resamples, len(values)))
-    low, high = np.percentile(np.asarray(values, dtype=float)[drawn].mean(axis=1), (2.5, 97.5))
+    if min(values) == max(values):  # whose means would differ by rounding
+        return float(values[0]), float(values[0])
+    found = bootstrap(
+        (np.asarray(values, dtype=float),),
+        np.mean,
+        n_resamples=resamples,
+        vectorized=True,
+        method="percentile",
+        random_state=np.random.default_rng(seed),  # as SciPy before 1.15 calls it, too
+    )
+    low, high = found.confidence_interval
     return float(low), float(high)
 
 
