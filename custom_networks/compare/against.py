@@ -57,9 +57,7 @@ def find_outside(against: Sequence[Path], nnunet: Path | None, folds: Sequence[i
         root = data_folder(nnunet, "give the folder of a trained nnU-Net, with fold_0 in it")
         folders = {fold: root / f"fold_{fold}" / "validation" for fold in folds}
         if missing := [own for own in folders.values() if not own.is_dir()]:
-            raise FileNotFoundError(
-                f"there is no {missing[0]}, where nnU-Net puts the masks of a fold; train that fold"
-            )
+            raise FileNotFoundError(f"there is no {missing[0]}, where nnU-Net puts the masks of a fold; train it")
         found.append(Outside(NNUNET, folders))
     names = [own.name for own in found]
     if twice := [name for name in names if names.count(name) > 1]:
@@ -118,6 +116,4 @@ def _compare_summary(theirs: Path, ours: Path, say: Callable[[str], None]) -> No
         return
     measured = read_json(ours)["mean"]["dice"]
     if abs(stated - measured) > AGREES:
-        say(
-            f"warning: {theirs} states a mean Dice of {stated:.4f}, measured here is {measured:.4f}; look at the labels"
-        )
+        say(f"warning: {theirs} states a mean Dice of {stated:.4f}, measured is {measured:.4f}; look at the labels")
