@@ -12,6 +12,7 @@ COMMANDS: Commands = {
     "check": "custom_networks.adapt.commands:check",
     "adapt": "custom_networks.adapt.commands:adapt",
     "predict": "custom_networks.predict.commands:predict",
+    "cross_validate": "custom_networks.studies.commands:cross_validate",
     "report": "custom_networks.workflow.report.page.command:report",
     "attention_map": "custom_networks.attention_map.attention_map:attention_map",
 }

@@ -148,7 +148,11 @@ KNOBS = {
         "Write `report.html` at the end, a page of what the run has written, and for it the masks of an evaluation.",
         False,
     ),
-    "largest_component": Knob("Keep only the largest connected component of each predicted class or region.", False),
+    "largest_component": Knob(
+        "Keep only the largest connected component of each predicted class or region, or of the classes in a list of "
+        "names; regions are kept so all or none, since they hold each other.",
+        False,
+    ),
     "low_memory": Knob(
         "Hold classes of the whole image instead of probabilities, and resample in float32: less memory, rougher "
         "borders after resampling.",
