@@ -193,6 +193,12 @@ def test_what_does_not_fit_is_refused(validate, folds, capsys, more, said):
 
 
 def test_a_classifier_and_several_profiles_are_refused(tmp_path, capsys):
-    for profile, bundle, said in (("demo,gate", BUNDLE, "takes one profile"), ("demo", CLASSIFICATION[0], "")):
+    (tmp_path / "mine.json").write_text("{}")
+    for profile, bundle, said in (
+        ("gate,demo", BUNDLE, "cross_validate takes one profile, got gate,demo; put them together in one file"),
+        (str(tmp_path / "mine.json"), CLASSIFICATION[0], "does not segment, and no masks could be compared"),
+        ("nothing", BUNDLE, "has no profile nothing"),
+    ):
         assert main(["cross_validate", profile, "--bundle", str(bundle), "--out", str(tmp_path / "out")]) == 1
         assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
