@@ -17,7 +17,7 @@ from custom_networks.command_line import sentence
 from custom_networks.files import read_json, write_text
 from custom_networks.studies.fold_plan import plan_folds
 from custom_networks.studies.largest_component import Classes, decide
-from custom_networks.studies.run import train_and_evaluate
+from custom_networks.studies.run import check_request, train_and_evaluate
 from custom_networks.studies.side_by_side import Seat, run_all
 from custom_networks.studies.table import DEFINITIONS, Row, as_csv, dice_by_class, read_fold, summarise
 from custom_networks.workflow.guard.overrides import check_overrides
@@ -70,9 +70,11 @@ class CrossValidation:
             places: the seats.
 
         Raises:
-            ValueError: if a fold failed; the others are finished.
+            ValueError: if a fold failed, and the others are finished, or ``out`` holds other trainings.
         """
         self._say_cases()
+        for fold in folds:
+            check_request(self.bundle, [self.profile], self.folder(fold), self._overrides(fold), masks=True)
         (self.out / TABLE).unlink(missing_ok=True)  # of an earlier call, perhaps of other folds
         failed = run_all({str(fold): partial(self._run_fold, fold) for fold in folds}, places)
         if failed:
@@ -96,11 +98,14 @@ class CrossValidation:
         folder = self.folder(fold)
         say(f"fold {fold}: {trained_on} cases to train on, {held_back} held back; {folder / 'train.log'}")
         try:
-            train_and_evaluate(self.bundle, [self.profile], folder, {**self.overrides, "fold": fold}, seat, masks=True)
+            train_and_evaluate(self.bundle, [self.profile], folder, self._overrides(fold), seat, masks=True)
         except Exception as error:
             say(f"fold {fold} failed: {sentence(error)}")
             raise
         say(f"fold {fold}: Dice {dice_by_class(read_fold(fold, folder))}")
+
+    def _overrides(self, fold: int) -> dict[str, Any]:
+        return {**self.overrides, "fold": fold}
 
     def _classes(self) -> Classes:
         return Classes(*(self.config.get_parsed_content(knob) for knob in ("label_names", "label_values", "regions")))
@@ -112,7 +117,7 @@ class CrossValidation:
 
     def _described(self, folds: Sequence[int]) -> dict[str, Any]:
         """Return what a summary says beside its figures."""
-        policy = read_json(self.folder(folds[0]) / "metrics.json")["policy"] if folds else {}
+        measured = read_json(self.folder(folds[0]) / "metrics.json") if folds else {}
         return {
             "bundle": self.bundle.name,
             "bundle_version": version_of(self.bundle),
@@ -124,7 +129,7 @@ class CrossValidation:
                 "held_back_in_no_fold": self.plan.never(),
                 "held_back_several_times": self.plan.several_times(),
             },
-            "policy": policy,
+            **{key: measured[key] for key in ("policy", "surface_tolerance") if key in measured},
             "definitions": DEFINITIONS,
             "train_seconds": {str(fold): _seconds(self.folder(fold)) for fold in folds},
             "versions": {

@@ -125,13 +125,16 @@ def test_the_table_holds_every_case_once_and_the_summary_what_it_means(validate,
     }
 
 
-def test_called_again_nothing_is_done_twice_and_the_table_is_the_same(validate, folds, tmp_path):
+def test_called_again_nothing_is_done_twice_and_the_table_is_the_same(validate, folds, tmp_path, capsys):
     assert validate() == 0
     table = (tmp_path / "out" / "cross_validation.csv").read_bytes()
     assert validate() == 0
     assert len(folds.commands) == 10
     assert (tmp_path / "out" / "cross_validation.csv").read_bytes() == table
-    assert validate("--seed", "7") == 1  # other trainings than those
+    assert validate("--seed", "7") == 1  # other trainings than those, which are left as they are
+    assert "fold0 holds a run of another request" in capsys.readouterr().err
+    assert (tmp_path / "out" / "cross_validation.csv").read_bytes() == table
+    assert len(folds.commands) == 10
 
 
 def test_a_fold_that_fails_is_named_and_the_others_finish(validate, folds, tmp_path, capsys):
