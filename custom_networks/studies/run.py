@@ -61,9 +61,9 @@ def train_and_evaluate(
         KeyboardInterrupt: if it was interrupted; the training has saved its state.
     """
     check_request(bundle, profiles, folder, overrides, masks)
-    write_text(folder / REQUEST, json.dumps(_request(bundle, profiles, overrides, masks), indent=1) + "\n")
     knobs = {**overrides, **seat.knobs(), "output_dir": str(folder), "ckpt_dir": str(folder)}
     with _alone_in(folder) as lock:
+        write_text(folder / REQUEST, json.dumps(_request(bundle, profiles, overrides, masks), indent=1) + "\n")
         if (folder / EVALUATED).is_file():
             return
         if not _is_trained(folder):
@@ -146,6 +146,7 @@ def _alone_in(folder: Path) -> Iterator[int]:
 
     The lock is that of the open file, which the processes inherit: it lasts as long as any of them lives.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         said = False
