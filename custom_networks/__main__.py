@@ -14,6 +14,7 @@ COMMANDS: Commands = {
     "compare": "custom_networks.compare.commands:compare",
     "predict": "custom_networks.predict.commands:predict",
     "evaluate": "custom_networks.evaluate.commands:evaluate",
+    "cross_validate": "custom_networks.studies.commands:cross_validate",
     "report": "custom_networks.workflow.report.page.command:report",
     "attention_map": "custom_networks.attention_map.attention_map:attention_map",
 }

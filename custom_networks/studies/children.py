@@ -56,8 +56,8 @@ class Children:
                 child.send_signal(signal.SIGTERM)
         with self._lock:
             self._running.discard(child)
-        if interrupted is not None:
-            raise interrupted
+        if interrupted is not None or self._ending.is_set():
+            raise interrupted or KeyboardInterrupt
         return code
 
     def end(self) -> None:

@@ -26,6 +26,10 @@ PAUSE = 1.0
 """Seconds after which is looked again whether a process has ended."""
 CONFIGS = ("train.json", "evaluate.json", "folds.json")
 """The files of a bundle that decide what a training results in."""
+ANY: dict[str, Any] = {}
+"""The request in a folder that takes any."""
+INDIFFERENT = ("cache_dir", "cache_rate", "ckpt_dir", "device", "num_workers", "output_dir", "overwrite", "report")
+"""The knobs that do not: where a training runs, what it keeps in memory and what it draws."""
 SAVE_MASKS = {"validate#handlers#0#save_masks": True}
 
 
@@ -52,14 +56,14 @@ def train_and_evaluate(
         masks: whether the evaluation writes the mask of each case, too.
 
     Raises:
-        ValueError: if the folder holds a run of another request.
+        ValueError: if the folder holds a run of another request, or another training.
         RuntimeError: if a process fails, with the last line of its log, or no weights were written.
         KeyboardInterrupt: if it was interrupted; the training has saved its state.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    _check_request(folder, _request(bundle, profiles, overrides, masks))
+    check_request(bundle, profiles, folder, overrides, masks)
     knobs = {**overrides, **seat.knobs(), "output_dir": str(folder), "ckpt_dir": str(folder)}
     with _alone_in(folder) as lock:
+        write_text(folder / REQUEST, json.dumps(_request(bundle, profiles, overrides, masks), indent=1) + "\n")
         if (folder / EVALUATED).is_file():
             return
         if not _is_trained(folder):
@@ -81,8 +85,39 @@ def forget(folder: Path) -> None:
     Args:
         folder: the folder of a run.
     """
-    for name in (EVALUATED, TRAINED, LAST, REQUEST):
+    for name in (EVALUATED, TRAINED, LAST):
         (folder / name).unlink(missing_ok=True)
+    write_text(folder / REQUEST, json.dumps(ANY) + "\n")
+
+
+def check_request(
+    bundle: Path, profiles: Sequence[Path], folder: Path, overrides: Mapping[str, Any], masks: bool = False
+) -> None:
+    """Refuse a folder that holds a run of another request, or a training that nobody has requested so.
+
+    Args:
+        bundle: as for :func:`train_and_evaluate`, as are the others.
+        profiles: the override files.
+        folder: the folder, which need not exist.
+        overrides: knobs and their values.
+        masks: whether masks are written.
+
+    Raises:
+        ValueError: if it does.
+    """
+    file = folder / REQUEST
+    if not file.is_file():
+        if found := [name for name in (MODEL, LAST) if (folder / name).is_file()]:
+            raise ValueError(f"{folder} holds {found[0]} of another training; give another folder, or delete this one")
+        return
+    before, request = read_json(file), _request(bundle, profiles, overrides, masks)
+    if before == ANY:
+        return
+    if differing := [key for key in request if before.get(key) != request[key]]:
+        raise ValueError(
+            f"{folder} holds a run of another request, {file} has other {' and '.join(differing)}; give another "
+            "folder, or delete this one"
+        )
 
 
 def _request(bundle: Path, profiles: Sequence[Path], overrides: Mapping[str, Any], masks: bool) -> dict[str, Any]:
@@ -93,25 +128,16 @@ def _request(bundle: Path, profiles: Sequence[Path], overrides: Mapping[str, Any
         "version": version_of(bundle),
         "custom_networks": __version__,
         "configs": {file.name: checksum(file) for file in files if file.is_file()},
-        "profiles": [read_json(path) for path in profiles],
-        "overrides": dict(overrides),
+        "profiles": [_deciding(read_json(path)) for path in profiles],
+        "overrides": _deciding(overrides),
         "masks": masks,
     }
-    return json.loads(json.dumps(request, default=str))
+    content: dict[str, Any] = json.loads(json.dumps(request, default=str))
+    return content
 
 
-def _check_request(folder: Path, request: Mapping[str, Any]) -> None:
-    """Write the request of a new run, or refuse that of another one."""
-    file = folder / REQUEST
-    if not file.is_file():
-        write_text(file, json.dumps(request, indent=1) + "\n")
-        return
-    before = read_json(file)
-    if differing := [key for key in request if before.get(key) != request[key]]:
-        raise ValueError(
-            f"{folder} holds a run of another request, {file} has other {' and '.join(differing)}; give another "
-            "folder, or delete this one"
-        )
+def _deciding(knobs: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in knobs.items() if name not in INDIFFERENT}
 
 
 @contextmanager
@@ -120,6 +146,7 @@ def _alone_in(folder: Path) -> Iterator[int]:
 
     The lock is that of the open file, which the processes inherit: it lasts as long as any of them lives.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         said = False

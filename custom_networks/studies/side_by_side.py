@@ -12,6 +12,7 @@ from queue import SimpleQueue
 from custom_networks.studies.children import CHILDREN
 from custom_networks.workflow.guard.interrupts import sigterm_as_ctrl_c
 
+STOPPING = b"stopping: every training saves its state after its step; once more stops at once\n"
 DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 
 
@@ -107,6 +108,8 @@ def run_all(tasks: Mapping[str, Callable[[Seat], None]], places: Sequence[Seat])
                 wait(futures)
                 break
             except KeyboardInterrupt as error:
+                # sys.stderr may be in use just now
+                os.write(2, STOPPING if interrupted is None else b"")
                 interrupted = error
                 for future in futures:
                     future.cancel()

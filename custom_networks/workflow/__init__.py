@@ -54,6 +54,7 @@ _MODULES = {
     "transforms.class_labels": "ClassLabelsd FileLabelsd label_dtype",
     "transforms.ignored": "ClearIgnoredd SplitIgnoredd",
     "transforms.intensity": "NormalizeChannelsd",
+    "transforms.largest_component": "largest_component_labels",
     "transforms.patches": "RandPatchd",
     "transforms.region_transforms": "LargestRegionsd RegionClassesd RegionMasksd",
     "transforms.spacing": "MonaiLabelSpacingd",

@@ -93,10 +93,13 @@ def test_a_failed_evaluation_does_not_train_again(processes, tmp_path):
     ],
 )
 def test_a_training_that_ended_after_its_caller_was_killed_is_not_resumed(processes, tmp_path, state):
+    processes.fail_at = 0
+    with pytest.raises(RuntimeError):
+        train_and_evaluate(BUNDLE, [], tmp_path, {}, SEAT)
     torch.save(state, tmp_path / "last_checkpoint.pt")
     (tmp_path / "model.pt").touch()
     train_and_evaluate(BUNDLE, [], tmp_path, {}, SEAT)
-    assert [is_evaluation(command) for command in processes.commands] == [True]
+    assert [is_evaluation(command) for command in processes.commands] == [False, True]
 
 
 def test_a_training_has_ended_only_after_its_last_step(tmp_path):
@@ -121,9 +124,21 @@ def test_what_is_complete_is_left_alone_and_another_request_refused(processes, t
     profile.write_text('{"seed": 2}')
     with pytest.raises(ValueError, match=r"has other profiles; give another folder, or delete this one"):
         train_and_evaluate(BUNDLE, [profile], work, {"fold": 0}, SEAT)
+    profile.write_text('{"seed": 1, "cache_rate": 0.5, "num_workers": 0, "device": "cpu"}')  # which decide nothing
+    train_and_evaluate(BUNDLE, [profile], work, {"fold": 0, "cache_rate": 0.1}, SEAT)
+    assert len(processes.commands) == 2
+    profile.write_text('{"seed": 2}')
     forget(work)
     train_and_evaluate(BUNDLE, [profile], work, {"fold": 0}, SEAT)
     assert len(processes.commands) == 4
+
+
+@pytest.mark.parametrize("name", ["model.pt", "last_checkpoint.pt"])
+def test_a_training_that_it_has_not_begun_is_not_replaced(processes, tmp_path, name):
+    (tmp_path / name).touch()
+    with pytest.raises(ValueError, match=f"holds {name} of another training; give another folder, or delete this one"):
+        train_and_evaluate(BUNDLE, [], tmp_path, {}, SEAT)
+    assert [file.name for file in tmp_path.iterdir()] == [name]
 
 
 def test_a_training_without_validation_is_refused(processes, tmp_path):

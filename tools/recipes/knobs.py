@@ -148,7 +148,11 @@ KNOBS = {
         "Write `report.html` at the end, a page of what the run has written, and for it the masks of an evaluation.",
         False,
     ),
-    "largest_component": Knob("Keep only the largest connected component of each predicted class or region.", False),
+    "largest_component": Knob(
+        "Keep only the largest connected component of each predicted class or region, or of the classes in a list of "
+        "names; regions are kept so all or none, since they hold each other.",
+        False,
+    ),
     "surface_tolerance": Knob(
         "Distance in mm between the surfaces of prediction and label that counts as none in the normalised surface "
         "Dice of an evaluation; with `null` the middle one of the three sides of a voxel at `spacing`.",

@@ -134,6 +134,40 @@ def read_folds(file: Path) -> list[tuple[list[str], list[str]]]:
     ]
 
 
+def count_folds(
+    cases: Sequence[Case],
+    root: Path,
+    folds_file: str | Path | None = None,
+    default_folds: str | Path | None = None,
+) -> int:
+    """Return how many folds :func:`split_cases` knows.
+
+    Args:
+        cases: all cases.
+        root: the data set folder.
+        folds_file: see :func:`split_cases`.
+        default_folds: see the same.
+
+    Raises:
+        FileNotFoundError: if there is no ``folds_file``.
+        ValueError: if a file is no file of folds, or ``dataset.json`` says which cases validate, whatever the fold.
+    """
+    splits = root / SPLITS
+    if folds_file is not None:
+        return len(read_folds(Path(str(folds_file))))
+    if splits.exists() or splits.is_symlink():
+        return len(read_folds(splits))
+    if any(case.section == VALIDATION for case in cases):
+        raise ValueError(
+            f"{root / INDEX} lists what validates, which is one split and no folds; set folds_file to a file of folds"
+        )
+    if default_folds is not None and Path(default_folds).is_file():
+        named = _named(Path(default_folds))
+        if any(case.name in named for case in cases):
+            return len(read_folds(Path(default_folds)))
+    return FOLDS
+
+
 def _names(file: Path, names: Any, number: int) -> list[str]:
     """Return names without suffixes."""
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):

@@ -212,7 +212,11 @@ RULES = {
     "overlap": Rule("a number from 0 to less than 1", "write for example 0.5", _number(lambda share: 0 <= share < 1)),
     "sw_batch_size": Rule("null or a positive integer", "write for example 4", _or_null(_integer(1))),
     "skip_air": SWITCH,
-    "largest_component": SWITCH,
+    "largest_component": Rule(
+        "true, false or a list of names of classes",
+        'write for example true, or ["heart"]',
+        lambda value: _is_switch(value) or _list_of(_is_text)(value),
+    ),
     "surface_tolerance": Rule("null or a positive number", "write for example 2.0", _or_null(_is_positive)),
     "report": SWITCH,
     "low_memory": SWITCH,
@@ -266,6 +270,18 @@ def wrong_knob(knobs: Mapping[str, Any]) -> str | None:
     return None
 
 
+def _wrong_classes(chosen: bool | Sequence[str], label_names: Sequence[str], regions: Any) -> str | None:
+    """Return a sentence about a list of names in ``largest_component`` that cannot be used."""
+    if isinstance(chosen, bool):
+        return None
+    if regions is not None:
+        return "largest_component must be true or false where there are regions, which hold each other; write one"
+    unknown = [name for name in chosen if name not in label_names[1:]]
+    if not unknown:
+        return None
+    return f"largest_component names {unknown[0]}, but the classes are {', '.join(label_names[1:])}; correct the name"
+
+
 def check_knobs(**knobs: Any) -> None:
     """Refuse the first knob whose value is of another kind than it must be, before anything is made of it.
 
@@ -275,7 +291,8 @@ def check_knobs(**knobs: Any) -> None:
         **knobs: the values of knobs, evaluated.
 
     Raises:
-        ValueError: if a value does not fit, or flips would exchange structures of the left and the right.
+        ValueError: if a value does not fit, flips would exchange structures of the left and the right, or
+            ``largest_component`` names no class, or one of several regions.
 
     Example:
         >>> check_knobs(patch_size=[96, 96, 64], epochs=10)
@@ -284,6 +301,10 @@ def check_knobs(**knobs: Any) -> None:
         ValueError: patch_size must be three positive integers, got 40; write for example [96, 96, 64]
     """
     if wrong := wrong_knob(knobs):
+        raise ValueError(wrong)
+    if wrong := _wrong_classes(
+        knobs.get("largest_component", False), knobs.get("label_names", ()), knobs.get("regions")
+    ):
         raise ValueError(wrong)
     for knob in ("mirror_axes", "tta_mirror_axes"):
         if wrong := exchanged_sides(knobs.get("label_names", ()), knobs.get(knob, ()), knob):

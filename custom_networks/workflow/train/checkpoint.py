@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 MIDDLE = "middle_of_epoch"
 """The entry of a training that was stopped after a step."""
 ENDED = "ended"
-"""The entry of a training that has ended before its last epoch, since nothing became better."""
+"""The entry of a training that ``early_stop`` has ended before its last epoch; whoever resumes it trains on."""
 SCALER = "scaler"
 """The entry of the loss scaling, in the checkpoints of trainings in float16."""
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -341,11 +341,6 @@ class ResumableCheckpoint:
                 path,
                 self._horizon(),
                 horizon,
-            )
-        if checkpoint.get(ENDED):
-            raise ValueError(
-                f"{path} has ended after epoch {trainer.state.epoch}, since early_stop found no better one; to train "
-                "on, start anew with its weights as finetune_ckpt"
             )
         trainer.state.max_epochs = epochs
         middle = checkpoint.get(MIDDLE)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import pytest
-import torch
 
 from custom_networks.bundle_folder import find_bundle, profile_path
 from custom_networks.studies.children import CHILDREN
@@ -47,12 +46,10 @@ def test_a_run_is_recorded(processes, work):
 
 
 def test_a_complete_run_is_not_taken_for_the_next_one(processes, work):
-    work.mkdir()
-    torch.save({}, work / "last_checkpoint.pt")
     runs.train_and_evaluate(BUNDLE, [], work, {"seed": 1})
+    assert (work / "model.pt").is_file()
     runs.train_and_evaluate(BUNDLE, [], work, {"seed": 2})
     assert ["evaluate" in str(command) for command in processes.commands] == [False, True, False, True]
-    assert "--resume_ckpt" in processes.commands[0]
     assert "--resume_ckpt" not in processes.commands[2]
 
 

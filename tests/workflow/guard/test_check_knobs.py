@@ -53,7 +53,7 @@ WRONG = {
     "overlap": [-0.1, 1, "0.5", None, True],
     "sw_batch_size": [0, 1.5, "2", True],
     "skip_air": ["yes", 1, None],
-    "largest_component": ["yes", 0],
+    "largest_component": ["yes", 0, None, [1]],
     "surface_tolerance": [0, -1, "2", True, float("inf")],
     "report": ["yes", 1],
     "low_memory": ["no", None],
@@ -105,6 +105,7 @@ FINE = {
     "overlap": [0, 0.25, 0.9],
     "surface_tolerance": [None, 2, 0.5],
     "sw_batch_size": [1, 8, None],
+    "largest_component": [True, False, []],
     "folds_file": [None, "folds.json"],
     "series": [None, "1.2.840.1"],
     "image_glob": [None, "mr/*.nii.gz"],
@@ -195,3 +196,14 @@ def test_flips_that_exchange_left_and_right_are_refused(knob):
     sentence = f"{knob} holds 0, the axis from left to right, along which a flip makes Parotid_L look like Parotid_R "
     with pytest.raises(ValueError, match=sentence):
         check_knobs(label_names=names, **{knob: [2, 0]})
+
+
+def test_the_classes_of_largest_component_are_those_that_there_are():
+    names = ["background", "heart", "aorta"]
+    check_knobs(label_names=names, largest_component=["aorta"], regions=None)
+    check_knobs(label_names=names, largest_component=True, regions=[[1, 2], [1]])
+    for wrong in ("lung", "background"):
+        with pytest.raises(ValueError, match=f"largest_component names {wrong}, but the classes are heart, aorta; "):
+            check_knobs(label_names=names, largest_component=["heart", wrong], regions=None)
+    with pytest.raises(ValueError, match="largest_component must be true or false where there are regions, which hold"):
+        check_knobs(label_names=names, largest_component=["heart"], regions=[[1, 2], [1]])

@@ -321,6 +321,17 @@ def test_nothing_to_resume(tmp_path):
         checkpoint.attach(trainer)
 
 
+@pytest.mark.parametrize(("epochs", "stops", "ended"), [(3, None, True), (5, 2, True), (5, None, False)])
+def test_a_state_tells_whether_its_training_has_ended(tmp_path, epochs, stops, ended):
+    trainer, _, checkpoint = training(tmp_path, max_epochs=epochs)
+    if stops:  # as EarlyStop does, which hears of the epoch before the state is saved
+        trainer.add_event_handler(Events.EPOCH_COMPLETED(once=stops), trainer.terminate)
+    checkpoint.attach(trainer)
+    trainer.add_event_handler(Events.EPOCH_COMPLETED(once=3), trainer.terminate)  # here the process is killed
+    trainer.run([0, 0], max_epochs=epochs)
+    assert checkpoint_module.has_ended(checkpoint.path) is ended
+
+
 def test_the_state_of_another_network_is_not_resumed(tmp_path):
     _, path = stopped_after(tmp_path, 1)
     trainer, objects, _ = training(tmp_path)

@@ -65,9 +65,11 @@ LARGEST_COMPONENT = {
     "_target_": "KeepLargestConnectedComponentd",
     "_disabled_": "$not @largest_component or @regions is not None",
     "keys": "pred",
-    "applied_labels": "$list(range(1, len(@label_names)))",
+    "applied_labels": ours(
+        "largest_component_labels", largest_component="@largest_component", label_names="@label_names"
+    ),
 }
-"""Keeps the largest connected component of each class; regions have ``LargestRegionsd``."""
+"""Keeps the largest connected component of the chosen classes; regions have ``LargestRegionsd``."""
 
 
 def load_and_normalize(loaded: list[str], resampled: list[str], **reader: Any) -> list[dict[str, Any]]:

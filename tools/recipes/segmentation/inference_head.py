@@ -31,7 +31,12 @@ LARGEST_COMPONENT = {
     "_target_": "KeepLargestConnectedComponentd",
     "_disabled_": "$not @largest_component",
     "keys": "pred",
-    "applied_labels": "$list(range(1, len(@head_label_names)))",
+    "applied_labels": ours(
+        "largest_component_labels",
+        largest_component="@largest_component",
+        label_names="@label_names",
+        places="$len(@places)",
+    ),
 }
 
 
