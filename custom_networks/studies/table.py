@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from custom_networks.workflow.report.page.statistics import bootstrap_interval
+from custom_networks.workflow.report.statistics import bootstrap_interval
 
 METRICS = "metrics.csv"
 NO_METRICS = ("fold", "case", "class", "reference_volume", "prediction_volume")

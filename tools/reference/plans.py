@@ -16,8 +16,8 @@ from custom_networks.adapt.network import Fit, build
 from custom_networks.files import parse_json, read_json, write_text
 from custom_networks.nets import MbtfeUnet
 from custom_networks.workflow.memory.bill import training_bytes
-from tools import ROOT
 from custom_networks.workflow.memory.multiply_adds import multiply_adds
+from tools import ROOT
 from tools.recipes.formatting import to_json
 
 PLANS = ROOT / "docs" / "reference" / "plans.json"
