@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,8 @@ from torch import nn
 
 from custom_networks.adapt.choices import down_sampling
 from custom_networks.adapt.draft import format_sizes
-from custom_networks.adapt.network import build, network_knobs, step_bytes
+from custom_networks.adapt.network import as_config_value, build, network_knobs, step_bytes
+from custom_networks.bundle_folder import configured
 from custom_networks.compare.entries import LEVELS, WIDE, Entry
 from custom_networks.compare.padded import Padded
 from custom_networks.files import read_json
@@ -100,26 +102,52 @@ def fit(entries: Sequence[Entry], profile: Mapping[str, Any], patch: Sequence[in
 
 
 def _fit(entry: Entry, profile: Mapping[str, Any], patch: Sequence[int]) -> Fit:
-    knobs: dict[str, Any] = {NETWORK: _sized(entry.definition, profile["spacing"], patch)}
+    knobs: dict[str, Any] = {NETWORK: _sized(_plain(entry, entry.definition, profile), profile["spacing"], patch)}
     if entry.own:
         own_patch, _, arguments = _arguments(entry, profile, patch)
         usual = _definition_of(entry)
         given = {key: value for key, value in entry.definition.items() if usual.get(key) != value}
         arguments = {**{f"{NETWORK}#{key}": value for key, value in given.items()}, **arguments}
-        whole = {**entry.definition, **{key.partition("#")[2]: value for key, value in arguments.items()}}
+        own = {key.partition("#")[2]: value for key, value in arguments.items()}
+        whole = _plain(entry, {**entry.definition, **own}, profile)
         knobs = arguments if own_patch == list(patch) else {NETWORK: whole}
     probe = build(entry.bundle, {**profile, **knobs})
     divisor = [_divisor(probe, profile["in_channels"], patch, entry)] * len(patch)
     if max(divisor) > 1:
         target = f"{Padded.__module__}.{Padded.__qualname__}"
         inner = whole if entry.own else knobs[NETWORK]
-        knobs = {NETWORK: {"_target_": target, "_requires_": "@code_path", "network": inner, "divisor": divisor}}
+        knobs = {NETWORK: {"_target_": target, "network": inner, "divisor": divisor}}
     network = build(entry.bundle, {**profile, **knobs})
     config = {**read_json(entry.bundle / "configs" / "train.json"), **profile}
     need = step_bytes(network, config, patch, profile["batch_size"])
     parameters = sum(p.numel() for p in network.parameters())
-    macs = multiply_adds(network, profile["in_channels"], patch)
+    macs = multiply_adds(Padded(probe, divisor), profile["in_channels"], patch)
     return Fit(entry, knobs, parameters, macs, need, tuple(divisor) if max(divisor) > 1 else ())
+
+
+def _plain(entry: Entry, definition: Mapping[str, Any], profile: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a definition with the values of its references and expressions, so that it stands for itself."""
+    config = read_json(entry.bundle / "configs" / "train.json")
+    parser = configured({**config, NETWORK: dict(definition)}, entry.bundle, [as_config_value(profile)])
+
+    def value_of(value: Any, place: str) -> Any:
+        if isinstance(value, Mapping):
+            return {key: value_of(own, f"{place}#{key}") for key, own in value.items() if key != "_requires_"}
+        if isinstance(value, list):
+            return [value_of(own, f"{place}#{number}") for number, own in enumerate(value)]
+        if not isinstance(value, str) or not value.startswith(("@", "$")):
+            return value
+        try:
+            found = parser.get_parsed_content(place)
+            json.dumps(found)
+        except Exception as error:  # whatever an expression raises
+            raise ValueError(
+                f"{entry.name} has {value} in its definition, which is no plain value; write one"
+            ) from error
+        return found
+
+    plain: dict[str, Any] = value_of(definition, NETWORK)
+    return plain
 
 
 def _definition_of(entry: Entry) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def slow_interval(block, level=0.95):
     var_s, var_c = max(0, (m_s - m_e) / patients), max(0, (m_c - m_e) / seeds)
     variance = var_s / seeds + var_c / patients + m_e / (seeds * patients)
     # the rest is in the mean square of what is there alone, and stands for itself where neither or both are there
-    terms = [(m_s, seeds - 1)] * (var_s > 0) + [(m_c, patients - 1)] * (var_c > 0)
+    terms = [(m_s, seeds - 1)] * bool(var_s > 0) + [(m_c, patients - 1)] * bool(var_c > 0)
     terms += [(m_e, free)] * (len(terms) != 1)
     degrees = (variance * seeds * patients) ** 2 / sum(square**2 / own for square, own in terms)
     half = math.sqrt(variance) * t.ppf((1 + level) / 2, degrees)

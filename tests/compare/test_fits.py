@@ -24,7 +24,9 @@ FLAT = {**PROFILE, "spacing": [1.5, 1.5, 10.0], "patch_size": [48, 40, 9]}
 def test_the_patch_is_what_all_networks_divide():
     entries = find_entries(["attention_unet", "mbtfe"], alone=True)
     assert common_patch(entries[:1], PROFILE) == [24, 28, 20]
-    assert common_patch(entries, PROFILE) == [24, 32, 24]
+    large = {**PROFILE, "patch_size": [52, 52, 84]}
+    assert common_patch(entries[:1], large) == [52, 52, 84]
+    assert common_patch(entries, large) == [48, 48, 80]
     assert common_patch(find_entries(["monai:DynUNet", "monai:SegResNet"], alone=True), PROFILE) == [24, 28, 20]
 
 
