@@ -6,6 +6,7 @@ import csv
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from custom_networks.workflow.data.folds import read_folds
@@ -83,7 +84,7 @@ def test_masks_of_predict_are_found_by_their_images(tmp_path, evaluate):
 def test_other_classes_are_refused_before_anything_is_segmented(data, tmp_path, evaluate, labels, values, message):
     if labels is not None:
         name_labels(data, labels)
-    change(data / "labelsTr" / "case_01.nii.gz", lambda label: (label == 1) * values[0] + (label == 2) * values[1])
+    change(data / "labelsTr" / "case_01.nii.gz", lambda label: np.array([0, *values], np.uint8)[label])
     found = evaluate("data", bundle=BUNDLE)
     assert found.code == 1
     assert message in found.err
