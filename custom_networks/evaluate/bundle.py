@@ -26,6 +26,7 @@ from custom_networks.workflow.data.label_checks import grid_problems
 from custom_networks.workflow.data.training_cases import find_seen_cases
 from custom_networks.workflow.data.volumes import read_grid
 from custom_networks.workflow.guard.interrupts import sigterm_as_ctrl_c
+from custom_networks.workflow.guard.knobs import wrong_knob
 from custom_networks.workflow.report.segmentation_report import default_tolerance
 
 logger = logging.getLogger(__name__)
@@ -66,7 +67,10 @@ def evaluate_bundle(
     train = read_config(bundle, "train", profiles)
     names = (*KNOBS, *GLOBS, "spacing", "surface_tolerance")
     knobs: dict[str, Any] = {name: train.get_parsed_content(name) for name in names}
-    classes = of_knobs(knobs, " with ".join([bundle.name, *(path.name for path in profiles)]))
+    source = " with ".join([bundle.name, *(path.name for path in profiles)])
+    if wrong := wrong_knob(knobs):
+        raise ValueError(f"{source}: {wrong}")
+    classes = of_knobs(knobs, source)
     cases = choose(find_labelled(data, *(knobs[glob] for glob in GLOBS)), choice, data)
     _check(cases, classes, data, profiles)
     for member in members:

@@ -35,11 +35,13 @@ def find_labelled(root: Path, image_glob: str | None = None, label_glob: str | N
     """
     paths = [] if image_glob or label_glob else [path for path in scan(root) if has_image_name(path)]
     if not paths or _lists_any(root):
-        cases, problems, _ = find_cases(root, image_glob, label_glob)
-        refuse([*problems, *shared_cases(cases, root)])
-        return cases
-    found = _label_maps(root, paths)
-    refuse(found.problems)
+        found = find_cases(root, image_glob, label_glob)
+        refuse([*found.problems, *shared_cases(found.cases, root)])
+    else:
+        found = _label_maps(root, paths)
+        refuse(found.problems)
+    if not found.cases:
+        raise FileNotFoundError(f"no case in {root} ({found.layout}) has a label; add labels or give another folder")
     return found.cases
 
 

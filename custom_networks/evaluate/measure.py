@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from statistics import median
@@ -123,11 +124,13 @@ def measure(pairs: Sequence[Pair], classes: Classes, tolerance: float, out: Path
     """
     names = classes.label_names
     report = SegmentationReport(out, names, classes.label_values, classes.regions, tolerance=tolerance)
-    for pair in tqdm(pairs, desc="evaluate", unit="case", disable=None):
-        label, prediction = (read_volume(file, labels=True) for file in (pair.case.label, pair.prediction.file))
-        spacing = [float(size) for size in label.affine[:3, :3].norm(dim=0)]
-        masks = _masks(pair, label.as_tensor()[0], prediction.as_tensor()[0], classes, report.values)
-        report.measure(pair.case.name, masks, spacing, _files(pair))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*always_return_as_numpy", FutureWarning)  # of a call by MONAI itself
+        for pair in tqdm(pairs, desc="evaluate", unit="case", disable=None):
+            label, prediction = (read_volume(file, labels=True) for file in (pair.case.label, pair.prediction.file))
+            spacing = [float(size) for size in label.affine[:3, :3].norm(dim=0)]
+            masks = _masks(pair, label.as_tensor()[0], prediction.as_tensor()[0], classes, report.values)
+            report.measure(pair.case.name, masks, spacing, _files(pair))
     report.write(report.rows)
     return report
 

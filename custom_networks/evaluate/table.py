@@ -22,7 +22,7 @@ def print_table(rows: Sequence[Mapping[str, Any]], label_names: Sequence[str], t
         tolerance: that of the normalised surface Dice, in mm.
         out: the folder of ``metrics.csv`` and ``metrics.json``.
     """
-    lines = [HEADING]
+    lines: list[tuple[str, ...]] = [HEADING]
     for name in label_names[1:]:
         own = [row for row in rows if row["class"] == name]
         for metric, title in (("dice", "Dice"), ("nsd", f"NSD ({tolerance:g} mm)"), ("hd95", "HD95 (mm)")):

@@ -72,7 +72,7 @@ def measure_folders(
     pairs = pairs_of(chosen, of_cases, labels, predictions)
     labelled = {prediction for own in of_cases.values() for prediction in own}
     if others := [prediction.file for prediction in given if prediction not in labelled]:
-        logger.warning("%d predictions have no label in %s and are left out: %s", len(others), labels, listed(others))
+        logger.warning("predictions without a label in %s are left out: %s", labels, listed(others))
     grids = check_grids(pairs)
     classes = of_knobs(knobs, source) if profiles else _classes(labels, chosen)
     distance = tolerance or knobs.get("surface_tolerance")

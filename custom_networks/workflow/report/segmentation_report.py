@@ -107,7 +107,7 @@ def segmentation_metrics(
         diagonal = math.dist([0] * len(spacing), [n * s for n, s in zip(prediction.shape, spacing, strict=True)])
         return result | {"nsd": 0.0, "mean_surface_distance": diagonal, "hd95": diagonal}
     pair = (prediction[None, None], reference[None, None])
-    options: dict[str, Any] = {"include_background": True, "spacing": list(spacing)}
+    options: dict[str, Any] = {"include_background": True, "spacing": [float(size) for size in spacing]}
     surface = compute_average_surface_distance(*pair, symmetric=True, **options)
     hausdorff = compute_hausdorff_distance(*pair, percentile=95, **options)
     within = compute_surface_dice(*pair, class_thresholds=[tolerance * (1 + ROUNDING)], **options)

@@ -258,7 +258,9 @@ def _pictures(
     called: Naming,
 ) -> Pictures:
     if files is None:
-        return Pictures(note="No pictures: metrics.json does not say where the image is; evaluate again.")
+        return Pictures(
+            note="No pictures: metrics.json does not say where the image is; evaluate with the folder of the data set."
+        )
     masks = {"reference": Path(files["label"])}
     mask = Path(files["prediction"]) if "prediction" in files else folder / f"{case}_seg.nii.gz"
     if mask.is_file():
