@@ -54,8 +54,10 @@ class Neighbours(NamedTuple):
     def what(self) -> str:
         """What they look like."""
         one, other = self.pairs[0]
-        more = f" and {len(self.pairs) - 1} more pairs" if len(self.pairs) > 1 else ""
-        return f"{one} and {other}{more} look like one patient each"
+        more = len(self.pairs) - 1
+        if not more:
+            return f"{one} and {other} look like one patient"
+        return f"{one} and {other} and {more} more pair{'s' * (more > 1)} look like one patient each"
 
     @property
     def why(self) -> str:
@@ -88,21 +90,23 @@ def alike_neighbours(volumes: Mapping[str, float]) -> Neighbours | None:
     """
     logs = {name: math.log(volume) for name, volume in volumes.items() if volume > 0}
     series = _series(logs)
-    order = [own[number] for own in series for number in sorted(own)]
-    apart = _correlation(logs, [pair for step in APART for pair in zip(order, order[step:], strict=False)])[0]
-    pairs, highest = list[Pair](), 0.0
+    suspected: list[tuple[float, list[Pair]]] = []
     for first in (1, 0):
-        neighbours = [
+        pairs = [
             (own[number], own[number + 1])
             for own in series
             for number in sorted(own)
             if number % 2 == first and number + 1 in own
         ]
-        correlation, chance = _correlation(logs, neighbours)
-        far_above = correlation > LEAST_CORRELATION and correlation - max(0.0, apart) >= LEAST_DIFFERENCE
-        if len(neighbours) >= FEWEST_PAIRS and far_above and chance <= LEVEL:
-            pairs, highest = [*pairs, *neighbours], max(highest, correlation)
-    return Neighbours(pairs, highest, apart) if pairs else None
+        correlation, chance = _correlation(logs, pairs)
+        if correlation > LEAST_CORRELATION and chance <= LEVEL:
+            suspected.append((correlation, pairs))
+    if not suspected:
+        return None
+    order = [own[number] for own in series for number in sorted(own)]
+    apart, _ = _correlation(logs, [pair for step in APART for pair in zip(order, order[step:], strict=False)])
+    found = [(own, pairs) for own, pairs in suspected if own - max(0.0, apart) >= LEAST_DIFFERENCE]
+    return Neighbours([pair for _, pairs in found for pair in pairs], max(found)[0], apart) if found else None
 
 
 def _series(names: Iterable[str]) -> list[dict[int, str]]:
@@ -124,7 +128,10 @@ def _series(names: Iterable[str]) -> list[dict[int, str]]:
 
 
 def _correlation(logs: Mapping[str, float], pairs: Sequence[Pair]) -> tuple[float, float]:
-    """Return the lower of Pearson's and Spearman's correlation, and the higher of their one-sided p-values."""
+    """Return the lower of Pearson's and Spearman's correlation, and the higher of their one-sided p-values.
+
+    Of fewer than 12 pairs, or where all of one side are equal, that is none, by chance.
+    """
     if len(pairs) < FEWEST_PAIRS:
         return 0.0, 1.0
     one, other = np.array([[logs[name] for name in pair] for pair in pairs]).T

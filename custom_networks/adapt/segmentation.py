@@ -220,9 +220,10 @@ def _warn_of_patients(patients: Patients | None, facts: Facts, split: Split, dra
                 f"{len(shared)} of {len(split[1])} cases to validate on, such as {case}, are of a patient to train on",
                 f"{trained} is of the same, {patients.source}, so the validation says too much; correct the folds",
             )
-    elif alike := alike_neighbours(dict(zip(facts.names, facts.volumes, strict=True))):
-        if across := alike.across(*split):
-            draft.say(WARNING, across.what, across.why)
+        return
+    alike = alike_neighbours(dict(zip(facts.names, facts.volumes, strict=True)))
+    if alike and (across := alike.across(*split)):
+        draft.say(WARNING, across.what, across.why)
 
 
 def _shipped_folds(bundle: Path) -> list[list[str]]:
