@@ -99,10 +99,11 @@ def test_empty_labels_and_labels_of_one_size_say_nothing():
     assert len(alike_neighbours({**volumes, "case_001": 0.0}).pairs) == 29
 
 
-def rate(draw, sets: int) -> float:
-    """Return the share of data sets of 24 to 200 cases in which something is suspected."""
+def rate(draw, sets: int, most: int = 200) -> float:
+    """Return the share of data sets of 24 cases or more in which something is suspected."""
     chance = np.random.default_rng(7)
-    return sum(alike_neighbours(named(draw(chance, chance.integers(24, 201)))) is not None for _ in range(sets)) / sets
+    cases = chance.integers(24, most + 1, size=sets)
+    return sum(alike_neighbours(named(draw(chance, own))) is not None for own in cases) / sets
 
 
 RANDOM = {
@@ -114,9 +115,9 @@ RANDOM = {
 @pytest.mark.slow
 @pytest.mark.parametrize("draw", RANDOM.values(), ids=RANDOM)
 def test_volumes_without_order_are_suspected_no_more_often_than_said(draw):
-    """At most once in 1000; more than 6 times in 2000 would come about once in 200 if it were just that."""
-    assert rate(draw, 2000) <= 6 / 2000
+    """At most once in 1000, in small sets, where chance does most; 7 of 2000 would come once in 200 if it were that."""
     assert 2 * LEVEL == 1 / 1000
+    assert rate(draw, 2000, most=48) <= 6 / 2000
 
 
 def sites(size: int):
