@@ -140,9 +140,9 @@ def _patients(
         what = "is to validate on, but {} of the same patient is to train on"
         return [Problem(images[name], what.format(below(images[other], root))) for name, other in shared.items()], []
     alike = alike_neighbours(volumes)
-    if alike and split is not None:
-        alike = alike.across(*split)
-    return [], [Problem(root, f"{alike.what}: {alike.why}")] if alike else []
+    if alike is None or (split is not None and not alike.divided_by(*split)):
+        return [], []
+    return [], [Problem(root, f"{alike.what}: {alike.why}")]
 
 
 def _given_split(

@@ -36,28 +36,23 @@ class Neighbours(NamedTuple):
     correlation: float
     apart: float
 
-    def across(self, training: Collection[str], validation: Collection[str]) -> Neighbours | None:
-        """Return the pairs that have a case on either side of a split, ``None`` if there is none.
+    def divided_by(self, training: Collection[str], validation: Collection[str]) -> bool:
+        """Tell whether a split has the two cases of a pair on either side.
 
         Args:
             training: the cases to train on.
             validation: the cases to validate on.
         """
-        pairs = [
-            (one, other)
+        return any(
+            (one in training and other in validation) or (one in validation and other in training)
             for one, other in self.pairs
-            if (one in training and other in validation) or (one in validation and other in training)
-        ]
-        return self._replace(pairs=pairs) if pairs else None
+        )
 
     @property
     def what(self) -> str:
         """What they look like."""
         one, other = self.pairs[0]
-        more = len(self.pairs) - 1
-        if not more:
-            return f"{one} and {other} look like one patient"
-        return f"{one} and {other} and {more} more pair{'s' * (more > 1)} look like one patient each"
+        return f"{one} and {other} and {len(self.pairs) - 1} more pairs look like one patient each"
 
     @property
     def why(self) -> str:

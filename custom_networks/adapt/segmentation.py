@@ -222,8 +222,8 @@ def _warn_of_patients(patients: Patients | None, facts: Facts, split: Split, dra
             )
         return
     alike = alike_neighbours(dict(zip(facts.names, facts.volumes, strict=True)))
-    if alike and (across := alike.across(*split)):
-        draft.say(WARNING, across.what, across.why)
+    if alike and alike.divided_by(*split):
+        draft.say(WARNING, alike.what, alike.why)
 
 
 def _shipped_folds(bundle: Path) -> list[list[str]]:

@@ -148,13 +148,12 @@ def test_forty_cases_of_twenty_patients_are_mostly_found(share, least):
     assert sum(found) / 100 >= least
 
 
-def test_only_pairs_on_both_sides_of_a_split_matter():
-    found = Neighbours([("a1", "a2"), ("b1", "b2"), ("c1", "c2"), ("d1", "d2")], 0.9, 0.0)
-    across = found.across(["a1", "b2", "c1", "c2", "d1"], ["a2", "b1"])
-    assert across.pairs == [("a1", "a2"), ("b1", "b2")]
-    assert across.what == "a1 and a2 and 1 more pair look like one patient each"
-    assert across.across(["a1", "a2"], ["b1", "b2"]) is None
-    assert across.across(["a1"], ["a2"]).what == "a1 and a2 look like one patient"
+def test_a_split_divides_a_pair_or_none():
+    found = Neighbours([("a1", "a2"), ("b1", "b2")], 0.9, 0.0)
+    assert found.divided_by(["a1", "b1", "b2"], ["a2"])
+    assert found.divided_by({"b1"}, {"a1", "b2", "a2"})
+    assert not found.divided_by(["a1", "a2"], ["b1", "b2", "c1"])
+    assert not found.divided_by(["a1"], ["c1", "b1"]), "the other of each is in neither"
 
 
 def volumes_of(name: str) -> dict[str, float]:

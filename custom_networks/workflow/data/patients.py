@@ -154,5 +154,10 @@ def shared_patients(
         >>> shared_patients([["p1_a", "p1_b"], ["p2"]], ["p1_a"], ["p1_b", "p2"])
         {'p1_b': 'p1_a'}
     """
-    sides = [([name for name in group if name in part] for part in (training, validation)) for group in groups]
-    return {name: trained[0] for trained, held_out in sides if trained for name in held_out}
+    return {
+        name: trained[0]
+        for group in groups
+        if (trained := [name for name in group if name in training])
+        for name in group
+        if name in validation
+    }
