@@ -91,7 +91,7 @@ def write_profile(
             raise ValueError(f"{folds_file} exists and holds no folds of adapt, which say their rule; rename --out")
         profile["folds_file"] = str(folds_file)
     build(folder, profile)
-    rule = "all images of a patient, as the names tell, in one fold: rank of the patient modulo 5"
+    rule = "all images of a patient in one fold: rank of the patient modulo 5"
     folds_text = None if folds is None else json.dumps({"rule": rule, "folds": folds}, indent=2) + "\n"
     if minutes is not None:
         small_first = task_of(folder) == "segmentation" and not machine.is_gpu

@@ -12,8 +12,16 @@ import torch
 from monai.data import MetaTensor
 from tqdm import tqdm
 
-from custom_networks.adapt.choices import patients
-from custom_networks.adapt.labels import channel_names, named_values
+from custom_networks.adapt.labels import (
+    background_value,
+    channel_names,
+    ignored_label,
+    label_regions,
+    label_volume,
+    named_labels,
+    named_values,
+)
+from custom_networks.adapt.neighbours import alike_neighbours
 from custom_networks.workflow.data.cases import VALIDATION, Case, Problem, below, files_of, shared_cases
 from custom_networks.workflow.data.folds import ALL, SPLITS
 from custom_networks.workflow.data.image_checks import image_problems
@@ -26,6 +34,7 @@ from custom_networks.workflow.data.label_checks import (
 )
 from custom_networks.workflow.data.layouts.files import INDEX, read_index
 from custom_networks.workflow.data.layouts.finder import find_cases
+from custom_networks.workflow.data.patients import PATIENTS, find_patients, shared_patients
 from custom_networks.workflow.data.segmentation_list import segmentation_data_list
 from custom_networks.workflow.data.volumes import NOTES, read_volume
 from custom_networks.workflow.guard.knobs import wrong_knob
@@ -65,8 +74,11 @@ def print_problems(root: Path, knobs: Mapping[str, Any], profile: Path | None) -
     if wrong := wrong_knob({name: knobs[name] for name in LOOKED_AT if name in knobs}):
         raise ValueError(wrong if profile is None else f"{profile}: {wrong}")
     cases, problems, layout = find_cases(root, knobs.get("image_glob"), knobs.get("label_glob"))
-    problems = problems or shared_cases(cases, root) or _shared_patients(root, cases, knobs)
+    problems = problems or shared_cases(cases, root)
     run = _read_all(root, cases, knobs)
+    if not problems:
+        problems, notes = _patients(root, cases, knobs, run.volumes)
+        run.notes += notes
     problems = [*problems, *run.problems, *_spacing_problems(run.spacings)]
     if profile is not None:
         problems += [Problem(profile, what) for what in _absent_classes(run.voxels, knobs)]
@@ -110,32 +122,43 @@ def _read_all(root: Path, cases: Sequence[Case], knobs: Mapping[str, Any]) -> _C
     return run
 
 
-def _shared_patients(root: Path, cases: Sequence[Case], knobs: Mapping[str, Any]) -> list[Problem]:
-    """Name the cases to validate on whose patient is trained on, where the split is given and names tell patients."""
+def _patients(
+    root: Path, cases: Sequence[Case], knobs: Mapping[str, Any], volumes: Mapping[str, float]
+) -> tuple[list[Problem], list[Problem]]:
+    """Return the cases to validate on whose patient is trained on, and a note of pairs that look like one patient."""
+    images, file = {case.name: case.image for case in cases}, root / PATIENTS
+    try:
+        patients = find_patients(root, images)
+    except ValueError as error:  # one problem among others
+        return [Problem(file, str(error).removeprefix(f"{file} "))], []
+    try:
+        split = _given_split(root, cases, knobs)
+    except (ValueError, FileNotFoundError) as error:
+        return [Problem(root, str(error))], []
+    if patients is not None:
+        shared = {} if split is None else shared_patients(patients.groups, *split)
+        what = "is to validate on, but {} of the same patient is to train on"
+        return [Problem(images[name], what.format(below(images[other], root))) for name, other in shared.items()], []
+    alike = alike_neighbours(volumes)
+    if alike is None or (split is not None and not alike.divided_by(*split)):
+        return [], []
+    return [], [Problem(root, f"{alike.what}: {alike.why}")]
+
+
+def _given_split(
+    root: Path, cases: Sequence[Case], knobs: Mapping[str, Any]
+) -> tuple[Collection[str], Collection[str]] | None:
+    """Return the cases to train on and those to validate on where a profile or the data set say which."""
     split = (
         any(case.section == VALIDATION for case in cases) or (root / SPLITS).exists() or (root / SPLITS).is_symlink()
     )
     if (not knobs and not split) or knobs.get("fold") == ALL:
-        return []
+        return None
     given = {key: knobs[key] for key in ("fold", "folds_file", "image_glob", "label_glob") if key in knobs}
-    try:
-        training, validation = (
-            {case["case"]: files_of(case["image"])[0] for case in segmentation_data_list(root, part, **given)}
-            for part in ("training", "validation")
-        )
-    except (ValueError, FileNotFoundError) as error:  # one problem among others
-        return [Problem(root, str(error))]
-    groups = patients([*training, *validation]) or []
-    return [
-        Problem(
-            validation[name],
-            f"is to validate on, but {below(training[trained[0]], root)} of the same patient is to train on",
-        )
-        for group in groups
-        if (trained := [name for name in group if name in training])
-        for name in group
-        if name in validation
-    ]
+    training, validation = (
+        {case["case"] for case in segmentation_data_list(root, part, **given)} for part in ("training", "validation")
+    )
+    return training, validation
 
 
 def _absent_classes(voxels: Mapping[int, int], knobs: Mapping[str, Any]) -> list[str]:
@@ -169,10 +192,14 @@ class _Check:
         index = read_index(root)
         self.channel_names = channel_names(index)
         self.values_of_index = named_values(index)
+        named = {} if label_regions(index) else named_labels(index)
+        background = [background_value(named)] if self.classes is None else self.classes[0]
+        self.of_no_class = {*background, self.ignore_value, ignored_label(index)}
         self.problems: list[Problem] = []
         self.notes: list[Problem] = []
         self.voxels: Counter[int] = Counter()
         self.values: dict[Path, set[int]] = {}
+        self.volumes: dict[str, float] = {}
         self.spacings: dict[Path, torch.Tensor] = {}
         self.seen: dict[bytes, Path] = {}
 
@@ -195,7 +222,7 @@ class _Check:
         digest = hashlib.sha256(image.as_tensor().contiguous().numpy().data).digest()
         if self.seen.setdefault(digest, path) != path:
             found.append(f"same voxels as {below(self.seen[digest], self.root)}")
-        self.spacings[path] = torch.as_tensor(image.affine)[:3, :3].norm(dim=0)
+        self.spacings[path] = _spacing(image)
         return found
 
     def _of_index(self, values: Collection[int]) -> list[str]:
@@ -212,9 +239,15 @@ class _Check:
         if not wrong and is_empty(labelled, self.classes):
             wrong = ["is all background"]
         if len(values) <= MOST_VALUES:
-            self.voxels.update(dict(zip(values, counts, strict=True)))
+            voxels = dict(zip(values, counts, strict=True))
+            self.voxels.update(voxels)
+            self.volumes[case.name] = label_volume(voxels, self.of_no_class, _spacing(label).tolist())
             self.values[below(case.label, self.root)] = set(values)
         return [*grid_problems(grid_of(label), grid_of(image), below(case.image, self.root)), *wrong]
+
+
+def _spacing(volume: MetaTensor) -> torch.Tensor:
+    return torch.as_tensor(volume.affine)[:3, :3].norm(dim=0)
 
 
 def _spacing_problems(spacings: Mapping[Path, torch.Tensor]) -> list[Problem]:

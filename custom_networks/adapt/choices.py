@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 
 import numpy as np
 
 from custom_networks.workflow.data.folds import FOLDS
-from custom_networks.workflow.data.layouts.bids import subject_of
 
 ANISOTROPY = 3.0
 COARSE_PERCENTILE = 10
@@ -21,7 +19,6 @@ MAX_VOXELS = 64**3
 MIN_VOXELS = 16**3
 MOST_EPOCHS, FEWEST_EPOCHS = 500, 10
 VALIDATIONS = 10
-FEWEST_PATIENTS = 3
 # share of foreground below which patches are drawn around it more often, and how often
 SMALL_FOREGROUND, SMALL_RATIO = 0.01, 0.75
 
@@ -163,42 +160,6 @@ def rounded_patch(size: Sequence[float], median: Sequence[int], divisor: Sequenc
         math.ceil(whole / part) * part if n >= whole else max(1, math.floor(n / part)) * part
         for n, whole, part in zip(size, median, divisor, strict=True)
     ]
-
-
-def patients(names: Sequence[str]) -> list[list[str]] | None:
-    """Return the cases of each patient where their names tell that some have several, else ``None``.
-
-    A patient is the shortest beginning of a name, ending where letters and digits meet or something else stands, that
-    holds a digit, occurs in several names, and parts them into three groups or more and into more groups than the
-    largest has members. So ``p1_ED, p1_ES, p2_ED, ...`` are patients and ``site1_001, site1_002, ...`` are none. Where
-    all names are those of BIDS, a patient is a subject.
-
-    Args:
-        names: case names.
-
-    Example:
-        >>> patients(["p1_ED", "p1_ES", "p2_ED", "p2_ES", "p3_ED"])
-        [['p1_ED', 'p1_ES'], ['p2_ED', 'p2_ES'], ['p3_ED']]
-        >>> patients(["case_01", "case_02", "case_03"])
-    """
-    subjects: dict[str | None, list[str]] = {}
-    for name in sorted(names):
-        subjects.setdefault(subject_of(name), []).append(name)
-    if None not in subjects and 1 < len(subjects) < len(names):
-        return list(subjects.values())
-    parts = {name: list(re.finditer(r"\d+|[^\W\d_]+", name)) for name in names}
-    for length in range(1, max((len(found) for found in parts.values()), default=0)):
-        groups: dict[str, list[str]] = {}
-        for name, found in sorted(parts.items()):
-            groups.setdefault(name[: found[length - 1].end()] if len(found) >= length else name, []).append(name)
-        largest = max(len(members) for members in groups.values())
-        if len(groups) >= FEWEST_PATIENTS and len(groups) > largest > 1 and all(map(_has_digit, groups)):
-            return list(groups.values())
-    return None
-
-
-def _has_digit(text: str) -> bool:
-    return any(letter.isdigit() for letter in text)
 
 
 def folds_of(groups: Sequence[Sequence[str]]) -> list[list[str]]:

@@ -25,7 +25,7 @@ def check(
         profile: flat JSON file whose ``image_glob``, ``label_glob``, ``in_channels``, ``label_names``,
             ``label_values``, ``regions``, ``ignore_value``, ``fold`` and ``folds_file`` are what the data are held
             against; without it the first image says the number of channels, any class is taken, and no patient may be
-            on both sides of the split that ``dataset.json`` lists.
+            on both sides of a split that the folder gives.
         images: pattern under the folder for the images, such as ``"mr/*.nii.gz"``, in place of the profile's.
         labels: the same for the labels; what the ``*`` of both stand for pairs them.
 

@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from custom_networks.adapt.labels import (
-    BACKGROUND,
+    background_value,
     channel_names,
     check_ignore,
     check_labels,
@@ -22,6 +22,7 @@ from custom_networks.adapt.labels import (
     ignored_label,
     in_one_piece,
     label_regions,
+    label_volume,
     named_labels,
     named_values,
 )
@@ -93,6 +94,7 @@ class Facts:
         ignored: number of these voxels.
         voxels: number of voxels by label value.
         cases: label values that each label holds.
+        volumes: ml that each label has of classes.
         in_one_piece: whether every class is connected in every label, but for stray voxels.
     """
 
@@ -114,6 +116,7 @@ class Facts:
     ignored: int
     voxels: Mapping[int, int]
     cases: Sequence[Set[int]]
+    volumes: Sequence[float]
     in_one_piece: bool
 
 
@@ -163,9 +166,10 @@ def read_facts(root: Path, image_glob: str | None = None, label_glob: str | None
     regions = label_regions(index)
     named = {} if regions else named_labels(index)
     ignore_value, ignored = ignored_label(index), 0
-    background = next((value for value, name in named.items() if name.lower() == BACKGROUND), 0)
+    background = background_value(named)
     voxels: Counter[int] = Counter()
     holding: list[Set[int]] = []
+    volumes: list[float] = []
     samples: list[list[np.ndarray]] = [[] for _ in channels]  # filled where any channel is CT
     connected, chance = True, np.random.default_rng(0)
 
@@ -173,7 +177,7 @@ def read_facts(root: Path, image_glob: str | None = None, label_glob: str | None
         return regions or classes_by_name(named, values, background)
 
     check_ignore(ignore_value, classes_of(()), bool(regions))
-    for case in tqdm(cases, desc="adapt", unit="case", disable=None):
+    for case, header in zip(tqdm(cases, desc="adapt", unit="case", disable=None), labels, strict=True):
         values = read_volume(case.label, labels=True).as_tensor().numpy()[0]
         counts = {int(value): int(n) for value, n in zip(*np.unique(values, return_counts=True), strict=True)}
         if wrong := negative_problems(counts, named_values(index)):
@@ -186,6 +190,7 @@ def read_facts(root: Path, image_glob: str | None = None, label_glob: str | None
         del values  # before the image comes
         voxels.update(counts)
         holding.append(set(counts))
+        volumes.append(label_volume(counts, {background}, header.spacing))
         if any(ct):
             inside = inside if len(inside) <= SAMPLES else chance.choice(inside, SAMPLES, replace=False)
             for sample, channel in zip(samples, _values_at(case.images, inside), strict=True):
@@ -214,6 +219,7 @@ def read_facts(root: Path, image_glob: str | None = None, label_glob: str | None
         ignored=ignored,
         voxels=voxels,
         cases=holding,
+        volumes=volumes,
         in_one_piece=connected,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -76,6 +77,19 @@ def named_labels(index: Mapping[str, Any]) -> dict[int, str]:
     if wrong:
         raise ValueError(f"{INDEX} gives the class {wrong[0]!r} the value {labels[wrong[0]]!r}; give it one integer")
     return _one_name_each([(value, name) for name, value in labels.items() if name != IGNORE])
+
+
+def background_value(named: Mapping[int, str]) -> int:
+    """Return the label value of what is no class.
+
+    Args:
+        named: names of the label values.
+
+    Example:
+        >>> background_value({1: "heart", 7: "Background"}), background_value({})
+        (7, 0)
+    """
+    return next((value for value, name in named.items() if name.lower() == BACKGROUND), 0)
 
 
 def ignored_label(index: Mapping[str, Any]) -> int | None:
@@ -222,6 +236,21 @@ def check_ignore(value: int | None, classes: Mapping[str, Sequence[int]], region
         check_ignore_value(value, names, None if regions else values, values[1:] if regions else None)
     except ValueError as error:
         raise ValueError(f"{INDEX} names the value {value} {IGNORE!r}: {error}") from error
+
+
+def label_volume(voxels: Mapping[int, int], without: Collection[int | None], spacing: Sequence[float]) -> float:
+    """Return how many ml of a label are of classes.
+
+    Args:
+        voxels: number of voxels by label value.
+        without: the values of no class.
+        spacing: mm per voxel.
+
+    Example:
+        >>> label_volume({0: 7000, 1: 500, 2: 250}, [0], (1, 1, 2))
+        1.5
+    """
+    return sum(count for value, count in voxels.items() if value not in without) * math.prod(spacing) / 1000
 
 
 def in_one_piece(voxels: np.ndarray, values: Sequence[int]) -> bool:

@@ -16,7 +16,6 @@ from custom_networks.adapt.choices import (
     VALIDATIONS,
     folds_of,
     foreground_ratio,
-    patients,
     schedule,
     target_spacing,
 )
@@ -25,17 +24,20 @@ from custom_networks.adapt.draft import Draft, format_sizes, say_schedule
 from custom_networks.adapt.facts import CT_PERCENTILES, Facts
 from custom_networks.adapt.gpu_plan import EPOCHS, GPU_KNOBS, SHARE_OF_VOXELS, SMALLEST_BATCH, gpu_fit
 from custom_networks.adapt.machine import Machine
+from custom_networks.adapt.neighbours import alike_neighbours
 from custom_networks.adapt.network import Fit, precision_of
 from custom_networks.files import read_json
 from custom_networks.workflow.data.folds import FOLDS, SPLITS
 from custom_networks.workflow.data.formats.grid import Shape
 from custom_networks.workflow.data.headers import at_spacing
 from custom_networks.workflow.data.layouts.files import INDEX
+from custom_networks.workflow.data.patients import Patients, find_patients, shared_patients
 from custom_networks.workflow.data.segmentation_list import segmentation_data_list
 from custom_networks.workflow.memory.bill import cached_bytes, format_bytes, inference_bill
 from custom_networks.workflow.transforms.intensity import Z_SCORE, Z_SCORE_NONZERO
 
 Split = tuple[list[str], list[str]]
+WARNING = "warning: patients"
 
 
 def segmentation_profile(
@@ -181,18 +183,21 @@ def _patch(
 
 
 def _split(bundle: Path, facts: Facts, names: Sequence[str], draft: Draft) -> tuple[Split, list[list[str]] | None]:
-    """Return the cases to train and to validate on, and the folds where the names tell patients."""
+    """Return the cases to train and to validate on, and the folds where these are made of patients."""
     if len(names) < 2:
         raise ValueError(f"{facts.root} holds one case, which leaves nothing to validate on; add a case")
     patterns = {"image_glob": facts.image_glob, "label_glob": facts.label_glob}
     draft.profile |= {knob: pattern for knob, pattern in patterns.items() if pattern is not None}
     known = {name for fold in _shipped_folds(bundle) for name in fold} & set(names)
     given = facts.split or (facts.root / SPLITS).exists()
-    groups = None if given or known else patients(names)
-    folds = folds_of(groups) if groups else None
-    if groups and folds:
+    patients = find_patients(facts.root, {name: image.path for name, image in zip(names, facts.images, strict=True)})
+    folds = None
+    if patients and not given and (patients.stated or not known):
+        if len(patients.groups) < 2:
+            raise ValueError(f"{facts.root} holds one patient, {patients.source}, and none to validate on; add another")
+        folds = folds_of(patients.groups)
         fold, split = 0, ([name for members in folds[1:] for name in members], folds[0])
-        why = f"{len(groups)} patients by their names, each in one fold (folds_file)"
+        why = f"{len(patients.groups)} patients {patients.source}, each in one fold (folds_file)"
     else:
         fold, split = _usual_split(bundle, facts)
         why = f"folds of {bundle.name}" if known else "rank among the sorted names modulo 5"
@@ -201,7 +206,24 @@ def _split(bundle: Path, facts: Facts, names: Sequence[str], draft: Draft) -> tu
     if fold:
         draft.profile["fold"] = fold
     draft.say("fold", str(fold), f"{len(split[0])} to train on, {len(split[1])} to validate on; {why}")
+    _warn_of_patients(patients, facts, split, draft)
     return split, folds
+
+
+def _warn_of_patients(patients: Patients | None, facts: Facts, split: Split, draft: Draft) -> None:
+    """Name cases to validate on whose patient is trained on; where nothing tells patients, pairs that look like one."""
+    if patients is not None:
+        if shared := shared_patients(patients.groups, *split):
+            case, trained = next(iter(shared.items()))
+            draft.say(
+                WARNING,
+                f"{len(shared)} of {len(split[1])} cases to validate on, such as {case}, are of a patient to train on",
+                f"{trained} is of the same, {patients.source}, so the validation says too much; correct the folds",
+            )
+        return
+    alike = alike_neighbours(dict(zip(facts.names, facts.volumes, strict=True)))
+    if alike and alike.divided_by(*split):
+        draft.say(WARNING, alike.what, alike.why)
 
 
 def _shipped_folds(bundle: Path) -> list[list[str]]:

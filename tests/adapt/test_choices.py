@@ -1,4 +1,4 @@
-"""The rules of ``adapt``: spacing, strides and kernels as nnU-Net has them, patch, patients, epochs."""
+"""The rules of ``adapt``: spacing, strides and kernels as nnU-Net has them, patch, folds, epochs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from custom_networks.adapt.choices import (
     folds_of,
     foreground_ratio,
     largest_patch,
-    patients,
     rounded_patch,
     schedule,
     target_spacing,
@@ -67,28 +66,6 @@ def test_a_small_image_gives_a_patch_that_covers_it():
     assert rounded_patch(largest_patch(median, (1, 1, 1), MAX_VOXELS), median, (8, 8, 8)) == [40, 56, 40]
 
 
-@pytest.mark.parametrize(
-    ("names", "groups"),
-    [
-        (["patient002_ED", "patient002_ES", "patient014_ED", "patient014_ES", "patient023_ED"], 3),
-        (["sub-01_ses-1_T1w", "sub-01_ses-2_T1w", "sub-02_ses-1_T1w", "sub-03_ses-1_T1w"], 3),
-        (["p1_a_1", "p1_a_2", "p1_b_1", "p2_a_1", "p3_a_1", "p4_a_1", "p5_a_1"], 5),  # not p1_a apart from p1_b
-        (["01l", "01r", "02l", "02r", "03l"], 3),
-        (["hippocampus_001", "hippocampus_003", "hippocampus_004"], None),
-        (["brats_2013_pat0005_1", "brats_2013_pat0006_1"], None),
-        (["site1_001", "site1_002", "site1_003", "site2_001", "site2_002", "site3_001"], None),
-        (["left_1", "left_2", "right_1", "right_2", "top_1"], None),  # no digit, no patient
-        (["a", "b", "c"], None),
-        ([], None),
-    ],
-)
-def test_patients_by_their_names(names, groups):
-    found = patients(names)
-    assert (found and len(found)) == groups
-    if found:
-        assert sorted(name for group in found for name in group) == sorted(names)
-
-
 def test_a_group_is_in_one_fold():
     folds = folds_of([[f"p{number}_{part}" for part in "ab"] for number in range(7)])
     assert [len(fold) for fold in folds] == [4, 4, 2, 2, 2]
@@ -108,10 +85,3 @@ def test_epochs_keep_the_number_of_steps(cases, want):
 def test_foreground_ratio():
     ratios = [foreground_ratio(share, whole, 0.5) for share in (0.05, 0.005) for whole in (False, True)]
     assert ratios == [0.5, 0.5, 0.75, 0.5]
-
-
-def test_a_subject_of_bids_is_a_patient():
-    names = ["sub-1_ses-1", "sub-1_ses-2", "sub-b_ses-1", "sub-b_ses-2"]
-    assert patients(names) == [names[:2], names[2:]]
-    assert patients(["sub-1", "sub-2", "sub-3"]) is None
-    assert patients(["sub-1_ses-1", "sub-1_ses-2"]) is None

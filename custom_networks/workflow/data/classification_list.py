@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from custom_networks.workflow.data.folds import FOLDS
+from custom_networks.workflow.data.tables import read_table
 from custom_networks.workflow.data.training_cases import compare_cases, find_seen_cases
 
 logger = logging.getLogger(__name__)
@@ -49,31 +49,11 @@ def read_rows(path: Path) -> list[Row]:
         raise FileNotFoundError(
             f"there is no {path}; write a CSV file with the columns image and label, or set dataset_dir and csv_file"
         )
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, skipinitialspace=True, restval="")
-            names = [(name or "").strip() for name in reader.fieldnames or ()]
-            if sorted(names) not in (sorted(COLUMNS), sorted(COLUMNS[:2])):
-                raise ValueError(
-                    f"{path} has the columns {', '.join(names) or 'none'}; it needs image and label, and may have split"
-                )
-            reader.fieldnames = names
-            rows = []
-            for row in reader:
-                if None in row:
-                    raise ValueError(
-                        f"line {reader.line_num} of {path} has more than {len(names)} entries; quote an entry that "
-                        f"holds a comma"
-                    )
-                if "\0" in "".join(row.values()):
-                    raise ValueError(f"line {reader.line_num} of {path} holds a NUL byte; save it as UTF-8")
-                entries = {key: value.strip() for key, value in row.items()}
-                split = entries.get("split") or TRAINING
-                if not entries["image"] or not entries["label"]:
-                    raise ValueError(f"line {reader.line_num} of {path} has no image or no label; complete it")
-                rows.append(Row(reader.line_num, entries["image"], entries["label"], split))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path} cannot be read ({error}); save it as a CSV file in UTF-8") from error
+    rows = []
+    for line, entries in read_table(path, COLUMNS[:2], COLUMNS[2:]):
+        if not entries["image"] or not entries["label"]:
+            raise ValueError(f"line {line} of {path} has no image or no label; complete it")
+        rows.append(Row(line, entries["image"], entries["label"], entries.get("split") or TRAINING))
     if not rows:
         raise ValueError(f"{path} has no row; add one image and label per line")
     return rows

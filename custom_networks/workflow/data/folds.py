@@ -12,6 +12,7 @@ from custom_networks.files import parse_json
 from custom_networks.workflow.data.cases import TRAINING, VALIDATION, Case, case_name
 from custom_networks.workflow.data.layouts.bids import subject_of
 from custom_networks.workflow.data.layouts.files import INDEX, require_file
+from custom_networks.workflow.data.patients import PATIENTS, read_patients
 
 logger = logging.getLogger(__name__)
 
@@ -48,8 +49,9 @@ def split_cases(
 
     With the fold "all", all do both. Otherwise the first that there is decides: ``folds_file``; nnU-Net's
     ``splits_final.json`` in the data set folder; the list "validation" of ``dataset.json``; ``all_new``, with which all
-    cases validate; ``default_folds``, if it names any of the cases; the rank among the sorted names modulo 5, where all
-    cases of a BIDS subject have one rank. With ``all_new``, a ``folds_file`` that names none of the cases is that of
+    cases validate; ``default_folds``, if it names any of the cases; the rank modulo 5 among the sorted patients of
+    ``patients.csv`` in the data set folder; that among the sorted names, where all cases of a BIDS subject have one
+    rank. With ``all_new``, a ``folds_file`` that names none of the cases is that of
     the training and decides nothing.
 
     Args:
@@ -62,7 +64,8 @@ def split_cases(
 
     Raises:
         FileNotFoundError: if there is no ``folds_file``.
-        ValueError: if a file is no file of folds, names none of the cases, or has no such fold.
+        ValueError: if a file is no file of folds, names none of the cases, or has no such fold, or ``patients.csv`` is
+            to decide and does not fit the cases.
     """
     names = [case.name for case in cases]
     if fold == ALL:
@@ -84,10 +87,12 @@ def split_cases(
     if default_folds is not None and Path(default_folds).is_file() and _named(Path(default_folds)) & set(names):
         return _by_file(names, fold, Path(default_folds))
     _check_fold(fold, FOLDS, "")
-    subjects = {name: subject_of(name) or name for name in names}
-    ranks = {subject: rank for rank, subject in enumerate(sorted(set(subjects.values())))}
-    validation = [name for name in names if ranks[subjects[name]] % FOLDS == fold]
-    return Split(_without(names, validation), validation, f"fold {fold}, rank among the sorted names modulo {FOLDS}")
+    told = read_patients(root, names)
+    patients = told or {name: subject_of(name) or name for name in names}
+    ranks = {patient: rank for rank, patient in enumerate(sorted(set(patients.values())))}
+    validation = [name for name in names if ranks[patients[name]] % FOLDS == fold]
+    among = f"patients of {root / PATIENTS}" if told else "names"
+    return Split(_without(names, validation), validation, f"fold {fold}, rank among the sorted {among} modulo {FOLDS}")
 
 
 def read_folds(file: Path) -> list[tuple[list[str], list[str]]]:

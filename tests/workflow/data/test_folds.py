@@ -180,3 +180,43 @@ def test_all_cases_of_a_subject_are_in_one_fold(tmp_path):
     root = dataset(tmp_path, names)
     assert both(root)[1] == [name for name in names if name[:6] in ("sub-01", "sub-06")]
     assert both(root, fold=3)[1] == ["sub-04_ses-1", "sub-04_ses-2"]
+
+
+def test_all_cases_of_a_patient_are_in_one_fold_by_a_file(tmp_path):
+    """Whatever the names look like, and for all folds together every case once."""
+    names = [f"sub-{k:02d}" for k in range(12)]
+    patients = {name: f"P{(7 * k) % 6}" for k, name in enumerate(names)}
+    root = dataset(tmp_path, names)
+    write(root / "patients.csv", "case,patient\n" + "".join(f"{name},{own}\n" for name, own in patients.items()))
+    held_out = [both(root, fold=fold)[1] for fold in range(5)]
+    assert sorted(name for part in held_out for name in part) == names
+    assert held_out[1] == [name for name in names if patients[name] == "P1"]
+    assert {patients[name] for name in held_out[0]} == {"P0", "P5"}
+    for fold in range(5):
+        training, validation = both(root, fold=fold)
+        assert not {patients[name] for name in training} & {patients[name] for name in validation}
+
+
+def test_the_file_of_patients_decides_after_every_other(tmp_path, caplog):
+    root = dataset(tmp_path / "data")
+    write(root / "patients.csv", "case,patient\n" + "".join(f"{name},{k % 2}\n" for k, name in enumerate(NAMES)))
+    with caplog.at_level(logging.INFO):
+        assert both(root)[1] == NAMES[::2]
+    assert f"fold 0, rank among the sorted patients of {root / 'patients.csv'} modulo 5" in caplog.text
+    own = write(tmp_path / "own.json", {"folds": [NAMES[:1], NAMES[1:]]})
+    assert both(root, default_folds=own)[1] == both(root, folds_file=own)[1] == NAMES[:1]
+    write(root / "splits_final.json", SPLITS)
+    assert both(root)[1] == NAMES[:2]
+    dataset(root, training=NAMES[:6], validation=NAMES[6:])
+    (root / "splits_final.json").unlink()
+    assert both(root)[1] == NAMES[6:]
+
+
+def test_a_file_of_patients_that_does_not_fit_ends_the_run(tmp_path):
+    root = dataset(tmp_path)
+    file = write(root / "patients.csv", "case,patient\ncase_0,1\nelsewhere,1\n")
+    with pytest.raises(ValueError, match=rf"\Aline 3 of {file} names elsewhere, which is no case of the data set"):
+        both(root)
+    write(file, "case,patient\n" + "".join(f"{name},one\n" for name in NAMES))
+    with pytest.raises(ValueError, match=r"7 cases under .* leave nothing to train on with fold 0; add cases"):
+        both(root)
