@@ -17,7 +17,7 @@ AIM = 0.95
 FOR_VALIDATIONS = 0.2
 # of so many epochs, one more or less is of no account
 MANY_EPOCHS = 50
-# a training of fewer steps than these learns next to nothing: its patch becomes smaller, if that has more voxels than those
+# a training of fewer steps learns next to nothing: its patch becomes smaller, if it has more than so many voxels
 FEWEST_STEPS, LEAST_PATCH = 500, 32**3
 # overlap of the windows where validations with the usual one would take too much of the time
 LESS_OVERLAP = 0.25
@@ -73,9 +73,9 @@ def fill_minutes(
     """Measure the training of a profile and give it the batch, epochs and validations that fill the time.
 
     Many cheap steps go further than few dear ones: where ``enough`` says how many steps a training should have, the
-    batch is one, unless the time suffices for so many with the batch of the profile. Where the time does not suffice for
-    500 steps, the patch becomes smaller in proportion, down to 32 x 32 x 32 voxels, and where a validation takes more
-    than a fifth of the time, its windows overlap less; then everything is measured anew.
+    batch is one, unless the time suffices for so many with the batch of the profile. Where it does not suffice for 500
+    steps, the patch becomes smaller in proportion, down to 32 x 32 x 32 voxels, and where a validation takes more than
+    a fifth of the time, its windows overlap less; then everything is measured anew.
 
     Args:
         bundle: the bundle's folder.
