@@ -94,7 +94,7 @@ LARGE = {"batch_size": 1, "patch_size": [64, 64, 64], "network_def#strides": [2,
 
 
 def cheaper(monkeypatch, minutes, **changed):
-    """Plan with a pace that a smaller patch makes quicker in proportion, and return profile, draft, measured patches."""
+    """Plan with a pace that a smaller patch makes quicker in proportion, and return what came of it."""
     measured, asked, draft = [], [], Draft()
 
     def pace_of(bundle, config, profile, folds):
