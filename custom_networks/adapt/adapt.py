@@ -96,7 +96,16 @@ def write_profile(
     if minutes is not None:
         small_first = task_of(folder) == "segmentation" and not machine.is_gpu
         enough = shipped_steps(folder, config) if small_first else None
-        fill_minutes(folder, config, profile, minutes, draft, enough=enough, folds=folds_text)
+
+        def smaller(max_voxels: int) -> Mapping[str, Any]:
+            again, _ = segmentation_profile(folder, config, facts, machine, max_voxels)
+            for knob in draft.profile.keys() - again.profile.keys():
+                del profile[knob]
+            draft.profile, draft.lines = again.profile, again.lines
+            return again.profile
+
+        cheaper = smaller if small_first else None
+        fill_minutes(folder, config, profile, minutes, draft, enough=enough, folds=folds_text, smaller=cheaper)
     profile = as_config_value(profile)
     if folds_text is not None:
         write_text(folds_file, folds_text)

@@ -19,7 +19,12 @@ LEAST_IN_BATCHES = 32**3
 
 
 def cpu_fit(
-    bundle: Path, config: Mapping[str, Any], knobs: Mapping[str, Any], median: Sequence[int], memory: int
+    bundle: Path,
+    config: Mapping[str, Any],
+    knobs: Mapping[str, Any],
+    median: Sequence[int],
+    memory: int,
+    max_voxels: int = MAX_VOXELS,
 ) -> Fit:
     """Return the largest patch that the bounds allow, with the network that takes it.
 
@@ -34,6 +39,7 @@ def cpu_fit(
         knobs: the profile as far as it is known; holds spacing, channels and classes.
         median: voxels of the median image at ``spacing``.
         memory: bytes.
+        max_voxels: in place of the 64 x 64 x 64, where the time asks for less.
 
     Raises:
         ValueError: if the smallest patch takes more.
@@ -41,7 +47,7 @@ def cpu_fit(
     laid_over = {**config, **knobs}
     need = 0
     for batch_size, least in ((config["batch_size"], LEAST_IN_BATCHES), (1, MIN_VOXELS)):
-        bound = float(MAX_VOXELS)
+        bound = float(max_voxels)
         while bound >= min(least, math.prod(median)):
             raw = largest_patch(median, knobs["spacing"], bound)
             patch, strides, own = network_knobs(config["network_def"], knobs["spacing"], median, raw)
@@ -49,7 +55,7 @@ def cpu_fit(
             need = step_bytes(network, laid_over, patch, batch_size)
             if need <= memory:
                 whole = all(n >= size for n, size in zip(patch, median, strict=True))
-                limited = bound < MAX_VOXELS or batch_size < config["batch_size"]
+                limited = bound < max_voxels or batch_size < config["batch_size"]
                 return Fit(own, patch, batch_size, need, whole, limited, strides, network)
             bound = math.prod(patch) * min(SHRINK, memory / need)
     raise ValueError(

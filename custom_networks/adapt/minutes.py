@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from custom_networks.adapt.choices import FEWEST_EPOCHS, MOST_EPOCHS, VALIDATIONS
-from custom_networks.adapt.draft import Draft, say_schedule
+from custom_networks.adapt.draft import Draft, format_sizes, say_schedule
 from custom_networks.adapt.pace import Pace, measure
 
 # share of the time that is planned; what is left is for machines that become slower
@@ -17,6 +17,10 @@ AIM = 0.95
 FOR_VALIDATIONS = 0.2
 # of so many epochs, one more or less is of no account
 MANY_EPOCHS = 50
+# a training of fewer steps learns next to nothing: its patch becomes smaller, if it has more than so many voxels
+FEWEST_STEPS, LEAST_PATCH = 500, 32**3
+# overlap of the windows where validations with the usual one would take too much of the time
+LESS_OVERLAP = 0.25
 
 
 def schedule_within(minutes: float, pace: Pace, steps: int, most: int = VALIDATIONS) -> tuple[int, int, int]:
@@ -65,11 +69,14 @@ def fill_minutes(
     *,
     enough: int | None,
     folds: str | None,
+    smaller: Callable[[int], Mapping[str, Any]] | None = None,
 ) -> None:
     """Measure the training of a profile and give it the batch, epochs and validations that fill the time.
 
     Many cheap steps go further than few dear ones: where ``enough`` says how many steps a training should have, the
-    batch is one, unless the time suffices for so many with the batch of the profile.
+    batch is one, unless the time suffices for so many with the batch of the profile. Where it does not suffice for 500
+    steps, the patch becomes smaller in proportion, down to 32 x 32 x 32 voxels, and where a validation takes more than
+    a fifth of the time, its windows overlap less; then everything is measured anew.
 
     Args:
         bundle: the bundle's folder.
@@ -79,6 +86,7 @@ def fill_minutes(
         draft: gets them, too.
         enough: steps that suffice, or ``None`` where the batch stays what it is.
         folds: content of the profile's ``folds_file``, where it has one that is not written yet.
+        smaller: returns the entries of the profile for a patch of so many voxels; ``None`` where the patch stays.
 
     Raises:
         ValueError: if the time does not suffice.
@@ -86,6 +94,8 @@ def fill_minutes(
     planned = profile["batch_size"]
     small = planned if enough is None else 1
     pace = measure(bundle, config, {**profile, "batch_size": small}, folds)
+    if smaller is not None and _make_cheaper(config, profile, minutes, pace, draft, smaller):
+        pace = measure(bundle, config, {**profile, "batch_size": small}, folds)
     if enough is not None and planned > small:
         steps = AIM * 60 * minutes / pace.step
         if steps >= planned * enough:
@@ -101,3 +111,27 @@ def fill_minutes(
     draft.say("minutes", f"{minutes:g}", f"{epochs * steps} steps; measured here: {parts}")
     draft.profile |= {"batch_size": small, "steps_per_epoch": None if steps == usual else steps}
     profile |= draft.profile
+
+
+def _make_cheaper(
+    config: Mapping[str, Any],
+    profile: dict[str, Any],
+    minutes: float,
+    pace: Pace,
+    draft: Draft,
+    smaller: Callable[[int], Mapping[str, Any]],
+) -> bool:
+    """Make the patch smaller, and the overlap of windows, where the time asks for it; return whether it does."""
+    patch, time = profile["patch_size"], AIM * 60 * minutes
+    voxels, steps = math.prod(patch), (time - pace.start - pace.validation) / pace.step
+    wanted = max(LEAST_PATCH, int(voxels * steps / FEWEST_STEPS))
+    fewer, dear = steps < FEWEST_STEPS and wanted < voxels, pace.validation > FOR_VALIDATIONS * time
+    if fewer:
+        profile |= smaller(wanted)
+        why = f"the time allows some {max(0, steps):.0f} steps with {format_sizes(patch)}, {FEWEST_STEPS} are wanted"
+        draft.say("patch_size", format_sizes(profile["patch_size"]), why)
+    if dear and config["overlap"] > LESS_OVERLAP:
+        profile["overlap"] = draft.profile["overlap"] = LESS_OVERLAP
+        why = f"of windows; with {config['overlap']:g} a validation would take {pace.validation:.0f} s of the time"
+        draft.say("overlap", f"{LESS_OVERLAP:g}", why)
+    return fewer or "overlap" in profile

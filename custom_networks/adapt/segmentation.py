@@ -13,6 +13,7 @@ import numpy as np
 
 from custom_networks.adapt.choices import (
     COARSE_PERCENTILE,
+    MAX_VOXELS,
     VALIDATIONS,
     folds_of,
     foreground_ratio,
@@ -41,7 +42,7 @@ WARNING = "warning: patients"
 
 
 def segmentation_profile(
-    bundle: Path, config: Mapping[str, Any], facts: Facts, machine: Machine
+    bundle: Path, config: Mapping[str, Any], facts: Facts, machine: Machine, max_voxels: int = MAX_VOXELS
 ) -> tuple[Draft, list[list[str]] | None]:
     """Return the profile, and the folds where cases belong together.
 
@@ -50,6 +51,7 @@ def segmentation_profile(
         config: its train.json.
         facts: the data set.
         machine: what trains; its memory takes a step, on a CPU together with the cached data.
+        max_voxels: of a patch on a CPU.
 
     Raises:
         ValueError: if there is nothing to train or to validate on, or the memory does not suffice.
@@ -65,7 +67,7 @@ def segmentation_profile(
     _classes(facts, draft)
     _intensity(facts, draft)
     resampled = _spacing(facts, draft)
-    chosen = _patch(bundle, config, facts, resampled, machine, draft)
+    chosen = _patch(bundle, config, facts, resampled, machine, max_voxels, draft)
     (training, validation), folds = _split(bundle, facts, names, draft)
     _absent_classes(facts, training, draft)
     _schedule(bundle, config, len(training), machine, draft)
@@ -143,7 +145,13 @@ def _spacing(facts: Facts, draft: Draft) -> list[Shape]:
 
 
 def _patch(
-    bundle: Path, config: Mapping[str, Any], facts: Facts, resampled: Sequence[Shape], machine: Machine, draft: Draft
+    bundle: Path,
+    config: Mapping[str, Any],
+    facts: Facts,
+    resampled: Sequence[Shape],
+    machine: Machine,
+    max_voxels: int,
+    draft: Draft,
 ) -> Fit:
     """Choose patch, batch and network, and how often a patch is drawn around the foreground."""
     median, memory = [round(n) for n in np.median(resampled, axis=0)], machine.memory
@@ -153,7 +161,7 @@ def _patch(
         voxels = sum(map(math.prod, resampled))
         chosen = gpu_fit(bundle, config, draft.profile, median, memory, voxels, machine.device)
     else:
-        chosen = cpu_fit(bundle, config, draft.profile, median, memory)
+        chosen = cpu_fit(bundle, config, draft.profile, median, memory, max_voxels)
     if chosen.whole:
         part = "about"
     elif machine.is_gpu:

@@ -88,3 +88,57 @@ def test_a_training_is_measured_and_leaves_nothing(bundle, tmp_path, monkeypatch
     assert 0 < pace.step < 100
     assert 0 < pace.validation < 100
     assert pace.epoch > 0
+
+
+LARGE = {"batch_size": 1, "patch_size": [64, 64, 64], "network_def#strides": [2, 2]}
+
+
+def cheaper(monkeypatch, minutes, **changed):
+    """Plan with a pace that a smaller patch makes quicker in proportion, and return what came of it."""
+    measured, asked, draft = [], [], Draft()
+
+    def pace_of(bundle, config, profile, folds):
+        measured.append(list(profile["patch_size"]))
+        share = math.prod(profile["patch_size"]) / 64**3
+        usual = USUAL | changed
+        return Pace(**usual | {"step": usual["step"] * share, "validation": usual["validation"]})
+
+    def smaller(voxels):
+        asked.append(voxels)
+        return {"patch_size": [int(voxels ** (1 / 3))] * 3}
+
+    monkeypatch.setattr(module, "measure", pace_of)
+    profile = dict(LARGE)
+    fill_minutes(
+        SEGMENTATION[0], config(SEGMENTATION[0]), profile, minutes, draft, enough=5, folds=None, smaller=smaller
+    )
+    return profile, draft, measured, asked
+
+
+def test_a_patch_that_leaves_few_steps_becomes_smaller(monkeypatch):
+    profile, draft, measured, asked = cheaper(monkeypatch, 12, step=3.0)
+    possible = (0.95 * 720 - 20 - 10) / 3
+    assert asked == [int(64**3 * possible / 500)]
+    assert measured == [[64, 64, 64], profile["patch_size"]]
+    assert 450 <= profile["epochs"] * (profile["steps_per_epoch"] or 16) <= 560
+    assert f"the time allows some {possible:.0f} steps with 64 x 64 x 64, 500 are wanted" in draft.as_table()
+
+
+def test_it_has_32_voxels_a_side_at_least(monkeypatch):
+    _, _, _, asked = cheaper(monkeypatch, 12, step=60.0)
+    assert asked == [32**3]
+
+
+def test_windows_overlap_less_where_a_validation_is_dear(monkeypatch):
+    profile, draft, measured, asked = cheaper(monkeypatch, 12, validation=200.0)
+    assert profile["overlap"] == 0.25
+    assert len(measured) == 2
+    assert not asked
+    assert "with 0.5 a validation would take 200 s of the time" in draft.as_table()
+
+
+def test_what_suffices_stays(monkeypatch):
+    profile, _, measured, asked = cheaper(monkeypatch, 12)
+    assert measured == [[64, 64, 64]]
+    assert not asked
+    assert "overlap" not in profile
