@@ -18,7 +18,7 @@ from custom_networks.compare.against import find_outside, rows_of_outside, write
 from custom_networks.compare.entries import find_entries
 from custom_networks.compare.fits import Fit, common_patch, fit
 from custom_networks.compare.picture import draw
-from custom_networks.compare.plan import SEARCH_SHARE, Budget, cases_of, common_knobs
+from custom_networks.compare.plan import SEARCH_SHARE, Budget, cases_of, common_knobs, patients_of
 from custom_networks.compare.request import Request
 from custom_networks.compare.table import as_json, as_markdown, lines_of, sentence
 from custom_networks.compare.trainings import PACE, Study, learning_rates, rows_of, run_trainings, train_seconds
@@ -62,7 +62,7 @@ def run_comparison(
         raise ModuleNotFoundError("No module named 'matplotlib'", name="matplotlib")
     places = seats(request.jobs, devices)
     entries, outside = find_entries(names, alone), find_outside(against, nnunet, request.folds)
-    knobs = common_knobs(profile, entries)
+    knobs = common_knobs(profile)
     _check_request(folder, knobs, request)
     patch = common_patch(entries, knobs)
     if patch != knobs["patch_size"]:
@@ -76,7 +76,8 @@ def run_comparison(
         need = f"{own.parameters:,} parameters, {own.macs / 1e9:.2f} GMAC, a step takes {format_bytes(own.step_bytes)}"
         print(f"{own.entry.name}: {need}{padded}")
     budget = Budget(request.minutes, request.steps)
-    study = Study(folder, fits, knobs, budget, request.rates, request.folds, range(request.seeds), places)
+    seeds = range(request.seeds)
+    study = Study(folder, fits, knobs, budget, request.rates, request.folds, seeds, patients_of(knobs), places)
     logging.getLogger("custom_networks").setLevel(logging.WARNING)
     write_splits(study)
     # masks that do not fit are refused before hours of training
@@ -128,7 +129,7 @@ def _write(
     writer = csv.DictWriter(text, list(flat[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(flat)
-    lines = lines_of(rows, {own.entry.name: _facts(study, own) for own in fits})
+    lines = lines_of(rows, {own.entry.name: _facts(study, own) for own in fits}, study.patient_of)
     sentences = [sentence(line, lines[0].name) for line in lines[1:]]
     table = as_markdown(lines)
     search = f"the best of {', '.join(f'{rate:g}' for rate in study.rates)}, each tried for {SEARCH_SHARE:.0%} of it"

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from custom_networks.adapt.choices import patients
 from custom_networks.adapt.draft import Draft, say_schedule
 from custom_networks.adapt.minutes import schedule_within
 from custom_networks.adapt.network import as_config_value, from_config_value
 from custom_networks.adapt.pace import Pace
-from custom_networks.compare.entries import Entry
 from custom_networks.files import read_json
+from custom_networks.workflow.data.layouts.finder import find_cases
+from custom_networks.workflow.data.patients import find_patients
 from custom_networks.workflow.data.segmentation_list import segmentation_data_list
 
 SEARCH_SHARE = 0.2
@@ -64,14 +64,13 @@ class Budget:
         return f"{self.steps} steps" if self.minutes is None else f"{self.minutes:g} minutes"
 
 
-def common_knobs(profile: Path, entries: Sequence[Entry]) -> dict[str, Any]:
+def common_knobs(profile: Path) -> dict[str, Any]:
     """Return the knobs of a profile that all networks share.
 
     Those of one network (``network_def``) and of a single training are left out, since the comparison sets them.
 
     Args:
         profile: a profile of ``adapt``, or one like it.
-        entries: the networks.
 
     Raises:
         ValueError: if an entry is missing.
@@ -99,21 +98,40 @@ def cases_of(knobs: Mapping[str, Any], bundle: Path, fold: int, section: str) ->
     return [str(case["case"]) for case in cases]
 
 
-def inner_split(cases: Sequence[str]) -> dict[str, list[str]]:
+def patients_of(knobs: Mapping[str, Any]) -> dict[str, str]:
+    """Return the patient of every case of the data set; where nothing tells patients, each case is one.
+
+    Args:
+        knobs: the common knobs.
+
+    Raises:
+        ValueError: if ``patients.csv`` cannot be used.
+    """
+    root = Path(knobs["dataset_dir"])
+    cases, _, _ = find_cases(root, knobs.get("image_glob"), knobs.get("label_glob"))
+    found = find_patients(root, {case.name: case.images[0] for case in cases})
+    groups = [[case.name] for case in cases] if found is None else found.groups
+    return {name: group[0] for group in groups for name in group}
+
+
+def inner_split(cases: Sequence[str], patient_of: Mapping[str, str]) -> dict[str, list[str]]:
     """Return a split of training cases for the search, as nnU-Net's ``splits_final.json`` has one.
 
-    Every fifth patient is what the search scores on; where the names tell no patients, every fifth case.
+    Every fifth patient is what the search scores on.
 
     Args:
         cases: their names.
+        patient_of: the patient of each.
 
     Example:
-        >>> inner_split(["a", "b", "c", "d", "e", "f"])
-        {'train': ['b', 'c', 'd', 'e'], 'val': ['a', 'f']}
+        >>> inner_split(["a1", "a2", "b", "c"], {"a1": "a", "a2": "a", "b": "b", "c": "c"})
+        {'train': ['b', 'c'], 'val': ['a1', 'a2']}
     """
-    groups = patients(cases) or [[name] for name in sorted(cases)]
-    held = {name for group in groups[::INNER_FOLDS] for name in group}
-    return {"train": sorted(set(cases) - held), "val": sorted(held)}
+    held = set(sorted({patient_of[name] for name in cases})[::INNER_FOLDS])
+    parts: dict[str, list[str]] = {"train": [], "val": []}
+    for name in sorted(cases):
+        parts["val" if patient_of[name] in held else "train"].append(name)
+    return parts
 
 
 def schedule(budget: Budget, pace: Pace, bundle: Path, batch_size: int) -> dict[str, Any]:

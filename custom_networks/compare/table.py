@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any
 
-from custom_networks.adapt.choices import patients
 from custom_networks.compare.differences import Difference, Scores, difference
 from custom_networks.workflow.report.statistics import bootstrap_interval
 
@@ -40,17 +39,13 @@ class Line:
     facts: Mapping[str, Any]
 
 
-def scores_of(rows: Sequence[Mapping[str, Any]]) -> Scores:
+def scores_of(rows: Sequence[Mapping[str, Any]], patient_of: Mapping[str, str]) -> Scores:
     """Return the score of every patient in every training: the mean Dice of the classes, over the patient's cases.
-
-    Patients are what the names of all cases tell; without, each case is one.
 
     Args:
         rows: metrics by case and class, with fold and seed, of one network.
+        patient_of: the patient of each case.
     """
-    cases = sorted({str(row["case"]) for row in rows})
-    groups = patients(cases) or [[name] for name in cases]
-    patient_of = {name: group[0] for group in groups for name in group}
     values: dict[tuple[int, int], dict[str, dict[str, list[float]]]] = {}
     for row in rows:
         value = float(row[METRIC])
@@ -63,17 +58,22 @@ def scores_of(rows: Sequence[Mapping[str, Any]]) -> Scores:
     }
 
 
-def lines_of(rows: Mapping[str, Sequence[Mapping[str, Any]]], facts: Mapping[str, Mapping[str, Any]]) -> list[Line]:
+def lines_of(
+    rows: Mapping[str, Sequence[Mapping[str, Any]]],
+    facts: Mapping[str, Mapping[str, Any]],
+    patient_of: Mapping[str, str],
+) -> list[Line]:
     """Return the lines of the table; the first network is what the others are compared to.
 
     Args:
         rows: the metrics of each network.
         facts: what else is known of it.
+        patient_of: the patient of each case.
 
     Raises:
         ValueError: if the networks have no trainings or patients in common.
     """
-    scores = {name: scores_of(own) for name, own in rows.items()}
+    scores = {name: scores_of(own, patient_of) for name, own in rows.items()}
     first = next(iter(scores))
     lines = []
     for name, own in scores.items():

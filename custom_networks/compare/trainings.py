@@ -41,6 +41,7 @@ class Study:
         rates: the learning rates that are tried.
         folds: numbers of the folds.
         seeds: of the trainings.
+        patient_of: the patient of each case.
         places: where trainings run side by side.
     """
 
@@ -51,6 +52,7 @@ class Study:
     rates: Sequence[float]
     folds: Sequence[int]
     seeds: Sequence[int]
+    patient_of: Mapping[str, str]
     places: Sequence[Seat]
 
     def folder_of(self, fit: Fit) -> Path:
@@ -122,7 +124,8 @@ def _pace(study: Study, fit: Fit, say: Callable[[str], None]) -> Callable[[Seat]
 
 def _inner_splits(study: Study) -> list[dict[str, list[str]]]:
     host = study.fits[0].entry.bundle
-    return [inner_split(cases_of(study.knobs, host, fold, "training")) for fold in study.folds]
+    training = [cases_of(study.knobs, host, fold, "training") for fold in study.folds]
+    return [inner_split(cases, study.patient_of) for cases in training]
 
 
 def _trial_folder(study: Study, fit: Fit, fold: int, rate: float) -> Path:

@@ -33,14 +33,14 @@ def test_a_patient_is_scored_by_the_mean_of_the_cases():
         for phase, more in (("ED", 0.0), ("ES", 0.2))
         for name in ("LV", "RV")
     ]
-    scores = scores_of(rows)
+    scores = scores_of(rows, {f"p{n}_{phase}": f"p{n}" for n in (1, 2, 3) for phase in ("ED", "ES")})
     assert set(scores) == {(0, 0), (0, 1)}
-    assert scores[0, 1] == pytest.approx({"p1_ED": 0.2, "p2_ED": 0.3, "p3_ED": 0.4})
+    assert scores[0, 1] == pytest.approx({"p1": 0.2, "p2": 0.3, "p3": 0.4})
 
 
 def test_a_class_that_a_case_has_not_is_left_out_of_its_mean():
     rows = [row("a", "LV", 0.8), row("a", "RV", "nan"), row("b", "LV", 0.6), row("b", "RV", 0.4)]
-    assert scores_of(rows)[0, 0] == pytest.approx({"a": 0.8, "b": 0.5})
+    assert scores_of(rows, {"a": "a", "b": "b"})[0, 0] == pytest.approx({"a": 0.8, "b": 0.5})
 
 
 def test_lines_have_means_per_class_and_differences_to_the_first():
@@ -53,7 +53,7 @@ def test_lines_have_means_per_class_and_differences_to_the_first():
         ]
         for name, more in (("first", 0.0), ("second", 0.1))
     }
-    first, second = lines_of(rows, {"second": {"macs": 5}})
+    first, second = lines_of(rows, {"second": {"macs": 5}}, {"a": "a", "b": "b"})
     assert first.classes == pytest.approx({"LV": 0.6, "RV": 0.6})
     assert first.difference is None
     assert first.hd95 == 3

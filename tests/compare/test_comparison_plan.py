@@ -1,0 +1,126 @@
+"""What the networks of a comparison have in common, and the search for a learning rate."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from custom_networks.adapt.pace import Pace
+from custom_networks.compare import trainings as module
+from custom_networks.compare.entries import find_entries
+from custom_networks.compare.fits import Fit
+from custom_networks.compare.plan import Budget, common_knobs, inner_split, patients_of, schedule
+from custom_networks.compare.trainings import Study, learning_rates, run_trainings
+from custom_networks.studies.side_by_side import Seat
+from tests.synthetic import SEGMENTATION, write_dataset
+
+PACE = Pace(start=20, step=0.5, epoch=0.1, validation=10, cases=16)
+GIVEN = {
+    "dataset_dir": "data",
+    "in_channels": 1,
+    "label_names": ["background", "one"],
+    "spacing": [1, 1, 1],
+    "patch_size": [8, 8, 8],
+    "batch_size": 2,
+    "foreground_ratio": 0.75,
+    "network_def#strides": [2, 2],
+    "epochs": 9,
+    "ckpt_dir": "elsewhere",
+    "learning_rate": 1.0,
+}
+
+
+def test_knobs_of_one_network_and_of_one_training_are_left_out(tmp_path):
+    profile = tmp_path / "mine.json"
+    profile.write_text(json.dumps(GIVEN))
+    knobs = common_knobs(profile)
+    assert set(GIVEN) - set(knobs) == {"network_def#strides", "epochs", "ckpt_dir", "learning_rate"}
+    assert knobs["dataset_dir"].endswith("/data")
+    profile.write_text(json.dumps({key: GIVEN[key] for key in ("dataset_dir", "in_channels", "label_names")}))
+    with pytest.raises(ValueError, match="has no spacing, patch_size, batch_size"):
+        common_knobs(profile)
+
+
+@pytest.mark.parametrize("steps", [1, 7, 100, 350, 20_000])
+def test_steps_are_taken_and_one_validation_is_at_the_end(steps):
+    own = schedule(Budget(steps=steps), PACE, SEGMENTATION[0], 2)
+    assert own["epochs"] * own["steps_per_epoch"] == pytest.approx(steps, rel=0.02)
+    assert own["val_interval"] == own["epochs"]
+
+
+def test_minutes_are_filled():
+    own = schedule(Budget(minutes=10), PACE, SEGMENTATION[0], 2)
+    taken = 20 + own["epochs"] * (0.1 + own["steps_per_epoch"] * 0.5) + 10
+    assert 0.9 * 600 < taken < 600
+    assert own["val_interval"] == own["epochs"]
+
+
+def test_a_share_of_a_budget_is_of_what_was_given():
+    assert Budget(minutes=10).share(0.2) == Budget(minutes=2)
+    assert Budget(steps=3).share(0.2) == Budget(steps=1)
+
+
+def test_a_search_keeps_patients_together(tmp_path):
+    root = write_dataset(tmp_path / "data")
+    names = sorted(patients_of({"dataset_dir": str(root)}))
+    assert patients_of({"dataset_dir": str(root)}) == {name: name for name in names}
+    lines = [f"{name},{number // 2}" for number, name in enumerate(names)]
+    (root / "patients.csv").write_text("\n".join(["case,patient", *lines]) + "\n")
+    of = patients_of({"dataset_dir": str(root)})
+    assert of[names[0]] == of[names[1]] != of[names[2]]
+    split = inner_split(names[:5], of)
+    assert split == {"train": names[2:5], "val": names[:2]}
+
+
+def study_of(tmp_path, **changed):
+    entry = find_entries(["attention_unet", "transunet"], alone=True)[0]
+    knobs = {"dataset_dir": str(write_dataset(tmp_path / "data")), "batch_size": 1}
+    given = {
+        "folder": tmp_path / "out",
+        "fits": [Fit(entry, {}, 1, 1, 1)],
+        "knobs": knobs,
+        "budget": Budget(steps=500),
+        "rates": [0.003, 0.001],
+        "folds": [0, 1],
+        "seeds": [0, 1],
+        "patient_of": patients_of(knobs),
+        "places": [Seat()],
+    }
+    return Study(**given | changed)
+
+
+def test_the_best_rate_of_each_fold_is_taken_by_the_training_cases(tmp_path, monkeypatch):
+    """Trials and trainings are those that were asked for; a trial is given the inner folds alone."""
+    dice = {(0, 0.001): 0.5, (0, 0.003): 0.7, (1, 0.001): 0.6, (1, 0.003): 0.6}
+    asked = []
+
+    def train(bundle, profiles, folder, overrides, seat):
+        profile = json.loads(profiles[0].read_text())
+        asked.append((profile, overrides))
+        score = dice[profile["fold"], profile["learning_rate"]] if "folds_file" in profile else 0.9
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "metrics.json").write_text(json.dumps({"mean": {"dice": score}}))
+
+    monkeypatch.setattr(module, "train_and_evaluate", train)
+    monkeypatch.setattr(module, "pace_of", lambda *arguments: PACE)
+    study, said = study_of(tmp_path), []
+    assert run_trainings(study, said.append) == {}
+    assert learning_rates(study, study.fits[0]) == {0: 0.003, 1: 0.001}
+    trials = [profile for profile, _ in asked if "folds_file" in profile]
+    assert len(trials) == 4
+    assert {profile["epochs"] * profile["steps_per_epoch"] for profile in trials} == {100}
+    rates = {0: 0.003, 1: 0.001}
+    expected = [{"fold": fold, "seed": seed, "learning_rate": rates[fold]} for seed in (0, 1) for fold in (0, 1)]
+    assert [overrides for profile, overrides in asked if "folds_file" not in profile] == expected
+    assert "attention_unet, fold 1: learning rate 0.001" in said
+
+
+def test_what_stands_on_a_failure_is_not_begun(tmp_path, monkeypatch):
+    def broken(*arguments):
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(module, "pace_of", broken)
+    monkeypatch.setattr(module, "train_and_evaluate", lambda *arguments: pytest.fail("begun"))
+    failed = run_trainings(study_of(tmp_path), print)
+    assert {name: str(error) for name, error in failed.items()} == {"attention_unet": "no memory"}
