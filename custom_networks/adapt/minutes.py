@@ -12,13 +12,13 @@ from custom_networks.adapt.draft import Draft, format_sizes, say_schedule
 from custom_networks.adapt.pace import Pace, measure
 
 # share of the time that is planned; what is left is for machines that become slower
-AIM = 0.95
+AIM = 0.98
 # share of the time that validations may take, beside the last one
 FOR_VALIDATIONS = 0.2
 # of so many epochs, one more or less is of no account
 MANY_EPOCHS = 50
 # a training of fewer steps learns next to nothing: its patch becomes smaller, if it has more than so many voxels
-FEWEST_STEPS, LEAST_PATCH = 500, 32**3
+FEWEST_STEPS, LEAST_PATCH = 1000, 32**3
 # overlap of the windows where validations with the usual one would take too much of the time
 LESS_OVERLAP = 0.25
 
@@ -30,7 +30,7 @@ def schedule_within(minutes: float, pace: Pace, steps: int, most: int = VALIDATI
     time.
 
     Args:
-        minutes: of the whole training, of which 95 % are planned.
+        minutes: of the whole training, of which 98 % are planned.
         pace: how long its parts take.
         steps: of an epoch, if nothing speaks against it.
         most: validations that there are at most.
@@ -74,7 +74,7 @@ def fill_minutes(
     """Measure the training of a profile and give it the batch, epochs and validations that fill the time.
 
     Many cheap steps go further than few dear ones: where ``enough`` says how many steps a training should have, the
-    batch is one, unless the time suffices for so many with the batch of the profile. Where it does not suffice for 500
+    batch is one, unless the time suffices for so many with the batch of the profile. Where it does not suffice for 1000
     steps, the patch becomes smaller in proportion, down to 32 x 32 x 32 voxels, and where a validation takes more than
     a fifth of the time, its windows overlap less; then everything is measured anew.
 
