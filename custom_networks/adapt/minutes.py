@@ -41,7 +41,7 @@ def schedule_within(minutes: float, pace: Pace, steps: int, most: int = VALIDATI
     Example:
         >>> pace = Pace(start=20, step=0.5, epoch=0.1, validation=10, cases=16)
         >>> schedule_within(10, pace, steps=8), schedule_within(10, pace, steps=400)
-        ((109, 11, 8), (10, 1, 89))
+        ((114, 12, 8), (10, 1, 93))
     """
     left = AIM * 60 * minutes - pace.start
     validations = max(1, min(most, int(FOR_VALIDATIONS * left / pace.validation)))
