@@ -175,7 +175,8 @@ KNOBS = {
     ),
     "folds_file": Knob(
         "JSON file with the names of the cases of each fold, or nnU-Net's `splits_final.json`; with `null` the "
-        "bundle's `configs/folds.json` for the data set of the bundle, for others a name's rank modulo five.",
+        "bundle's `configs/folds.json` for the data set of the bundle, for others the rank of a patient of "
+        "`patients.csv`, or of a name, modulo five.",
         None,
     ),
     "series": Knob("SeriesInstanceUID of the DICOM series to take from `dataset_dir`; with `null` all folders.", None),

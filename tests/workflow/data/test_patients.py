@@ -107,6 +107,7 @@ FOLDERS = {
     "a folder per case": (["p1/a.nii", "p2/b.nii", "p3/c.nii", "p4/d.nii"], None),
     "few sites": (["s1/a.nii", "s1/b.nii", "s2/c.nii", "s2/d.nii"], None),
     "folders without a number": (["left/a.nii", "left/b.nii", "right/c.nii", "top/d.nii"], None),
+    "the number of a set": (["set1/left/a.nii", "set1/left/b.nii", "set1/right/c.nii", "set1/top/d.nii"], None),
     "one folder": (["a.nii", "b.nii", "c.nii", "d.nii"], None),
     "some in no folder": (["a.nii", "b.nii", "p1/c.nii", "p2/d.nii"], None),
 }
