@@ -19,9 +19,9 @@ def cross_validate(
 ) -> None:
     """Train a bundle on every fold of a data set, and measure it on the cases that each fold has held back.
 
-    Every fold is a training and an evaluation of its own in ``OUT/fold0``, ``OUT/fold1`` and so on. Called again, the
-    command goes on where it was interrupted, in whatever way. A fold that fails ends no other; the exit code is 1 then,
-    and there is no table.
+    Every fold is a training and an evaluation of its own in ``OUT/fold0``, ``OUT/fold1`` and so on, with the weights of
+    the last epoch, so that the cases held back choose none. Called again, the command goes on where it was interrupted,
+    in whatever way. A fold that fails ends no other; the exit code is 1 then, and there is no table.
 
     Writes ``OUT/cross_validation.csv`` with a row per fold, case and class, ``OUT/summary.json`` with averages,
     intervals, spread over the folds and what they mean, and ``OUT/ensemble.json``, the profile with which the networks

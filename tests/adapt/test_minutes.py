@@ -130,11 +130,11 @@ def test_it_has_32_voxels_a_side_at_least(monkeypatch):
 
 
 def test_windows_overlap_less_where_a_validation_is_dear(monkeypatch):
-    profile, draft, measured, asked = cheaper(monkeypatch, 12, validation=200.0)
+    profile, draft, measured, asked = cheaper(monkeypatch, 24, validation=400.0)
     assert profile["overlap"] == 0.25
     assert len(measured) == 2
     assert not asked
-    assert "with 0.5 a validation would take 200 s of the time" in draft.as_table()
+    assert "with 0.5 a validation would take 400 s of the time" in draft.as_table()
 
 
 def test_what_suffices_stays(monkeypatch):

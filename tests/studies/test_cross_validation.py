@@ -13,7 +13,7 @@ from custom_networks.__main__ import main
 from custom_networks.studies import cross_validation
 from custom_networks.studies.children import CHILDREN
 from tests.studies.bundle_runs import value
-from tests.synthetic import CLASSIFICATION, KINDS, SEGMENTATION, change, read_rows, write_dataset
+from tests.synthetic import CLASSIFICATION, KINDS, SEGMENTATION, change, config, read_rows, write_dataset
 
 BUNDLE = SEGMENTATION[0]
 LABELS = KINDS["segmentation"].label_names
@@ -88,6 +88,7 @@ def test_every_fold_is_trained_and_measured(validate, folds, tmp_path, capsys):
     assert [value(command, "fold") for command in trainings] == list("01234")
     for command in folds.commands:
         assert value(command, "largest_component") == "False"
+        assert value(command, "val_interval") == str(config(BUNDLE)["epochs"])
         assert value(command, "args_file") == str(tmp_path / "mine.json")
         assert value(command, "output_dir") == str(tmp_path / "out" / f"fold{value(command, 'fold')}")
         assert "--seed" not in command
