@@ -9,6 +9,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from difflib import get_close_matches
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
@@ -240,7 +241,7 @@ def configured(config: Mapping[str, Any], bundle: Path, overrides: Iterable[Mapp
     """
     from monai.bundle import ConfigParser
 
-    parser = ConfigParser(dict(config))
+    parser = ConfigParser(deepcopy(dict(config)))  # what is laid over it may go deep
     parser["bundle_root"] = str(bundle)
     for own in overrides:
         for key, value in own.items():

@@ -14,7 +14,15 @@ from pathlib import Path
 import pytest
 
 from custom_networks import bundle_folder
-from custom_networks.bundle_folder import find_bundle, known_bundles, profile_path, read_config, task_of, version_of
+from custom_networks.bundle_folder import (
+    configured,
+    find_bundle,
+    known_bundles,
+    profile_path,
+    read_config,
+    task_of,
+    version_of,
+)
 from tests.synthetic import BUNDLES, CLASSIFICATION, SEGMENTATION, config
 
 BUNDLE = SEGMENTATION[0]
@@ -223,3 +231,10 @@ def test_files_that_are_not_as_packed_are_named(tmp_path, damage):
     ):
         find_bundle(str(archive))
     assert not (tmp_path / "mine").exists()
+
+
+def test_what_is_laid_over_a_config_leaves_it_alone():
+    config = {"train": {"dataset": {"data": ["all", "cases"]}}, "epochs": 3}
+    parser = configured(config, SEGMENTATION[0], [{"train#dataset#data": ["few"], "epochs": 1}])
+    assert parser["train#dataset#data"] == ["few"]
+    assert config == {"train": {"dataset": {"data": ["all", "cases"]}}, "epochs": 3}

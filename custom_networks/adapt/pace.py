@@ -91,7 +91,7 @@ def _measure(bundle: Path, config: Mapping[str, Any], own: Mapping[str, Any], im
     chosen, scales = cases, [1.0, 1.0]
     if task_of(bundle) == "segmentation":  # a classifier's patches are small, and it needs all classes
         shapes = [[shapes_of(case["image"], own["spacing"])[1] for case in part] for part in cases]
-        windows = [windows_on(shape, own["patch_size"], config["overlap"]) for shape in shapes[1]]
+        windows = [windows_on(shape, own["patch_size"], own.get("overlap", config["overlap"])) for shape in shapes[1]]
         costs = ([math.prod(shape) for shape in shapes[0]], windows)
         chosen, scales = map(list, zip(*map(_typical, cases, costs, (FEW_CASES, 1)), strict=True))
     data = {f"{part}#dataset#data": list(few) for part, few in zip(PARTS, chosen, strict=True)}

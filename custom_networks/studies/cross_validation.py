@@ -51,8 +51,8 @@ class CrossValidation:
         self.bundle, self.profile, self.out = bundle, profile, out
         self.config = read_config(bundle, "train", [profile])
         self.plan = plan_folds(self.config, bundle / "configs" / "folds.json")
-        # what is found without the postprocessing decides about it; the weights are those of the last epoch, so that the
-        # cases held back choose none
+        # what is found without the postprocessing decides about it; the weights are those of the last epoch, so that
+        # the cases held back choose none
         fixed = {LARGEST: False, "val_interval": self.config.get_parsed_content("epochs")}
         self.overrides: dict[str, Any] = {**fixed, **({} if seed is None else {"seed": seed})}
 

@@ -142,3 +142,14 @@ def test_what_suffices_stays(monkeypatch):
     assert measured == [[64, 64, 64]]
     assert not asked
     assert "overlap" not in profile
+
+
+def test_a_second_measure_is_of_all_cases_again(tmp_path, monkeypatch):
+    """The first one takes a few of them, and leaves the config that it is given alone."""
+    monkeypatch.setattr("custom_networks.adapt.pace._seconds_of_imports", lambda: 0.0)
+    bundle = SEGMENTATION[0]
+    data = kind(bundle).write(tmp_path / "data")
+    profile = {**tiny_training(bundle, data, tmp_path / "out", batch_size=1), "device": "cpu"}
+    own = config(bundle)
+    assert [measure(bundle, own, profile, None).cases for _ in range(2)] == [kind(bundle).training_cases] * 2
+    assert own == config(bundle)
