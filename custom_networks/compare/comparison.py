@@ -105,8 +105,15 @@ def _of(own: Fit, name: str) -> bool:
 
 def _check_request(folder: Path, knobs: Mapping[str, Any], request: Request) -> None:
     """Write what a new comparison is of, or refuse that of another one; more networks and seeds may come later."""
-    own = {"knobs": dict(knobs), "minutes": request.minutes, "steps": request.steps}
-    own |= {"folds": list(request.folds), "learning_rates": list(request.rates), "jobs": request.jobs}
+    own: dict[str, Any] = {
+        "knobs": dict(knobs),
+        "minutes": request.minutes,
+        "steps": request.steps,
+        "folds": list(request.folds),
+        "learning_rates": list(request.rates),
+        # what runs beside a training decides how far it gets in a time
+        "jobs": None if request.minutes is None else request.jobs,
+    }
     file = folder / REQUEST
     folder.mkdir(parents=True, exist_ok=True)
     if not file.is_file():

@@ -99,8 +99,9 @@ def _of_bundle(name: str, bundles: Mapping[str, Path], alone: bool) -> list[Entr
 def _of_monai(name: str, bundles: Mapping[str, Path]) -> Entry:
     import monai.networks.nets as nets
 
-    kind = getattr(nets, name.partition(":")[2], None)
-    known = set() if kind is None or not isinstance(kind, type) else set(signature(kind).parameters)
+    short = name.partition(":")[2]
+    kind = getattr(nets, short, None)
+    known = set(signature(kind).parameters) if isinstance(kind, type) else set()
     if not {"in_channels", "out_channels"} <= known:
         raise ValueError(
             f"{name} is no network of monai.networks.nets with in_channels and out_channels; define it in a JSON file "
@@ -118,7 +119,7 @@ def _of_monai(name: str, bundles: Mapping[str, Path]) -> Entry:
     definition = {key: value for key, value in free.items() if key in known}
     if len({"init_filters", "norm_name"} & known) == 2:  # SegResNet knows the old name of its norm, too
         definition.pop("norm_name")
-    return Entry(name, _host(bundles), {"_target_": f"monai.networks.nets.{kind.__name__}", **definition}, own=False)
+    return Entry(name, _host(bundles), {"_target_": f"monai.networks.nets.{short}", **definition}, own=False)
 
 
 def _of_file(name: str, bundles: Mapping[str, Path]) -> Entry:
