@@ -8,13 +8,23 @@ import pytest
 from scipy import ndimage
 
 from tests.bundles.conftest import ORIENTATIONS
-from tests.synthetic import SEGMENTATION, config, each, read_rows, volume, write_nifti, write_nrrd, write_oriented
+from tests.synthetic import (
+    KINDS,
+    SEGMENTATION,
+    config,
+    each,
+    read_rows,
+    volume,
+    write_nifti,
+    write_nrrd,
+    write_oriented,
+)
 
 every_bundle, one_bundle = each(SEGMENTATION), each(SEGMENTATION[:1])
 
 # bright voxels are the first class, whatever the network says
 BRIGHT = "$lambda inputs, network, *args, **kwargs: torch.cat([inputs * 0 + 1, 2.0 * (inputs > 1), inputs * 0], 1)"
-FIRST, SECOND = config(SEGMENTATION[0], "train")["label_names"][1:]
+FIRST, SECOND = KINDS["segmentation"].label_names[1:]
 LARGEST = [(False, False), (True, True), ([FIRST], True), ([SECOND], False), ([], False)]
 
 
