@@ -11,11 +11,11 @@ COMMANDS: Commands = {
     "info": "custom_networks.catalogue:info",
     "check": "custom_networks.adapt.commands:check",
     "adapt": "custom_networks.adapt.commands:adapt",
-    "compare": "custom_networks.compare.commands:compare",
     "predict": "custom_networks.predict.commands:predict",
+    "report": "custom_networks.workflow.report.page.command:report",
     "evaluate": "custom_networks.evaluate.commands:evaluate",
     "cross_validate": "custom_networks.studies.commands:cross_validate",
-    "report": "custom_networks.workflow.report.page.command:report",
+    "compare": "custom_networks.compare.commands:compare",
     "attention_map": "custom_networks.attention_map.attention_map:attention_map",
 }
 

@@ -28,8 +28,8 @@ def compare(
     All have the profile's data, patch, batch, augmentation and loss. Each has a learning rate of its own, the best of
     the same few, tried for a fifth of the budget on a part of the training cases. Weights are those of the last epoch,
     so that nothing is chosen by the cases that are scored. Every network of this collection brings two twins: without
-    its attention (``:plain``), and without it and widened until it costs as much (``:plain_wide``). Patients, as the
-    names of the cases tell them, are what is drawn by chance, and so are the trainings:
+    its attention (``:plain``), and without it and widened until it costs as much (``:plain_wide``). Patients, as
+    ``patients.csv``, names or folders tell them, are what is drawn by chance, and so are the trainings:
     :func:`custom_networks.compare.differences.interval_of_mean` has the interval.
 
     OUT gets ``comparison.csv`` (network, fold, seed, case, class, metrics), ``comparison.json``, ``comparison.md``,

@@ -29,6 +29,7 @@ ELSEWHERE = {
     "python -m tools bundles train": "half an hour; tests/tools/recipes/test_render.py",
     "python -m tools bundles describe": "needs a data set; tests/tools/study/test_describe.py",
     "python -m custom_networks adapt --plans": "needs a plans file; tests/adapt/test_plans.py",
+    "python -m custom_networks compare": "minutes; tests/compare/test_compare.py",
     "python -m custom_networks cross_validate": "trains every fold; tests/studies/test_killed_driver.py",
     "python -m tools export": "minutes; tests/tools/ship/test_export.py",
     "python -m tools bench": "minutes; tests/tools/bench/test_bench.py",
