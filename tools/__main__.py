@@ -41,6 +41,7 @@ COMMANDS: Commands = {
     "forest": "tools.study.forest:forest",
     "gates": "tools.study.gates:gates",
     "heads": "tools.study.heads:heads",
+    "study": {"keep": "tools.study.kept:keep", "results": "tools.study.results:results"},
     "precision": "tools.study.precision:precision",
 }
 

@@ -170,6 +170,7 @@ def _facts(study: Study, own: Fit) -> dict[str, Any]:
     pace = read_json(study.folder_of(own) / PACE)
     validated = len(cases_of(study.knobs, own.entry.bundle, study.folds[0], "validation"))
     return {
+        "bundle": own.entry.bundle.name if own.entry.own else "",
         "parameters": own.parameters,
         "macs": own.macs,
         "step_bytes": own.step_bytes,

@@ -1,0 +1,135 @@
+"""``results.csv``, a row per case and class of every study that the repository keeps, and the page made from it."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from io import StringIO
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from custom_networks.bundle_folder import HOME
+from custom_networks.files import read_json, write_text
+from tools.recipes.markdown import format_table
+from tools.study.kept import RECORD, STUDIES, TABLE
+
+CSV = HOME / "results.csv"
+PAGE = HOME / "docs" / "results.md"
+COLUMNS = (
+    *("study", "dataset", "split", "bundle", "network", "fold", "seed", "case", "class", "dice", "nsd", "hd95"),
+    *("train_seconds", "step_bytes", "version", "commit"),
+)
+RENDER = "python -m tools study results"
+HEAD = """# Results
+
+Every figure below is made from `results.csv` in the repository, which has a row per case and class, and that from the
+tables in `docs/studies`, by `python -m tools study results`. Each study says with which command it was made.
+"""
+
+
+def results(check: bool = False) -> None:
+    """Write ``results.csv`` and ``docs/results.md`` from the studies in ``docs/studies``, or check that they are so.
+
+    Args:
+        check: write nothing, and fail if a file differs from what would be written.
+
+    Raises:
+        ValueError: if a study lacks its record or its table, or, with ``check``, a file is stale.
+    """
+    rows = [row for folder in sorted(STUDIES.glob("*")) if folder.is_dir() for row in rows_of(folder)]
+    wanted = {CSV: as_csv(rows), PAGE: page(rows)}
+    stale = [file for file, text in wanted.items() if not file.is_file() or file.read_text(encoding="utf-8") != text]
+    if check and stale:
+        raise ValueError(f"{', '.join(file.name for file in stale)} is not what the studies say; run: {RENDER}")
+    for file in stale:
+        write_text(file, wanted[file])
+    print(f"wrote {', '.join(str(file) for file in stale)}" if stale else "nothing to write")
+
+
+def rows_of(folder: Path) -> list[dict[str, str]]:
+    """Return the rows of a study.
+
+    Args:
+        folder: under ``docs/studies``.
+
+    Raises:
+        ValueError: if its record or its table is missing.
+    """
+    for name in (RECORD, TABLE):
+        if not (folder / name).is_file():
+            raise ValueError(f"{folder} has no {name}; keep the study again with python -m tools study keep")
+    record = read_json(folder / RECORD)
+    report = record["report"]
+    facts: Mapping[str, Mapping[str, Any]] = {own["name"]: own["facts"] for own in report.get("networks", ())}
+    common = {key: str(record[key]) for key in ("dataset", "split", "version", "commit")}
+    rows = []
+    with (folder / TABLE).open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            known = facts.get(row.get("network", ""), {})
+            of_fold = report.get("train_seconds", {}).get(row["fold"])
+            own = {
+                "study": folder.name,
+                "bundle": str(known.get("bundle", report.get("bundle", ""))),
+                "network": row.get("network", report.get("bundle", "")),
+                "seed": row.get("seed", str(report.get("seed", ""))),
+                "train_seconds": _rounded(known.get("train_seconds", of_fold)),
+                "step_bytes": str(known.get("step_bytes", "")),
+            }
+            rows.append({column: {**row, **common, **own}.get(column, "") for column in COLUMNS})
+    return rows
+
+
+def _rounded(seconds: Any) -> str:
+    return "" if seconds is None else f"{float(seconds):.0f}"
+
+
+def as_csv(rows: Sequence[Mapping[str, str]]) -> str:
+    """Return rows as the text of ``results.csv``.
+
+    Args:
+        rows: of all studies.
+    """
+    text = StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def page(rows: Sequence[Mapping[str, str]]) -> str:
+    """Return ``docs/results.md``: a table per study, a line per network and class.
+
+    Args:
+        rows: of all studies.
+    """
+    parts = [HEAD]
+    for study in dict.fromkeys(row["study"] for row in rows):
+        own = [row for row in rows if row["study"] == study]
+        record = read_json(STUDIES / study / RECORD)
+        lines = []
+        for network, name in dict.fromkeys((row["network"], row["class"]) for row in own):
+            chosen = [row for row in own if (row["network"], row["class"]) == (network, name)]
+            figures = [_mean(chosen, metric) for metric in ("dice", "nsd", "hd95")]
+            counted = [len({row[key] for row in chosen}) for key in ("fold", "seed", "case")]
+            lines.append([network, name, *figures, *counted])
+        heads = ["network", "class", "Dice", "NSD", "HD95 (mm)", "folds", "seeds", "cases"]
+        more = f"\n[What may be said of the differences](studies/{study}/comparison.md).\n"
+        compared = more if (STUDIES / study / "comparison.md").is_file() else ""
+        parts.append(
+            f"## {record['dataset']}: {study.replace('_', ' ')}\n\nFolds: {record['split']}. Mean and standard "
+            f"deviation over cases and seeds, on the grid of the file.\n\n"
+            + "\n".join(format_table(heads, lines))
+            + "\n"
+            f"{compared}\n```text\n{record['command']}\n```\n"
+        )
+    return "\n".join(parts)
+
+
+def _mean(rows: Sequence[Mapping[str, str]], metric: str) -> str:
+    values = [value for row in rows if row[metric] and not math.isnan(value := float(row[metric]))]
+    if not values:
+        return ""
+    spread = f" ± {stdev(values):.4f}" if len(values) > 1 else ""
+    return f"{fmean(values):.4f}{spread}"
