@@ -23,6 +23,7 @@ def draw(lines: Sequence[Line], file: Path) -> None:
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import StrMethodFormatter
 
     known = sorted((line for line in lines if "macs" in line.facts), key=lambda line: int(line.facts["macs"]))
     figure = Figure(figsize=SIZE, layout="constrained")
@@ -35,6 +36,9 @@ def draw(lines: Sequence[Line], file: Path) -> None:
     best = front(known)
     axes.plot([line.facts["macs"] / 1e9 for line in best], [line.dice for line in best], color="grey", lw=1, zorder=0)
     axes.set(xscale="log", xlabel="multiply-adds of a patch, billions", ylabel="mean Dice, 95 % interval over patients")
+    for which in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        which(StrMethodFormatter("{x:g}"))
+    axes.margins(x=0.25)  # room for the names
     axes.grid(alpha=0.3)
     with replacing(file) as partial:
         FigureCanvasAgg(figure).print_png(str(partial))

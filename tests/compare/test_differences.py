@@ -39,6 +39,7 @@ def test_equals_the_slow_reference(shape, spread):
     seeds, patients, rest = spread
     block = 0.3 + seeds * draws.normal(size=(shape[0], 1)) + patients * draws.normal(size=(1, shape[1]))
     block = block + rest * draws.normal(size=shape)
+    block = block / 100
     np.testing.assert_allclose(interval_of_mean([block]), slow_interval(block), rtol=1e-9)
 
 
@@ -63,16 +64,20 @@ def test_equal_networks_have_the_interval_of_their_difference():
 
 def test_two_folds_are_weighted_by_their_patients():
     draws = np.random.default_rng(3)
-    blocks = [draws.normal(0, 1, (2, 6)), draws.normal(1, 1, (2, 18))]
+    blocks = [draws.normal(0, 0.01, (2, 6)), draws.normal(0.01, 0.01, (2, 18))]
     low, high = interval_of_mean(blocks)
     assert (low + high) / 2 == pytest.approx((6 * blocks[0].mean() + 18 * blocks[1].mean()) / 24)
     # as wide as one of all patients where there are no seeds to speak of
-    apart = [np.tile(draws.normal(0, 1, (1, 20)), (3, 1)) for _ in range(2)]
+    apart = [np.tile(draws.normal(0, 0.1, (1, 20)), (3, 1)) for _ in range(2)]
     low, high = interval_of_mean(apart)
     variance = sum(block[0].var(ddof=1) / 20 / 4 for block in apart)
     squares = [block[0].var(ddof=1) / 20 / 4 for block in apart]
     degrees = variance**2 / sum(square**2 / 19 for square in squares)
     assert (high - low) / 2 == pytest.approx(math.sqrt(variance) * t.ppf(0.975, degrees))
+
+
+def test_an_interval_ends_where_differences_do():
+    assert interval_of_mean([np.array([[0.9, 0.9, 0.8], [-0.9, -0.9, -0.8]])]) == (-1, 1)
 
 
 @pytest.mark.parametrize("blocks", [[np.zeros((1, 9))], [np.zeros((3, 1))], [np.zeros((2, 5)), np.zeros((2, 1))]])
@@ -95,7 +100,7 @@ def test_a_network_beside_itself_is_rarely_called_different(seeds, most, spread)
 
         def scores(hard=hard):
             runs = hard + spread[0] * draws.normal(size=(seeds, 1)) + spread[2] * draws.normal(size=(seeds, patients))
-            return {(0, seed): {str(n): run[n] for n in range(patients)} for seed, run in enumerate(runs)}
+            return {(0, seed): {str(n): run[n] / 100 for n in range(patients)} for seed, run in enumerate(runs)}
 
         wrong += difference(scores(), scores()).shown
     assert wrong <= binom.ppf(0.999, repetitions, most)
