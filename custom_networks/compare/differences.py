@@ -63,7 +63,8 @@ def interval_of_mean(blocks: Sequence[np.ndarray], level: float = LEVEL) -> tupl
         level: its coverage.
 
     Returns:
-        Its ends, within -1 and 1, which no difference of two scores between 0 and 1 passes; ``None`` where a fold has one seed or one patient, from which nothing follows of others.
+        Its ends, within -1 and 1, which no difference of two scores between 0 and 1 passes; ``None`` where a fold has
+        one seed or one patient, from which nothing follows of others.
 
     Example:
         >>> interval_of_mean([np.array([[0.1, 0.2, 0.3]])])
