@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,17 +29,18 @@ def draw(lines: Sequence[Line], file: Path) -> None:
     known = sorted((line for line in lines if "macs" in line.facts), key=lambda line: int(line.facts["macs"]))
     figure = Figure(figsize=SIZE, layout="constrained")
     axes = figure.add_subplot()
-    for line in known:
+    costs = [line.facts["macs"] / 1e9 for line in known]
+    middle = math.sqrt(costs[0] * costs[-1]) if costs else 0.0
+    for line, cost in zip(known, costs, strict=True):
         low, high = line.interval or (line.dice, line.dice)
-        cost = line.facts["macs"] / 1e9
         axes.errorbar(cost, line.dice, [[line.dice - low], [high - line.dice]], fmt="o", capsize=3)
-        axes.annotate(line.name, (cost, line.dice), xytext=(5, 5), textcoords="offset points", fontsize=8)
+        side = {"xytext": (-5, 5), "ha": "right"} if cost > middle else {"xytext": (5, 5)}
+        axes.annotate(line.name, (cost, line.dice), textcoords="offset points", fontsize=8, **side)
     best = front(known)
     axes.plot([line.facts["macs"] / 1e9 for line in best], [line.dice for line in best], color="grey", lw=1, zorder=0)
     axes.set(xscale="log", xlabel="multiply-adds of a patch, billions", ylabel="mean Dice, 95 % interval over patients")
     for which in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
         which(StrMethodFormatter("{x:g}"))
-    axes.margins(x=0.25)  # room for the names
     axes.grid(alpha=0.3)
     with replacing(file) as partial:
         FigureCanvasAgg(figure).print_png(str(partial))
