@@ -18,7 +18,7 @@ from custom_networks.compare.against import find_outside, rows_of_outside, write
 from custom_networks.compare.entries import find_entries
 from custom_networks.compare.fits import Fit, common_patch, fit
 from custom_networks.compare.picture import draw
-from custom_networks.compare.plan import SEARCH_SHARE, Budget, cases_of, common_knobs, patients_of
+from custom_networks.compare.plan import SEARCH_SHARE, Budget, cases_of, check_folds, common_knobs, patients_of
 from custom_networks.compare.request import Request
 from custom_networks.compare.table import as_json, as_markdown, lines_of, sentence
 from custom_networks.compare.trainings import PACE, Study, learning_rates, rows_of, run_trainings, train_seconds
@@ -63,12 +63,13 @@ def run_comparison(
     places = seats(request.jobs, devices)
     entries, outside = find_entries(names, alone), find_outside(against, nnunet, request.folds)
     knobs = common_knobs(profile)
-    _check_request(folder, knobs, request)
+    check_folds(knobs, entries[0].bundle, request.folds)
     patch = common_patch(entries, knobs)
     if patch != knobs["patch_size"]:
         print(f"patch: {format_sizes(patch)}, the nearest to that of the profile that the networks divide")
+    fits = fit(entries, {**knobs, "patch_size": patch}, patch)
+    _check_request(folder, knobs, request)
     knobs |= {"patch_size": patch}
-    fits = fit(entries, knobs, patch)
     for left_out in (entry.name for entry in entries if entry.name not in {own.entry.name for own in fits}):
         print(f"{left_out}: left out, the attention costs less than a step of the width")
     for own in fits:

@@ -111,7 +111,10 @@ def _fit(entry: Entry, profile: Mapping[str, Any], patch: Sequence[int]) -> Fit:
         own = {key.partition("#")[2]: value for key, value in arguments.items()}
         whole = _plain(entry, {**entry.definition, **own}, profile)
         knobs = arguments if own_patch == list(patch) else {NETWORK: whole}
-    probe = build(entry.bundle, {**profile, **knobs})
+    try:
+        probe = build(entry.bundle, {**profile, **knobs})
+    except ValueError as error:
+        raise ValueError(f"{entry.name}: {error}; define it in a JSON file and give file.json#entry") from error
     divisor = [_divisor(probe, profile["in_channels"], patch, entry)] * len(patch)
     if max(divisor) > 1:
         target = f"{Padded.__module__}.{Padded.__qualname__}"

@@ -98,6 +98,28 @@ def cases_of(knobs: Mapping[str, Any], bundle: Path, fold: int, section: str) ->
     return [str(case["case"]) for case in cases]
 
 
+def check_folds(knobs: Mapping[str, Any], bundle: Path, folds: Sequence[int]) -> None:
+    """Refuse folds that hold back the same cases, as all do where the data set lists one split.
+
+    Args:
+        knobs: the common knobs.
+        bundle: see :func:`cases_of`.
+        folds: their numbers.
+
+    Raises:
+        ValueError: if two have a case in common, or there is no such fold.
+    """
+    before: dict[str, int] = {}
+    for fold in folds:
+        for name in cases_of(knobs, bundle, fold, "validation"):
+            if name in before:
+                raise ValueError(
+                    f"the folds {before[name]} and {fold} both hold back {name}, so they are no folds; give one, "
+                    "or a folds_file in the profile"
+                )
+            before[name] = fold
+
+
 def patients_of(knobs: Mapping[str, Any]) -> dict[str, str]:
     """Return the patient of every case of the data set; where nothing tells patients, each case is one.
 

@@ -10,7 +10,7 @@ from custom_networks.adapt.pace import Pace
 from custom_networks.compare import trainings as module
 from custom_networks.compare.entries import find_entries
 from custom_networks.compare.fits import Fit
-from custom_networks.compare.plan import Budget, common_knobs, inner_split, patients_of, schedule
+from custom_networks.compare.plan import Budget, check_folds, common_knobs, inner_split, patients_of, schedule
 from custom_networks.compare.trainings import Study, learning_rates, run_trainings
 from custom_networks.studies.side_by_side import Seat
 from tests.synthetic import SEGMENTATION, write_dataset
@@ -71,6 +71,18 @@ def test_a_search_keeps_patients_together(tmp_path):
     assert of[names[0]] == of[names[1]] != of[names[2]]
     split = inner_split(names[:5], of)
     assert split == {"train": names[2:5], "val": names[:2]}
+
+
+def test_folds_that_hold_back_the_same_cases_are_none(tmp_path):
+    root = write_dataset(tmp_path / "data")
+    knobs = {"dataset_dir": str(root)}
+    check_folds(knobs, SEGMENTATION[0], [0, 1, 4])
+    with pytest.raises(ValueError, match="fold must lie between 0 and 4"):
+        check_folds(knobs, SEGMENTATION[0], [7])
+    names = sorted(patients_of(knobs))
+    (tmp_path / "folds.json").write_text(json.dumps([{"train": names[2:], "val": names[:2]}] * 2))
+    with pytest.raises(ValueError, match=f"the folds 0 and 1 both hold back {names[0]}"):
+        check_folds({**knobs, "folds_file": str(tmp_path / "folds.json")}, SEGMENTATION[0], [0, 1])
 
 
 def study_of(tmp_path, **changed):

@@ -60,6 +60,12 @@ def test_a_twin_differs_by_its_attention_alone():
         assert own.knobs["network_def#features"] > [16, 32, 64]
 
 
+def test_a_network_that_wants_more_is_named():
+    entries = find_entries(["monai:UNETR", "monai:SegResNet"], alone=True)
+    with pytest.raises(ValueError, match=r"^monai:UNETR: .*img_size.* give file\.json#entry$"):
+        fit(entries, PROFILE, [24, 28, 20])
+
+
 class Halving(nn.Module):
     def forward(self, x):
         return nn.functional.interpolate(nn.functional.avg_pool3d(x, 4), scale_factor=4)
