@@ -107,7 +107,7 @@ def test_a_failed_evaluation_does_not_train_again(processes):
     with pytest.raises(RuntimeError, match=r"evaluate\.log ended"):
         runs.train_and_evaluate(BUNDLE, [], processes.work, {})
     record = runs.train_and_evaluate(BUNDLE, [], processes.work, {})
-    assert ["evaluate" in str(command) for command in processes.commands] == [False, True, True]
+    assert ["evaluate.json" in str(command) for command in processes.commands] == [False, True, True]
     assert record["epochs"] == 2
 
 
@@ -116,7 +116,7 @@ def test_a_complete_run_is_not_taken_for_the_next_one(processes):
     (processes.work / "last_checkpoint.pt").touch()
     runs.train_and_evaluate(BUNDLE, [], processes.work, {"seed": 1})
     runs.train_and_evaluate(BUNDLE, [], processes.work, {"seed": 2})
-    assert ["evaluate" in str(command) for command in processes.commands] == [False, True, False, True]
+    assert ["evaluate.json" in str(command) for command in processes.commands] == [False, True, False, True]
     assert "--resume_ckpt" in processes.commands[0]
     assert "--resume_ckpt" not in processes.commands[2]
 
