@@ -124,8 +124,8 @@ def _warn_of_seen(member: Member, cases: Sequence[Case]) -> None:
     seen = find_seen_cases(member.weights(), member.bundle / "configs" / "folds.json")
     if both := sorted((seen.names or frozenset()) & {case.name for case in cases}):
         logger.warning(
-            "%d of the %d cases, such as %s, are called as some of %s: if they are the same, their figures say nothing "
-            "of new cases; name others with --cases or --folds_file",
+            "%d of the %d cases, such as %s, are called as some of %s: the figures of those that were trained on say "
+            "nothing of new cases; leave them out with --cases or --folds_file",
             len(both),
             len(cases),
             both[0],

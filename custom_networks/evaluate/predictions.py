@@ -90,19 +90,20 @@ def predictions_of(cases: Sequence[Case], predictions: Sequence[Prediction]) -> 
         cases: all that have a label.
         predictions: label maps.
     """
-    by_image: dict[tuple[str, ...], list[Prediction]] = {}
+    # links stay, as in records
+    images = {tuple(os.path.abspath(path) for path in case.images): case.name for case in cases if case.images}  # noqa: PTH100
+    found: dict[str, list[Prediction]] = {case.name: [] for case in cases}
     by_name: dict[str, list[Prediction]] = {}
     for prediction in predictions:
-        by_name.setdefault(short_name(prediction.file), []).append(prediction)
-        by_image.setdefault(prediction.images, []).append(prediction)
+        if prediction.images in images:
+            found[images[prediction.images]].append(prediction)
+        else:
+            by_name.setdefault(short_name(prediction.file), []).append(prediction)
     times = Counter(name for case in cases for name in _names(case))
-    found = {}
     for case in cases:
-        images = tuple(os.path.abspath(path) for path in case.images)  # noqa: PTH100 - links stay, as in records
-        own = by_image.get(images, []) if images else []
         for name in _names(case):
-            own = own or (by_name.get(name, []) if times[name] == 1 else [])
-        found[case.name] = own
+            if not found[case.name] and times[name] == 1:
+                found[case.name] = by_name.get(name, [])
     return found
 
 

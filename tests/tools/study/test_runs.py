@@ -49,7 +49,7 @@ def test_a_complete_run_is_not_taken_for_the_next_one(processes, work):
     runs.train_and_evaluate(BUNDLE, [], work, {"seed": 1})
     assert (work / "model.pt").is_file()
     runs.train_and_evaluate(BUNDLE, [], work, {"seed": 2})
-    assert ["evaluate" in str(command) for command in processes.commands] == [False, True, False, True]
+    assert ["evaluate.json" in str(command) for command in processes.commands] == [False, True, False, True]
     assert "--resume_ckpt" not in processes.commands[2]
 
 
