@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from queue import SimpleQueue
+from types import FrameType
 
 from custom_networks.studies.children import CHILDREN
-from custom_networks.workflow.guard.interrupts import sigterm_as_ctrl_c
+from custom_networks.workflow.guard.interrupts import Terminated
 
 STOPPING = b"stopping: every training saves its state after its step; once more stops at once\n"
 DEVICE = re.compile(r"cpu|cuda(:\d+)?")
@@ -90,7 +94,11 @@ def run_all(tasks: Mapping[str, Callable[[Seat], None]], places: Sequence[Seat])
         free.put(seat)
     failed: dict[str, Exception] = {}
 
+    interrupted: list[KeyboardInterrupt] = []
+
     def run(name: str, task: Callable[[Seat], None]) -> None:
+        if interrupted:
+            return
         seat = free.get()
         try:
             task(seat)
@@ -99,22 +107,30 @@ def run_all(tasks: Mapping[str, Callable[[Seat], None]], places: Sequence[Seat])
         finally:
             free.put(seat)
 
-    interrupted: KeyboardInterrupt | None = None
+    def stop(number: int, frame: FrameType | None) -> None:
+        os.write(2, b"" if interrupted else STOPPING)  # sys.stderr may be in use just now
+        interrupted.append(Terminated() if number == signal.SIGTERM else KeyboardInterrupt())
+        CHILDREN.end()
+
     CHILDREN.begin()
-    with sigterm_as_ctrl_c(), ThreadPoolExecutor(len(places)) as pool:
-        futures = [pool.submit(run, name, task) for name, task in tasks.items()]
-        while True:
-            try:
-                wait(futures)
-                break
-            except KeyboardInterrupt as error:
-                # sys.stderr may be in use just now
-                os.write(2, STOPPING if interrupted is None else b"")
-                interrupted = error
-                for future in futures:
-                    future.cancel()
-                CHILDREN.end()
+    with _signals_to(stop), ThreadPoolExecutor(len(places)) as pool:
+        for name, task in tasks.items():
+            pool.submit(run, name, task)
     CHILDREN.begin()
-    if interrupted is not None:
-        raise interrupted
+    if interrupted:
+        raise interrupted[0]
     return {name: failed[name] for name in tasks if name in failed}
+
+
+@contextmanager
+def _signals_to(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM call a function, which, unlike an exception, breaks nothing off."""
+    if threading.current_thread() is not threading.main_thread():  # no other may
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
