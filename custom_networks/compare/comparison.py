@@ -12,6 +12,8 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from custom_networks import __version__
 from custom_networks.adapt.draft import format_sizes
 from custom_networks.compare.against import find_outside, rows_of_outside, write_splits
@@ -23,7 +25,7 @@ from custom_networks.compare.request import Request
 from custom_networks.compare.table import as_json, as_markdown, lines_of, sentence
 from custom_networks.compare.trainings import PACE, Study, learning_rates, rows_of, run_trainings, train_seconds
 from custom_networks.files import read_json, write_text
-from custom_networks.studies.side_by_side import seats
+from custom_networks.studies.side_by_side import Seat, seats
 from custom_networks.workflow.memory.bill import format_bytes
 
 PACKAGES = ("monai", "torch", "numpy", "scipy")
@@ -64,10 +66,11 @@ def run_comparison(
     entries, outside = find_entries(names, alone), find_outside(against, nnunet, request.folds)
     knobs = common_knobs(profile)
     check_folds(knobs, entries[0].bundle, request.folds)
-    patch = common_patch(entries, knobs)
+    device = device_of(knobs, places)
+    patch = common_patch(entries, knobs, device)
     if patch != knobs["patch_size"]:
         print(f"patch: {format_sizes(patch)}, the nearest to that of the profile that the networks divide")
-    fits = fit(entries, {**knobs, "patch_size": patch}, patch)
+    fits = fit(entries, {**knobs, "patch_size": patch}, patch, device)
     _check_request(folder, knobs, request)
     knobs |= {"patch_size": patch}
     for left_out in (entry.name for entry in entries if entry.name not in {own.entry.name for own in fits}):
@@ -94,6 +97,17 @@ def run_comparison(
             f"{len(failed)} of the trainings failed, {next(iter(failed))} first; the others are kept, call this again "
             "when the cause is mended"
         )
+
+
+def device_of(knobs: Mapping[str, Any], places: Sequence[Seat]) -> torch.device:
+    """Return the device of the trainings: that which was asked for, else the profile's, else a GPU where there is one.
+
+    Args:
+        knobs: the common knobs.
+        places: where the trainings run.
+    """
+    usual = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(places[0].device or str(knobs.get("device", usual)))
 
 
 def _say(line: str) -> None:

@@ -15,10 +15,6 @@ from custom_networks.files import read_json
 PLAIN, WIDE = "plain", "plain_wide"
 TWINS = (PLAIN, WIDE)
 MONAI = "monai"
-LEVELS = 3
-"""Steps down of a network of MONAI whose depth is free."""
-WIDTHS = [16, 32, 64, 128]
-"""Its channels per level: those of the bundles."""
 
 
 @dataclass(frozen=True)
@@ -111,9 +107,6 @@ def _of_monai(name: str, bundles: Mapping[str, Path]) -> Entry:
         "spatial_dims": 3,
         "in_channels": "@in_channels",
         "out_channels": "$len(@regions or @label_names)",
-        "init_filters": WIDTHS[0],
-        "filters": WIDTHS,
-        "channels": WIDTHS,
         "norm_name": "instance",
     }
     definition = {key: value for key, value in free.items() if key in known}

@@ -13,13 +13,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from custom_networks.adapt.choices import down_sampling
+from custom_networks.adapt.choices import deepest, down_sampling
 from custom_networks.adapt.draft import format_sizes
-from custom_networks.adapt.network import as_config_value, build, network_knobs, step_bytes
+from custom_networks.adapt.network import CPU, as_config_value, build, network_knobs, step_bytes
 from custom_networks.bundle_folder import configured
-from custom_networks.compare.entries import LEVELS, WIDE, Entry
+from custom_networks.compare.entries import MONAI, WIDE, Entry
 from custom_networks.compare.padded import Padded
 from custom_networks.files import read_json
+from custom_networks.nets.segmenter import doubling
 from custom_networks.workflow.memory.multiply_adds import multiply_adds
 
 MOST_DIVISOR = 64
@@ -27,6 +28,8 @@ MOST_DIVISOR = 64
 QUANTUM = 4
 """Channels by which a widened network may have more."""
 NETWORK = "network_def"
+WIDTHS = [16, 32, 64, 128]
+"""Channels per level of a network of MONAI on a CPU where they are free: those of the bundles."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +53,13 @@ class Fit:
     divisor: tuple[int, ...] = ()
 
 
-def common_patch(entries: Sequence[Entry], profile: Mapping[str, Any]) -> list[int]:
+def common_patch(entries: Sequence[Entry], profile: Mapping[str, Any], device: torch.device = CPU) -> list[int]:
     """Return the patch of the profile, rounded to what the bundles' networks divide it by.
 
     Args:
         entries: the networks.
         profile: the profile, with ``patch_size`` and ``spacing``.
+        device: what trains them.
 
     Example:
         with networks that halve it twice and four times, 52 x 52 x 84 becomes 48 x 48 x 80.
@@ -63,7 +67,7 @@ def common_patch(entries: Sequence[Entry], profile: Mapping[str, Any]) -> list[i
     divisor = [1] * len(profile["patch_size"])
     for entry in entries:
         if entry.own:
-            _, strides, _ = _arguments(entry, profile, profile["patch_size"])
+            _, strides, _ = _arguments(entry, profile, profile["patch_size"], device.type != CPU.type)
             divisor = [math.lcm(part, *steps) for part, steps in zip(divisor, _products(strides), strict=True)]
     sizes = zip(profile["patch_size"], divisor, strict=True)
     return [max(part, round(size / part) * part) for size, part in sizes]
@@ -74,18 +78,21 @@ def _products(strides: Sequence[Sequence[int]]) -> list[tuple[int]]:
 
 
 def _arguments(
-    entry: Entry, profile: Mapping[str, Any], patch: Sequence[int]
+    entry: Entry, profile: Mapping[str, Any], patch: Sequence[int], scaled: bool
 ) -> tuple[list[int], Sequence[Sequence[int]], dict[str, Any]]:
-    return network_knobs(entry.definition, profile["spacing"], patch, [float(n) for n in patch])
+    return network_knobs(entry.definition, profile["spacing"], patch, [float(n) for n in patch], scaled=scaled)
 
 
-def fit(entries: Sequence[Entry], profile: Mapping[str, Any], patch: Sequence[int]) -> list[Fit]:
+def fit(
+    entries: Sequence[Entry], profile: Mapping[str, Any], patch: Sequence[int], device: torch.device = CPU
+) -> list[Fit]:
     """Return the networks for a patch; a twin at equal cost that would be no wider than the plain one is left out.
 
     Args:
         entries: the networks.
         profile: the profile, without entries of a network.
         patch: voxels per axis.
+        device: what trains them; on a GPU they have the depth and the width that ``adapt`` gives them there.
 
     Raises:
         ValueError: if a network cannot be built, or takes no such patch.
@@ -93,21 +100,24 @@ def fit(entries: Sequence[Entry], profile: Mapping[str, Any], patch: Sequence[in
     fits: list[Fit] = []
     for entry in entries:
         if entry.twin == WIDE:
-            whole = _fit(replace(entry, definition=_definition_of(entry)), profile, patch)
-            if (wide := _widened(entry, profile, patch, whole.macs)) is not None:
+            whole = _fit(replace(entry, definition=_definition_of(entry)), profile, patch, device)
+            if (wide := _widened(entry, profile, patch, whole.macs, device)) is not None:
                 fits.append(wide)
         else:
-            fits.append(_fit(entry, profile, patch))
+            fits.append(_fit(entry, profile, patch, device))
     return fits
 
 
-def _fit(entry: Entry, profile: Mapping[str, Any], patch: Sequence[int]) -> Fit:
-    knobs: dict[str, Any] = {NETWORK: _sized(_plain(entry, entry.definition, profile), profile["spacing"], patch)}
+def _fit(entry: Entry, profile: Mapping[str, Any], patch: Sequence[int], device: torch.device) -> Fit:
+    scaled = device.type != CPU.type
+    knobs: dict[str, Any] = {
+        NETWORK: _sized(entry, _plain(entry, entry.definition, profile), profile["spacing"], patch, scaled)
+    }
     if entry.own:
-        own_patch, _, arguments = _arguments(entry, profile, patch)
+        own_patch, _, arguments = _arguments(entry, profile, patch, scaled)
         usual = _definition_of(entry)
         given = {key: value for key, value in entry.definition.items() if usual.get(key) != value}
-        arguments = {**{f"{NETWORK}#{key}": value for key, value in given.items()}, **arguments}
+        arguments |= {f"{NETWORK}#{key}": value for key, value in given.items()}
         own = {key.partition("#")[2]: value for key, value in arguments.items()}
         whole = _plain(entry, {**entry.definition, **own}, profile)
         knobs = arguments if own_patch == list(patch) else {NETWORK: whole}
@@ -122,7 +132,7 @@ def _fit(entry: Entry, profile: Mapping[str, Any], patch: Sequence[int]) -> Fit:
         knobs = {NETWORK: {"_target_": target, "network": inner, "divisor": divisor}}
     network = build(entry.bundle, {**profile, **knobs})
     config = {**read_json(entry.bundle / "configs" / "train.json"), **profile}
-    need = step_bytes(network, config, patch, profile["batch_size"])
+    need = step_bytes(network, config, patch, profile["batch_size"], device)
     parameters = sum(p.numel() for p in network.parameters())
     macs = multiply_adds(Padded(probe, divisor), profile["in_channels"], patch)
     return Fit(entry, knobs, parameters, macs, need, tuple(divisor) if max(divisor) > 1 else ())
@@ -159,19 +169,24 @@ def _definition_of(entry: Entry) -> dict[str, Any]:
     return definition
 
 
-def _sized(definition: Mapping[str, Any], spacing: Sequence[float], patch: Sequence[int]) -> dict[str, Any]:
-    """Return the definition of a network of others with strides and kernels for a patch, where it takes them."""
+def _sized(
+    entry: Entry, definition: Mapping[str, Any], spacing: Sequence[float], patch: Sequence[int], scaled: bool
+) -> dict[str, Any]:
+    """Return the definition of a network of others, with widths, strides and kernels where it takes and has none."""
     kind = locate(str(definition["_target_"]))
     known = set(signature(kind).parameters) if isinstance(kind, type) else set()
-    if "strides" not in known or "strides" in definition:
-        return dict(definition)
-    strides, kernels = down_sampling([2] * LEVELS, 3, spacing, patch)
+    steps = max(2, deepest(spacing, patch)) if scaled else len(WIDTHS) - 1
+    widths = doubling(steps + 1) if scaled else WIDTHS
+    strides, kernels = down_sampling([2] * steps, 3, spacing, patch)
     own: dict[str, Any] = {"strides": [list(step) for step in strides]}
     if "upsample_kernel_size" in known:
-        own["upsample_kernel_size"] = own["strides"]
-        own["strides"] = [[1] * len(patch), *own["strides"]]
+        own |= {"upsample_kernel_size": own["strides"], "strides": [[1] * len(patch), *own["strides"]]}
         own["kernel_size"] = [list(kernel) for kernel in kernels]
-    return {**definition, **own}
+    if "strides" not in known or "strides" in definition:
+        own = {}
+    if entry.name.startswith(f"{MONAI}:"):
+        own |= {"init_filters": widths[0], "filters": widths, "channels": widths}
+    return {**{key: value for key, value in own.items() if key in known}, **definition}
 
 
 def _divisor(network: nn.Module, in_channels: int, patch: Sequence[int], entry: Entry) -> int:
@@ -195,9 +210,11 @@ def _divisor(network: nn.Module, in_channels: int, patch: Sequence[int], entry: 
     )
 
 
-def _widened(entry: Entry, profile: Mapping[str, Any], patch: Sequence[int], target: int) -> Fit | None:
+def _widened(
+    entry: Entry, profile: Mapping[str, Any], patch: Sequence[int], target: int, device: torch.device
+) -> Fit | None:
     """Return the twin whose width makes it cost what the network with attention costs."""
-    plain = _fit(entry, profile, patch)
+    plain = _fit(entry, profile, patch, device)
     best: Fit | None = None
     features = list(plain.knobs.get(f"{NETWORK}#features", entry.definition["features"]))
     near, tried = math.sqrt(target / plain.macs), [features]  # the cost grows with the square of the width
@@ -206,7 +223,8 @@ def _widened(entry: Entry, profile: Mapping[str, Any], patch: Sequence[int], tar
         if wider not in tried:
             tried.append(wider)
             own = replace(
-                _fit(replace(entry, definition={**entry.definition, "features": wider}), profile, patch), entry=entry
+                _fit(replace(entry, definition={**entry.definition, "features": wider}), profile, patch, device),
+                entry=entry,
             )
             if best is None or _away(own, target) < _away(best, target):
                 best = own

@@ -34,7 +34,7 @@ SET = (
     "fold",
 )
 """Knobs that the comparison sets."""
-OF_ONE = ("output_dir", "ckpt_dir", "resume_ckpt", "finetune_ckpt", "overwrite", "report", "device")
+OF_ONE = ("output_dir", "ckpt_dir", "resume_ckpt", "finetune_ckpt", "overwrite", "report")
 """Knobs of a single training."""
 
 

@@ -113,7 +113,8 @@ def _pace(study: Study, fit: Fit, say: Callable[[str], None]) -> Callable[[Seat]
         folder, bundle = study.folder_of(fit), fit.entry.bundle
         folder.mkdir(parents=True, exist_ok=True)
         fold = {"fold": study.folds[0]}
-        write_text(folder / "pace_profile.json", json.dumps(as_profile(study.knobs, fit.knobs, fold), indent=1) + "\n")
+        own = as_profile(study.knobs, fit.knobs, fold, seat.knobs())
+        write_text(folder / "pace_profile.json", json.dumps(own, indent=1) + "\n")
         pace = pace_of(bundle, folder / "pace_profile.json", folder / PACE, seat)
         own = schedule(study.budget, pace, bundle, study.knobs["batch_size"])
         write_text(folder / PROFILE, json.dumps(as_profile(study.knobs, fit.knobs, own), indent=1) + "\n")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
 from custom_networks.adapt.pace import Pace
 from custom_networks.compare import trainings as module
+from custom_networks.compare.comparison import device_of
 from custom_networks.compare.entries import find_entries
 from custom_networks.compare.fits import Fit
 from custom_networks.compare.plan import Budget, check_folds, common_knobs, inner_split, patients_of, schedule
@@ -83,6 +85,12 @@ def test_folds_that_hold_back_the_same_cases_are_none(tmp_path):
     (tmp_path / "folds.json").write_text(json.dumps([{"train": names[2:], "val": names[:2]}] * 2))
     with pytest.raises(ValueError, match=f"the folds 0 and 1 both hold back {names[0]}"):
         check_folds({**knobs, "folds_file": str(tmp_path / "folds.json")}, SEGMENTATION[0], [0, 1])
+
+
+def test_the_device_is_that_which_was_asked_for():
+    assert device_of({"device": "cpu"}, [Seat(device="cuda:1")]) == torch.device("cuda:1")
+    assert device_of({"device": "cpu"}, [Seat()]) == torch.device("cpu")
+    assert device_of({}, [Seat()]).type == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def study_of(tmp_path, **changed):

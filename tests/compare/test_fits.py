@@ -60,6 +60,23 @@ def test_a_twin_differs_by_its_attention_alone():
         assert own.knobs["network_def#features"] > [16, 32, 64]
 
 
+def test_networks_of_monai_have_the_widths_of_the_bundles():
+    dynunet, segresnet = fit(find_entries(["monai:DynUNet", "monai:SegResNet"], alone=True), PROFILE, [24, 28, 24])
+    assert dynunet.knobs["network_def"]["filters"] == [16, 32, 64, 128]
+    assert segresnet.knobs["network_def"]["network"]["init_filters"] == 16
+
+
+def test_on_a_gpu_networks_are_as_deep_and_wide_as_adapt_makes_them():
+    names = ["attention_unet", "attention_unet:plain", "monai:DynUNet", "monai:SegResNet"]
+    patch = [64, 64, 64]
+    fits = fit(find_entries(names, alone=True), {**PROFILE, "patch_size": patch}, patch, torch.device("cuda"))
+    for own in fits[:2]:
+        assert own.knobs["network_def#features"] == [32, 64, 128, 256, 320]
+    assert fits[2].knobs["network_def"]["filters"] == [32, 64, 128, 256, 320]
+    assert fits[2].knobs["network_def"]["strides"] == [[1, 1, 1]] + [[2, 2, 2]] * 4
+    assert fits[3].knobs["network_def"]["init_filters"] == 32
+
+
 def test_a_network_that_wants_more_is_named():
     entries = find_entries(["monai:UNETR", "monai:SegResNet"], alone=True)
     with pytest.raises(ValueError, match=r"^monai:UNETR: .*img_size.* give file\.json#entry$"):
