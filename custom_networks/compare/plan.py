@@ -14,7 +14,7 @@ from custom_networks.adapt.network import as_config_value, from_config_value
 from custom_networks.adapt.pace import Pace
 from custom_networks.files import read_json
 from custom_networks.workflow.data.layouts.finder import find_cases
-from custom_networks.workflow.data.patients import find_patients
+from custom_networks.workflow.data.patients import patient_of_cases
 from custom_networks.workflow.data.segmentation_list import segmentation_data_list
 
 SEARCH_SHARE = 0.2
@@ -131,9 +131,7 @@ def patients_of(knobs: Mapping[str, Any]) -> dict[str, str]:
     """
     root = Path(knobs["dataset_dir"])
     cases, _, _ = find_cases(root, knobs.get("image_glob"), knobs.get("label_glob"))
-    found = find_patients(root, {case.name: case.images[0] for case in cases})
-    groups = [[case.name] for case in cases] if found is None else found.groups
-    return {name: group[0] for group in groups for name in group}
+    return patient_of_cases(root, {case.name: case.images[0] for case in cases})
 
 
 def inner_split(cases: Sequence[str], patient_of: Mapping[str, str]) -> dict[str, list[str]]:

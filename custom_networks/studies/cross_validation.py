@@ -89,7 +89,7 @@ class CrossValidation:
             )
         rows = [row for fold in folds for row in read_fold(fold, self.folder(fold))]
         decision = decide(self._pairs(rows), self._classes())
-        summary = {**self._described(folds), **summarise(rows), LARGEST: decision}
+        summary = {**self._described(folds), **summarise(rows, self.plan.patient_of), LARGEST: decision}
         self._write(ENSEMBLE, {**read_json(self.profile), LARGEST: decision["chosen"]})
         self._write(SUMMARY, summary)
         write_text(self.out / TABLE, as_csv(rows))
@@ -128,6 +128,7 @@ class CrossValidation:
             "folds": {"of": len(self.plan.held_back), "finished": list(folds)},
             "cases": {
                 "all": len(self.plan.labels),
+                "patients": len(set(self.plan.patient_of.values())),
                 "held_back_in_no_fold": self.plan.never(),
                 "held_back_several_times": self.plan.several_times(),
             },
@@ -154,7 +155,7 @@ class CrossValidation:
                 say(f"warning: {len(names)} cases are {what}: {', '.join(names[:SHOWN])}{more}")
 
     def _say_end(self, folds: Sequence[int], rows: Sequence[Row], decision: Mapping[str, Any]) -> None:
-        figures = summarise(rows)["classes"]
+        figures = summarise(rows, self.plan.patient_of)["classes"]
         for name, own in figures.items():
             say(f"{name}: {_in_words(own['dice'])}")
         for name, means in decision["classes"].items():

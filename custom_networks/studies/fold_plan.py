@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from monai.bundle import ConfigParser
@@ -15,6 +15,7 @@ from custom_networks.files import data_folder
 from custom_networks.workflow.data.cases import refuse
 from custom_networks.workflow.data.folds import count_folds, split_cases
 from custom_networks.workflow.data.layouts.finder import find_cases
+from custom_networks.workflow.data.patients import patient_of_cases
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,13 @@ class FoldPlan:
         labels: the label of every case by the name of the case.
         held_back: the names of the cases that each fold validates, of all folds.
         trained_on: how many cases each fold trains on.
+        patient_of: the patient of every case, where something tells patients.
     """
 
     labels: dict[str, Path]
     held_back: list[list[str]]
     trained_on: list[int]
+    patient_of: Mapping[str, str] = field(default_factory=dict)
 
     def usable(self) -> list[int]:
         """Return the folds that have something to train on and something to hold back."""
@@ -93,7 +96,8 @@ def plan_folds(config: ConfigParser, default_folds: Path) -> FoldPlan:
     with _said_once():
         splits = [split_cases(cases, root, fold, *files) for fold in range(number)]
     labels = {case.name: case.label for case in cases}
-    return FoldPlan(labels, [list(split.validation) for split in splits], [len(split.training) for split in splits])
+    sides = [list(split.validation) for split in splits], [len(split.training) for split in splits]
+    return FoldPlan(labels, *sides, patient_of_cases(root, {case.name: case.images[0] for case in cases}))
 
 
 @contextmanager

@@ -19,7 +19,8 @@ DEFINITIONS = {
     "n": "cases that have a value; the others are left out of all figures of the metric",
     "mean": "over the cases of all folds together",
     "sd": "sample standard deviation over the same cases; null for one case",
-    "interval": "95 % percentile bootstrap interval of the mean over the cases; null for one case",
+    "interval": "95 % percentile bootstrap interval of the mean over the patients, each with the mean of its cases; "
+    "null for one patient",
     "fold_means": "mean over the cases of each fold",
     "sd_over_folds": "sample standard deviation of the means of the folds; null for one fold",
     "mean of classes": "mean of the means of the classes",
@@ -51,11 +52,12 @@ def as_csv(rows: Sequence[Row]) -> str:
     return text.getvalue()
 
 
-def summarise(rows: Sequence[Row]) -> dict[str, Any]:
+def summarise(rows: Sequence[Row], patient_of: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Average a table.
 
     Args:
         rows: one per fold, case and class, at least one.
+        patient_of: the patient of a case; one that it lacks is a patient of its own.
 
     Returns:
         ``{"classes": {name: {metric: figures}}, "mean of classes": {metric: value}}``; ``DEFINITIONS`` says what the
@@ -70,7 +72,10 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
     metrics = [column for column in rows[0] if column not in NO_METRICS]
     names = list(dict.fromkeys(row["class"] for row in rows))
     classes = {
-        name: {metric: _figures([row for row in rows if row["class"] == name], metric) for metric in metrics}
+        name: {
+            metric: _figures([row for row in rows if row["class"] == name], metric, patient_of or {})
+            for metric in metrics
+        }
         for name in names
     }
     means: dict[str, float | None] = {}
@@ -80,20 +85,22 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
     return {"classes": classes, "mean of classes": means}
 
 
-def _figures(rows: Sequence[Row], metric: str) -> dict[str, Any]:
+def _figures(rows: Sequence[Row], metric: str, patient_of: Mapping[str, str]) -> dict[str, Any]:
     """Return what one metric of one class comes to."""
     by_fold: dict[str, list[float]] = {}
+    by_patient: dict[str, list[float]] = {}
     for row in rows:
         value = float(row[metric])
         if not math.isnan(value):
             by_fold.setdefault(row["fold"], []).append(value)
+            by_patient.setdefault(patient_of.get(row["case"], row["case"]), []).append(value)
     values = [value for own in by_fold.values() for value in own]
     fold_means = {fold: fmean(own) for fold, own in by_fold.items()}
     return {
         "n": len(values),
         "mean": fmean(values) if values else None,
         "sd": stdev(values) if len(values) > 1 else None,
-        "interval": bootstrap_interval(values),
+        "interval": bootstrap_interval([fmean(own) for own in by_patient.values()]),
         "fold_means": fold_means,
         "sd_over_folds": stdev(fold_means.values()) if len(fold_means) > 1 else None,
     }

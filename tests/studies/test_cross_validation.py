@@ -112,7 +112,7 @@ def test_the_table_holds_every_case_once_and_the_summary_what_it_means(validate,
     assert small["fold_means"]["0"] == pytest.approx((0.1 + 0.6) / 2)
     assert summary["seed"] == 3
     assert summary["folds"] == {"of": 5, "finished": [0, 1, 2, 3, 4]}
-    assert summary["cases"] == {"all": 7, "held_back_in_no_fold": [], "held_back_several_times": []}
+    assert summary["cases"] == {"all": 7, "patients": 7, "held_back_in_no_fold": [], "held_back_several_times": []}
     assert summary["policy"] == {"empty": "no value"}
     assert summary["train_seconds"] == dict.fromkeys("01234", 7.5)
     assert {"python", "torch", "monai", "custom_networks"} <= summary["versions"].keys()

@@ -60,3 +60,16 @@ def test_the_cells_stay_what_they_are(tmp_path):
     assert as_csv(read) == 'fold,case,class,dice\n3,"a, b",heart,0.50\n'
     assert dice_by_class(read) == "heart 0.500"
     assert dice_by_class(rows({"heart": {0: [math.nan]}, "aorta": {0: [0.12345]}})) == "heart no case, aorta 0.123"
+
+
+def test_cases_of_one_patient_are_one_observation():
+    """Twice the same cases under other names tell nothing new of other patients."""
+    values = [0.5, 0.6, 0.7, 0.9]
+    once = summarise(rows({"heart": {0: values}}))["classes"]["heart"]["dice"]
+    doubled = rows({"heart": {0: [*values, *values]}})
+    patient_of = {row["case"]: str(number % 4) for number, row in enumerate(doubled)}
+    twice = summarise(doubled, patient_of)["classes"]["heart"]["dice"]
+    assert twice["interval"] == once["interval"]
+    assert twice["n"] == 8
+    low, high = summarise(doubled)["classes"]["heart"]["dice"]["interval"]
+    assert high - low < once["interval"][1] - once["interval"][0]

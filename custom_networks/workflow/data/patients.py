@@ -55,6 +55,21 @@ def find_patients(root: Path, images: Mapping[str, Path]) -> Patients | None:
     return None
 
 
+def patient_of_cases(root: Path, images: Mapping[str, Path]) -> dict[str, str]:
+    """Return a name for the patient of every case: the first case of the patient; where nothing tells, the case itself.
+
+    Args:
+        root: the data set folder.
+        images: the image of every case by the case's name.
+
+    Raises:
+        ValueError: as :func:`read_patients`.
+    """
+    found = find_patients(root, images)
+    groups = [[name] for name in images] if found is None else found.groups
+    return {name: group[0] for group in groups for name in group}
+
+
 def read_patients(root: Path, names: Collection[str]) -> dict[str, str] | None:
     """Return the patient of every case by the file ``patients.csv`` of a data set, ``None`` if it has none.
 
