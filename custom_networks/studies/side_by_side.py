@@ -16,7 +16,7 @@ from types import FrameType
 from custom_networks.studies.children import CHILDREN
 from custom_networks.workflow.guard.interrupts import Terminated
 
-STOPPING = b"stopping: every training saves its state after its step; once more stops at once\n"
+STOPPING = b"stopping: every training saves after its step, the same command goes on; once more stops at once\n"
 DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 
 

@@ -107,7 +107,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(profile, table):
     driver.send_signal(signal.SIGINT)
     _, err = driver.communicate()
     assert driver.returncode == 130
-    assert err.startswith("stopping: every training saves its state after its step; once more stops at once\n")
+    assert err.startswith("stopping: every training saves after its step, the same command goes on; ")
     assert err.endswith("interrupted\n")
     assert "last_checkpoint.pt holds the training up to" in (out / "fold0" / "train.log").read_text()
     finish(start(profile, out))
