@@ -113,7 +113,7 @@ def dice_by_class(rows: Sequence[Row]) -> str:
         rows: those of a fold or of all.
 
     Example:
-        >>> dice_by_class([{"fold": "0", "class": "heart", "dice": "0.91234"}])
+        >>> dice_by_class([{"fold": "0", "case": "a", "class": "heart", "dice": "0.91234"}])
         'heart 0.912'
     """
     classes = summarise(rows)["classes"]
