@@ -64,6 +64,8 @@ def run_comparison(
         raise ModuleNotFoundError("No module named 'matplotlib'", name="matplotlib")
     places = seats(request.jobs, devices)
     entries, outside = find_entries(names, alone), find_outside(against, nnunet, request.folds)
+    if both := sorted({entry.name for entry in entries} & {own.name for own in outside}):
+        raise ValueError(f"a network and a folder of masks are both called {both[0]}; rename the folder")
     knobs = common_knobs(profile)
     check_folds(knobs, entries[0].bundle, request.folds)
     device = device_of(knobs, places)

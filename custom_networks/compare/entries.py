@@ -58,7 +58,10 @@ def find_entries(names: Sequence[str], alone: bool) -> list[Entry]:
         else:
             entries += _of_bundle(name, bundles, alone)
     # a twin may be named beside the network that brings it
-    found = {entry.name: entry for entry in entries}
+    found: dict[str, Entry] = {}
+    for entry in entries:
+        if found.setdefault(entry.name, entry) != entry:
+            raise ValueError(f"two networks are called {entry.name}; rename the file of one of them")
     if len(set(names)) < len(names):
         twice = next(name for name in names if list(names).count(name) > 1)
         raise ValueError(f"{twice} is named twice; a network is compared with others, name it once")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any
@@ -42,20 +42,27 @@ class Line:
 def scores_of(rows: Sequence[Mapping[str, Any]], patient_of: Mapping[str, str]) -> Scores:
     """Return the score of every patient in every training: the mean Dice of the classes, over the patient's cases.
 
+    It is nan where no class of any of them has one, as a case without structures that was segmented as such.
+
     Args:
         rows: metrics by case and class, with fold and seed, of one network.
         patient_of: the patient of each case.
     """
     values: dict[tuple[int, int], dict[str, dict[str, list[float]]]] = {}
     for row in rows:
-        value = float(row[METRIC])
-        if not math.isnan(value):
-            training = values.setdefault((int(row["fold"]), int(row["seed"])), {})
-            training.setdefault(patient_of[str(row["case"])], {}).setdefault(str(row["case"]), []).append(value)
+        training = values.setdefault((int(row["fold"]), int(row["seed"])), {})
+        of_case = training.setdefault(patient_of[str(row["case"])], {}).setdefault(str(row["case"]), [])
+        of_case.append(float(row[METRIC]))
     return {
-        training: {patient: fmean(fmean(own) for own in of_cases.values()) for patient, of_cases in found.items()}
+        training: {patient: _score(of_cases.values()) for patient, of_cases in found.items()}
         for training, found in values.items()
     }
+
+
+def _score(of_cases: Iterable[Sequence[float]]) -> float:
+    """Return the mean over the cases that have a value of the mean over the classes that have one, else nan."""
+    means = [mean for case in of_cases if (mean := _mean(case)) is not None]
+    return fmean(means) if means else math.nan
 
 
 def lines_of(
@@ -81,14 +88,14 @@ def lines_of(
         for training in own.values():
             for patient, value in training.items():
                 by_patient.setdefault(patient, []).append(value)
-        means = [fmean(values) for values in by_patient.values()]
+        means = [mean for values in by_patient.values() if (mean := _mean(values)) is not None]
         names = dict.fromkeys(str(row["class"]) for row in rows[name])
         classes = {one: _mean(row[METRIC] for row in rows[name] if row["class"] == one) for one in names}
         lines.append(
             Line(
                 name=name,
                 classes=classes,
-                dice=fmean(means),
+                dice=fmean(means) if means else math.nan,
                 interval=bootstrap_interval(means),
                 nsd=_mean(row["nsd"] for row in rows[name]),
                 hd95=_mean(row["hd95"] for row in rows[name]),

@@ -146,9 +146,8 @@ def _trial(study: Study, fit: Fit, number: int, rate: float, say: Callable[[str]
         profile = folder / PROFILE
         write_text(profile, json.dumps(as_profile(study.knobs, fit.knobs, own, inner), indent=1) + "\n")
         train_and_evaluate(bundle, [profile], folder, {"seed": 0}, seat)
-        score = read_json(folder / "metrics.json")["mean"]["dice"]
         what = f"{fit.entry.name}, fold {study.folds[number]}, learning rate {rate:g}"
-        say(f"{what}: Dice {score:.4f} on a part of the training cases")
+        say(f"{what}: {_dice_in(folder)} on a part of the training cases")
 
     return task
 
@@ -183,10 +182,15 @@ def _run(study: Study, fit: Fit, fold: int, seed: int, say: Callable[[str], None
         home, folder = study.folder_of(fit), study.run_folder(fit, fold, seed)
         overrides = {"fold": fold, "seed": seed, "learning_rate": learning_rates(study, fit)[fold]}
         train_and_evaluate(fit.entry.bundle, [home / PROFILE], folder, overrides, seat)
-        score = read_json(folder / "metrics.json")["mean"]["dice"]
-        say(f"{fit.entry.name}, fold {fold}, seed {seed}: Dice {score:.4f}")
+        say(f"{fit.entry.name}, fold {fold}, seed {seed}: {_dice_in(folder)}")
 
     return task
+
+
+def _dice_in(folder: Path) -> str:
+    """Return the mean Dice of a run in words; there is none where no case has a structure, found or not."""
+    score = read_json(folder / "metrics.json")["mean"]["dice"]
+    return "no Dice" if score is None else f"Dice {score:.4f}"
 
 
 def rows_of(study: Study, fit: Fit) -> list[dict[str, Any]]:

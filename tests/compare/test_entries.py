@@ -47,6 +47,14 @@ def test_a_file_defines_any_other(tmp_path):
         find_entries([f"{file}#epochs", "monai:SegResNet"], alone=False)
 
 
+def test_two_files_of_one_name_are_refused(tmp_path):
+    for folder, kind in (("a", "Identity"), ("b", "Flatten")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "mine.json").write_text(json.dumps({"net": {"_target_": f"torch.nn.{kind}"}}))
+    with pytest.raises(ValueError, match="two networks are called mine#net"):
+        find_entries([f"{tmp_path}/a/mine.json#net", f"{tmp_path}/b/mine.json#net"], alone=True)
+
+
 @pytest.mark.parametrize(
     ("names", "why"),
     [

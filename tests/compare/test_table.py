@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from custom_networks.compare.differences import Difference
@@ -41,6 +43,18 @@ def test_a_patient_is_scored_by_the_mean_of_the_cases():
 def test_a_class_that_a_case_has_not_is_left_out_of_its_mean():
     rows = [row("a", "LV", 0.8), row("a", "RV", "nan"), row("b", "LV", 0.6), row("b", "RV", 0.4)]
     assert scores_of(rows, {"a": "a", "b": "b"})[0, 0] == pytest.approx({"a": 0.8, "b": 0.5})
+
+
+def test_a_patient_without_structures_is_left_out_of_a_difference():
+    """One network finds nothing where nothing is, which has no Dice; the other finds something, which has 0."""
+    right = [row("a", "LV", 0.8, seed=seed) for seed in (0, 1)] + [row("b", "LV", "nan", seed=seed) for seed in (0, 1)]
+    wrong = [{**one, "dice": "0.0"} if one["case"] == "b" else one for one in right]
+    patients = {"a": "a", "b": "b"}
+    assert math.isnan(scores_of(right, patients)[0, 0]["b"])
+    first, second = lines_of({"right": right, "wrong": wrong}, {}, patients)
+    assert first.dice == pytest.approx(0.8)
+    assert second.dice == pytest.approx(0.4)
+    assert second.difference.patients == 1
 
 
 def test_lines_have_means_per_class_and_differences_to_the_first():
