@@ -75,7 +75,7 @@ def fill_minutes(
 
     Many cheap steps go further than few dear ones: where ``enough`` says how many steps a training should have, the
     batch is one, unless the time suffices for so many with the batch of the profile. Where it does not suffice for 1000
-    steps, the patch becomes smaller in proportion, down to 32 x 32 x 32 voxels, and where a validation takes more than
+    steps, the patch becomes smaller in proportion, to some 32 x 32 x 32 voxels, and where a validation takes more than
     a fifth of the time, its windows overlap less; then everything is measured anew.
 
     Args:
