@@ -21,6 +21,7 @@ from custom_networks.studies.run import check_request, train_and_evaluate
 from custom_networks.studies.side_by_side import Seat, run_all
 from custom_networks.studies.table import DEFINITIONS, Row, as_csv, dice_by_class, read_fold, summarise
 from custom_networks.workflow.guard.overrides import check_overrides
+from custom_networks.workflow.report.statistics import TOLERANCE
 from custom_networks.workflow.train.log.curve import read_curve
 
 TABLE, SUMMARY, ENSEMBLE = "cross_validation.csv", "summary.json", "ensemble.json"
@@ -132,7 +133,7 @@ class CrossValidation:
                 "held_back_in_no_fold": self.plan.never(),
                 "held_back_several_times": self.plan.several_times(),
             },
-            **{key: measured[key] for key in ("policy", "surface_tolerance") if key in measured},
+            **{key: measured[key] for key in ("policy", TOLERANCE) if key in measured},
             "definitions": DEFINITIONS,
             "train_seconds": {str(fold): _seconds(self.folder(fold)) for fold in folds},
             "versions": {

@@ -12,6 +12,7 @@ import pytest
 from custom_networks.__main__ import main
 from custom_networks.studies import cross_validation
 from custom_networks.studies.children import CHILDREN
+from custom_networks.workflow.report.statistics import TOLERANCE
 from tests.studies.bundle_runs import value
 from tests.synthetic import CLASSIFICATION, KINDS, SEGMENTATION, change, config, read_rows, write_dataset
 
@@ -46,7 +47,7 @@ class Folds:
             change(work / f"{name}_seg.nii.gz", stray)
             lines += [f"{name},{label},0.{number + 1}{index},2,10,11" for index, label in enumerate(LABELS[1:])]
         (work / "metrics.csv").write_text("\n".join(lines) + "\n")
-        (work / "metrics.json").write_text(json.dumps({"policy": {"empty": "no value"}}))
+        (work / "metrics.json").write_text(json.dumps({"policy": {"empty": "no value"}, TOLERANCE: 1.5}))
         return 0
 
 
@@ -114,6 +115,7 @@ def test_the_table_holds_every_case_once_and_the_summary_what_it_means(validate,
     assert summary["folds"] == {"of": 5, "finished": [0, 1, 2, 3, 4]}
     assert summary["cases"] == {"all": 7, "patients": 7, "held_back_in_no_fold": [], "held_back_several_times": []}
     assert summary["policy"] == {"empty": "no value"}
+    assert summary["surface_tolerance_mm"] == 1.5
     assert summary["train_seconds"] == dict.fromkeys("01234", 7.5)
     assert {"python", "torch", "monai", "custom_networks"} <= summary["versions"].keys()
     decision = summary["largest_component"]

@@ -17,6 +17,7 @@ from nibabel.processing import resample_from_to
 
 from custom_networks.files import check_vacant, new_folder
 from custom_networks.workflow.data.headers import spatial_image
+from custom_networks.workflow.data.patients import COLUMNS, PATIENTS
 from tools.data import medmnist
 
 TEMPLATES = {
@@ -36,6 +37,8 @@ HEAD = "mni09c"
 BORDER_MM = -21.0
 """MNI y of the most posterior anterior voxel."""
 EMBEDDED = "Embedded_Hippocampus"
+PAIRED = "Task04_Hippocampus"
+"""The task of the Decathlon that has both sides of its subjects."""
 
 
 def wheel_file(package: str, path: str) -> Path:
@@ -216,8 +219,24 @@ def download(url: str, md5: str, given: Path, folder: Path) -> Path:
     return archive
 
 
+def write_subjects(folder: Path) -> None:
+    """Write ``patients.csv`` of the hippocampus task, whose crops 2k - 1 and 2k are the two sides of one subject.
+
+    Args:
+        folder: the unpacked task.
+
+    References:
+        docs/decisions/patients.md, where it is shown.
+    """
+    names = sorted(file.name.removesuffix(".nii.gz") for file in (folder / "labelsTr").glob("*.nii.gz"))
+    lines = [f"{name},subject_{(int(name.rpartition('_')[2]) + 1) // 2:03d}" for name in names]
+    (folder / PATIENTS).write_text("\n".join([",".join(COLUMNS), *lines]) + "\n")
+
+
 def fetch(name: str, output_dir: str = "data") -> Path:
     """Download a task of the Medical Segmentation Decathlon or AdrenalMNIST3D, verify its checksum and unpack it.
+
+    ``Task04_Hippocampus`` gets a ``patients.csv`` as well, see :func:`write_subjects`.
 
     A ``<name>.tar`` or ``<name>.npz`` that lies in ``output_dir`` already is verified and used instead of the network.
 
@@ -258,6 +277,8 @@ def fetch(name: str, output_dir: str = "data") -> Path:
             leftover.unlink()
         if not (unpacked / "dataset.json").is_file():
             raise RuntimeError(f"{url} holds no {name}/dataset.json; give another mirror's {name}.tar")
+        if name == PAIRED:
+            write_subjects(unpacked)
         unpacked.replace(target)
     print(f"{name} is in {target}")
     return target

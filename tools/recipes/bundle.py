@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from custom_networks.workflow.data.folds import ALL
+
 
 @dataclass(frozen=True)
 class Bundle:
@@ -26,6 +28,9 @@ class Bundle:
         profiles: file stem to flat override dictionary.
         notes: what its README says about its training and about no other bundle's, a sentence or more each.
         folds: case names of the five folds, or ``None`` for the rule of rank modulo five.
+        folds_rule: what the folds are, and how the cases came into them, in words.
+        study: the cross-validation under ``docs/studies`` whose figures are those of its README; the shipped weights
+            are then of a training on all of its cases, else of fold 0.
         data_license: text of ``docs/data_license.txt``.
         weights_license: the licence in it, which the weights inherit, as Hugging Face names it.
         removal_profiles: profiles of the removal test, the one without attention first, the shipped one last.
@@ -51,8 +56,15 @@ class Bundle:
     profiles: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     folds: tuple[tuple[str, ...], ...] | None = None
+    folds_rule: str = ""
+    study: str | None = None
     single_seed_profiles: tuple[str, ...] = ()
     places: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def weights_fold(self) -> int | str:
+        """The fold of the training of the shipped weights, "all" if it held no case back."""
+        return self.knobs.get("fold", 0) if self.study is None else ALL
 
     @property
     def version(self) -> str:

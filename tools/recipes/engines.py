@@ -37,9 +37,10 @@ def describe_engines(folder: Path) -> str:
         else f"One changes it by {change:.5f}, more than {TOLERANCE}: set `amp` to false where that matters."
     )
     score = f"{record['score'][0].upper()}{record['score'][1:]}"
+    cases = "held-back cases" if record.get("held_back", True) else "of the cases that they were trained on"
     return "\n".join(
         [
-            f"{score} of the shipped weights on {record['cases']} held-back cases:",
+            f"{score} of the shipped weights on {record['cases']} {cases}:",
             "",
             *table,
             "",

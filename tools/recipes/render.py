@@ -26,6 +26,21 @@ def all_bundles() -> list[Bundle]:
     return [module.BUNDLE for module in modules if hasattr(module, "BUNDLE")]
 
 
+def spec_of(folder: Path) -> Bundle:
+    """Return the specification that a bundle is rendered from.
+
+    Args:
+        folder: the bundle's folder.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    for bundle in all_bundles():
+        if bundle.name == folder.name:
+            return bundle
+    raise ValueError(f"{folder.name} has no specification in tools/recipes/bundles; add one")
+
+
 def recipe_of(bundle: Bundle) -> ModuleType:
     """Return the recipe of a bundle: what its ``__all__`` names.
 
@@ -74,8 +89,9 @@ def fill_table_of_bundles(bundles: list[Bundle], text: str) -> str:
     """
     rows = []
     for bundle in bundles:
-        run = _run_file(bundle)
-        result = recipe_of(bundle).state_result(json.loads(run.read_text())) if run.is_file() else "not measured yet"
+        run, result = _run_file(bundle), "not measured yet"
+        if run.is_file():
+            result = recipe_of(bundle).state_result(json.loads(run.read_text()), bundle)
         link = f"[{bundle.name}](bundles/{bundle.name}/docs/README.md)"
         rows.append([link, bundle.network_name, bundle.metadata["data_source"].split(" (")[0], result])
     head, _, rest = text.partition(START)

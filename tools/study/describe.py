@@ -9,10 +9,11 @@ from custom_networks.bundle_folder import METADATA, TASKS, configured, find_bund
 from custom_networks.files import read_json
 from custom_networks.workflow.report.training_data import describe as describe_cases
 from custom_networks.workflow.report.training_data import read_training_data, write_description
+from tools.recipes.render import spec_of
 
 
 def describe(bundle: str, dataset_dir: str | None = None) -> Path:
-    """Write ``models/training_data.json`` of a segmentation bundle from the training cases of its own fold.
+    """Write ``models/training_data.json`` of a segmentation bundle from the cases that its weights were trained on.
 
     A prediction compares images and volumes with it. It holds no names of cases and no paths.
 
@@ -30,7 +31,7 @@ def describe(bundle: str, dataset_dir: str | None = None) -> Path:
     weights = folder / "models" / "model.pt"
     if not weights.is_file():
         raise FileNotFoundError(f"there are no weights {weights}; train the bundle first")
-    given = {} if dataset_dir is None else {"dataset_dir": dataset_dir}
+    given = {"fold": spec_of(folder).weights_fold, **({} if dataset_dir is None else {"dataset_dir": dataset_dir})}
     parser = configured(read_json(folder / "configs" / "train.json"), folder, [given])
     classes = {key: parser[key] for key in ("label_names", "label_values", "regions", "ignore_value")}
     description = describe_cases(

@@ -13,9 +13,8 @@ from typing import Any
 from custom_networks import __version__
 from custom_networks.bundle_folder import HOME
 from custom_networks.files import read_json, write_text
+from tools.recipes.studies import RECORD, STUDIES, TABLE
 
-STUDIES = HOME / "docs" / "studies"
-RECORD, TABLE = "study.json", "table.csv"
 KINDS = {"comparison": "comparison.json", "cross_validation": "summary.json"}
 """The report that each kind of study writes, beside the table that is called as the kind."""
 PAGE, PICTURE = "comparison.md", "comparison.png"

@@ -13,10 +13,11 @@ import torch
 
 from custom_networks.bundle_folder import find_bundle
 from custom_networks.files import read_json, write_text
+from custom_networks.workflow.data.folds import ALL
 from custom_networks.workflow.infer.engines.openvino_runner import precision_of
 from custom_networks.workflow.infer.inferers import has_bfloat16
 from tools.recipes.engines import RECORD
-from tools.recipes.render import all_bundles, recipe_of, render
+from tools.recipes.render import recipe_of, render, spec_of
 from tools.recipes.shared import ENGINE_NETWORK
 from tools.study.runs import device_name
 
@@ -26,8 +27,8 @@ PRECISIONS = {"float32": False, "bfloat16": True}
 def precision(bundle: str, dataset_dir: str | None = None) -> None:
     """Evaluate the shipped weights by PyTorch and OpenVINO in float32 and bfloat16, and put the scores in the README.
 
-    The cases are those of the bundle's evaluation, which the weights have not seen. A precision that the processor does
-    not compute in is refused: the figures would be those of float32.
+    The cases are those of fold 0, which the weights have not seen, unless they were trained on all. A precision that
+    the processor does not compute in is refused: the figures would be those of float32.
 
     Args:
         bundle: name or folder of the bundle.
@@ -37,7 +38,7 @@ def precision(bundle: str, dataset_dir: str | None = None) -> None:
         ValueError: if there is no such bundle, the processor lacks bfloat16, or OpenVINO is not installed.
     """
     folder = find_bundle(bundle)
-    (spec,) = [spec for spec in all_bundles() if spec.name == folder.name]
+    spec = spec_of(folder)
     if not has_bfloat16(torch.device("cpu")) or precision_of(amp=True) != "bfloat16":
         raise ValueError("this processor does not compute in bfloat16; measure on one with AVX512-BF16 or AMX")
     score = recipe_of(spec).SCORE
@@ -52,6 +53,7 @@ def precision(bundle: str, dataset_dir: str | None = None) -> None:
     record = {
         "score": score.name,
         "cases": metrics["cases"],
+        "held_back": spec.weights_fold != ALL,
         "scores": scores,
         "versions": {package: version(package) for package in ("torch", "openvino")},
         "machine": device_name(),

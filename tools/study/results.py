@@ -13,7 +13,7 @@ from typing import Any
 from custom_networks.bundle_folder import HOME
 from custom_networks.files import read_json, write_text
 from tools.recipes.markdown import format_table
-from tools.study.kept import RECORD, STUDIES, TABLE
+from tools.recipes.studies import RECORD, STUDIES, TABLE
 
 CSV = HOME / "results.csv"
 PAGE = HOME / "docs" / "results.md"

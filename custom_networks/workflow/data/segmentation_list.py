@@ -34,7 +34,7 @@ def segmentation_data_list(
     out of an evaluation is logged, and so is that with the fold "all" a training validates on its own cases. An
     evaluation of ``ckpt_path`` takes every case where none is among those that
     :func:`custom_networks.workflow.data.training_cases.find_seen_cases` knows of the weights, and warns where it takes
-    some that the weights were trained on, in the folder of their training.
+    some that the weights were trained on, in the folder of their training, and of shipped weights in any.
 
     Args:
         dataset_dir: folder of the data set.
@@ -75,7 +75,7 @@ def segmentation_data_list(
         because = f" ({'although ' if news.all_new else ''}{news.why})" if news.why else ""
         hint = "the others are taken for those trained on%s; where none of them was, --fold %s evaluates all"
         logger.info(hint, because, ALL)
-    if section == VALIDATION and seen is not None and seen.dataset_dir == root.resolve():
+    if section == VALIDATION and seen is not None and (seen.shipped or seen.dataset_dir == root.resolve()):
         _warn_of_seen_cases(sorted(chosen & (seen.names or set())), len(chosen), seen)
     return [_as_entry(case) for case in cases if case.name in chosen]
 
@@ -83,8 +83,8 @@ def segmentation_data_list(
 def _warn_of_seen_cases(both: Sequence[str], cases: int, seen: Seen) -> None:
     if both:
         logger.warning(
-            "%d of the %d cases to evaluate, such as %s, are among %s: their figures say nothing of new cases; set "
-            "fold to that of the training",
+            "%d of the %d cases to evaluate, such as %s, are called as some of %s: their figures say nothing of new "
+            "cases; set fold to that of the training, if that held any back",
             len(both),
             cases,
             both[0],

@@ -10,11 +10,13 @@ from typing import Any, NamedTuple
 
 from custom_networks.files import checksum, read_json, write_text
 from custom_networks.workflow.data.cases import case_name, files_of
-from custom_networks.workflow.data.folds import read_folds
+from custom_networks.workflow.data.folds import ALL, read_folds
 
 logger = logging.getLogger(__name__)
 RECORD = "training_cases.json"
 """The file beside the weights."""
+WEIGHTS_FOLD = "weights_fold"
+"""Entry of a bundle's own file of folds: the fold of the training of its weights, or "all"."""
 
 
 class Seen(NamedTuple):
@@ -24,11 +26,13 @@ class Seen(NamedTuple):
         names: their names, ``None`` if they are not known.
         what: which they are, or why they are not known, in words.
         dataset_dir: the folder of the last of the trainings, where it is known.
+        shipped: whether the weights are those of a bundle, whose data set may lie in any folder.
     """
 
     names: frozenset[str] | None
     what: str
     dataset_dir: Path | None = None
+    shipped: bool = False
 
 
 class News(NamedTuple):
@@ -127,21 +131,23 @@ def find_seen_cases(weights: Path, default_folds: str | Path | None = None) -> S
     """Return which cases weights were trained on.
 
     The record beside them says so; where there is none and they lie in the bundle's own folder ``models``, they are
-    those that it was shipped with, and its own folds name their cases.
+    those that it was shipped with, and its own file of folds names their cases: those that train with its entry
+    "weights_fold", all where it has none.
 
     Args:
         weights: their file, which may be absent.
         default_folds: the bundle's own file of folds, in its folder ``configs``.
 
     Raises:
-        ValueError: if the record is broken.
+        ValueError: if the record or the file of folds is broken.
     """
     file = weights.with_name(RECORD)
     if not file.is_file():
         folds = None if default_folds is None else Path(default_folds).resolve()
         if folds is not None and folds.is_file() and weights.resolve().parent == folds.parents[1] / "models":
-            names = frozenset(name for split in read_folds(folds) for part in split for name in part)
-            return Seen(names, f"the {len(names)} cases in the bundle's own folds, {folds}")
+            names = _trained_on(folds)
+            what = f"the {len(names)} cases of the bundle's own folds, {folds}, that its weights were trained on"
+            return Seen(names, what, shipped=True)
         return Seen(None, f"no {RECORD} beside {weights} names those")
     record = read_json(file)
     earlier = record.get("earlier")
@@ -160,6 +166,16 @@ def find_seen_cases(weights: Path, default_folds: str | Path | None = None) -> S
         return Seen(None, f"{weights} are fine-tuned from weights whose cases nothing names")
     names = frozenset({*lists[0], *lists[1]})
     return Seen(names, f"the {len(names)} cases that {weights} was trained on", Path(record["dataset_dir"]))
+
+
+def _trained_on(folds: Path) -> frozenset[str]:
+    """Return the cases of a bundle's own folds that the weights which it is shipped with were trained on."""
+    splits, fold = read_folds(folds), read_json(folds).get(WEIGHTS_FOLD, ALL)
+    if fold == ALL:
+        return frozenset(name for split in splits for part in split for name in part)
+    if isinstance(fold, bool) or not isinstance(fold, int) or not 0 <= fold < len(splits):
+        raise ValueError(f"{folds} has {WEIGHTS_FOLD} {fold!r}, which is none of its folds; correct it")
+    return frozenset(splits[fold][0])
 
 
 def compare_cases(names: Iterable[str], root: Path, seen: Seen) -> News:

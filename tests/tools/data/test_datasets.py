@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from monai.apps import DecathlonDataset
 
+from custom_networks.workflow.data.patients import read_patients
 from custom_networks.workflow.report.overlay import dice
 from tools.__main__ import main
 from tools.data import datasets, medmnist
@@ -133,10 +134,13 @@ def test_missing_extra_is_one_sentence(tmp_path, monkeypatch, capsys):
 def archive(tmp_path, monkeypatch) -> Path:
     """A small archive served under the Decathlon's name, with the leftovers of a Mac in it."""
     source = tmp_path / "source" / TASK
-    (source / "imagesTr").mkdir(parents=True)
+    (source / "dataset.json").parent.mkdir(parents=True)
     (source / "dataset.json").write_text("{}")
-    (source / "imagesTr" / "a.nii.gz").write_bytes(b"image")
-    (source / "imagesTr" / "._a.nii.gz").write_bytes(b"finder")
+    for folder in ("imagesTr", "labelsTr"):
+        (source / folder).mkdir()
+        for number in (1, 2, 3, 260):
+            (source / folder / f"hippocampus_{number:03d}.nii.gz").write_bytes(b"image")
+        (source / folder / "._hippocampus_001.nii.gz").write_bytes(b"finder")
     (source / "._dataset.json").write_bytes(b"finder")
     file = tmp_path / f"{TASK}.tar"
     with tarfile.open(file, "w") as tar:
@@ -149,7 +153,11 @@ def archive(tmp_path, monkeypatch) -> Path:
 def test_fetch_unpacks_and_is_idempotent(archive, tmp_path, capsys):
     target = datasets.fetch(TASK, str(tmp_path / "data"))
     files = sorted(str(f.relative_to(target)) for f in target.rglob("*") if f.is_file())
-    assert files == ["dataset.json", "imagesTr/a.nii.gz"]
+    names = [f"hippocampus_{number:03d}" for number in (1, 2, 3, 260)]
+    images = [f"{folder}/{name}.nii.gz" for folder in ("imagesTr", "labelsTr") for name in names]
+    assert files == ["dataset.json", *images, "patients.csv"]
+    subjects = ("subject_001", "subject_001", "subject_002", "subject_130")
+    assert read_patients(target, names) == dict(zip(names, subjects, strict=True))
     assert [f.name for f in (tmp_path / "data").iterdir()] == [TASK]
     archive.unlink()
     datasets.fetch(TASK, str(tmp_path / "data"))

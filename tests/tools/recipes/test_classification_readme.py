@@ -58,7 +58,7 @@ def test_modules_whose_runs_are_not_complete_do_not_count():
 
 
 def test_result():
-    assert state_result(record(BUNDLE, 0.85)) == "AUC 0.850 (95 % interval 0.770 to 0.890, 5 cases)"
+    assert state_result(record(BUNDLE, 0.85), BUNDLE) == "AUC 0.850 (95 % interval 0.770 to 0.890, 5 cases)"
 
 
 def rows(text):

@@ -12,7 +12,7 @@ import torch
 from tests.processes import isolated
 from tests.synthetic import BUNDLES, CLASSIFICATION
 from tools.recipes.exports import describe_exports
-from tools.recipes.render import all_bundles
+from tools.recipes.render import all_bundles, spec_of
 from tools.ship import export as module
 
 pytestmark = pytest.mark.slow
@@ -101,7 +101,7 @@ def test_no_weights_and_no_bundle(folder):
 
 @pytest.mark.parametrize("bundle", BUNDLES, ids=lambda path: path.name)
 def test_every_bundle_shows_its_exports(bundle):
-    (spec,) = [spec for spec in all_bundles() if spec.name == bundle.name]
+    spec = spec_of(bundle)
     text = describe_exports(spec, bundle)
     assert [line.split(" | ")[0] for line in text.splitlines() if "models/model" in line] == [
         "| TorchScript",

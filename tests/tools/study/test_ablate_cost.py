@@ -12,7 +12,7 @@ from tests.tools.records import record
 from tools.recipes.removal import COST_FILE, Variant, read_costs
 from tools.recipes.removal_text import tabulate_removal, tabulate_single_seeds
 from tools.recipes.render import all_bundles
-from tools.recipes.segmentation.readme import SCORE
+from tools.recipes.segmentation.performance import SCORE
 from tools.study import ablate_cost as module
 from tools.study.ablate_cost import ablate_cost
 

@@ -1,9 +1,9 @@
-"""The description of the shipped weights is made of the training cases of their own fold."""
+"""The description of the shipped weights is made of the cases that they were trained on."""
 
 from __future__ import annotations
 
-import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -13,6 +13,8 @@ from custom_networks.workflow.report.training_data import describe as describe_c
 from tests.conftest import SHARED
 from tests.synthetic import CLASSIFICATION, SEGMENTATION, write_dataset
 from tools.__main__ import main
+from tools.recipes.render import spec_of
+from tools.study import describe
 from tools.study.describe import keep_description
 
 SOURCE = SEGMENTATION[0]
@@ -28,12 +30,15 @@ def folder(tmp_path):
     return target
 
 
-def test_the_cases_that_train_are_described(folder, tmp_path, capsys):
+@pytest.mark.parametrize(("study", "cases"), [(None, 5), ("all_cases", 7)])
+def test_the_cases_that_train_are_described(folder, tmp_path, capsys, monkeypatch, study, cases):
+    spec = replace(spec_of(SOURCE), study=study)
+    monkeypatch.setattr(describe, "spec_of", lambda _: spec)
     data = write_dataset(tmp_path / "data")
     assert main(["bundles", "describe", str(folder), "--dataset_dir", str(data)]) == 0
-    assert capsys.readouterr().out == f"wrote {folder / 'models' / DESCRIPTION}: 5 cases\n"
+    assert capsys.readouterr().out == f"wrote {folder / 'models' / DESCRIPTION}: {cases} cases\n"
     found = read_training_data(folder / "models" / "model.pt")
-    assert found["cases"] == 5
+    assert found["cases"] == cases
     assert found["modality"] == "MR"
     assert found["source"].startswith("Task04_Hippocampus of the Medical Segmentation Decathlon")
 
@@ -65,9 +70,10 @@ def test_weights_and_a_network_that_segments_are_needed(folder, capsys):
 def test_the_shipped_ones_are_of_the_shipped_weights(bundle):
     found = read_training_data(bundle / "models" / "model.pt")
     assert found is not None
-    trained = json.loads((bundle / "docs" / "runs" / "training.json").read_text())["metrics"]["cases"]
-    assert (found["cases"], trained) == (166, 42)  # of 208
-    assert all(len(volumes) == 166 for volumes in found["volumes_ml"].values())
+    spec = spec_of(bundle)
+    cases = 208 if spec.study else 208 - len(spec.folds[0])
+    assert found["cases"] == cases
+    assert all(len(volumes) == cases for volumes in found["volumes_ml"].values())
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="Task04_Hippocampus is not at <repository>/../shared/data")

@@ -127,7 +127,7 @@ def test_the_shipped_weights_know_the_folds_of_their_bundle(tmp_path, log):
     folds = write(tmp_path / "bundle" / "configs" / "folds.json", {"folds": [NAMES[:3], NAMES[3:]]})
     shipped, root = weights(tmp_path / "bundle" / "models"), dataset(tmp_path / "data", OTHERS)
     assert evaluated(root, shipped, default_folds=folds) == OTHERS
-    assert f"none of them is among the 7 cases in the bundle's own folds, {folds})" in log.text
+    assert f"none of them is among the 7 cases of the bundle's own folds, {folds}, that its weights" in log.text
     # its own data, weights elsewhere, and a bundle without folds
     assert evaluated(dataset(tmp_path / "own"), shipped, default_folds=folds) == NAMES[:3]
     assert evaluated(root, weights(tmp_path / "else"), default_folds=folds) == [OTHERS[0], OTHERS[5]]
@@ -137,6 +137,39 @@ def test_the_shipped_weights_know_the_folds_of_their_bundle(tmp_path, log):
     assert find_seen_cases(tuned).names == {*NAMES, "new"}
     again = trained(tmp_path / "again", training=["newer"], finetune_ckpt=tuned)
     assert find_seen_cases(again).names == {*NAMES, "new", "newer"}
+
+
+@pytest.mark.parametrize(
+    ("weights_fold", "fold", "said"),
+    [
+        (0, 0, None),
+        (0, 1, "2 of the 4"),
+        ("all", 0, "3 of the 3"),
+        ("all", "all", "7 of the 7"),
+        (None, 1, "4 of the 4"),
+    ],
+)
+def test_shipped_weights_name_what_they_were_trained_on_in_any_folder(tmp_path, log, weights_fold, fold, said):
+    """Of three folds; validated are the cases 0 to 2 with fold 0, 3 to 6 with fold 1."""
+    (tmp_path / "bundle" / "configs").mkdir(parents=True)
+    content = {"folds": [NAMES[:3], NAMES[3:]]} if weights_fold != 0 else {"folds": [NAMES[:3] + NAMES[5:], NAMES[3:5]]}
+    own = {} if weights_fold is None else {"weights_fold": weights_fold}
+    folds = write(tmp_path / "bundle" / "configs" / "folds.json", {**content, **own})
+    mine = write(tmp_path / "mine.json", {"folds": [NAMES[:3], NAMES[3:]]})
+    shipped = weights(tmp_path / "bundle" / "models")
+    evaluated(dataset(tmp_path / "data"), shipped, fold=fold, folds_file=mine, default_folds=folds)
+    warnings = [record.message for record in log.records if record.levelname == "WARNING"]
+    assert len(warnings) == (said is not None)
+    assert all(f"{said} cases to evaluate, such as case_" in words for words in warnings)
+
+
+@pytest.mark.parametrize("fold", [2, -1, True, "some", [0]])
+def test_shipped_weights_of_no_fold_are_one_sentence(tmp_path, fold):
+    (tmp_path / "bundle" / "configs").mkdir(parents=True)
+    content = {"folds": [NAMES[:3], NAMES[3:]], "weights_fold": fold}
+    folds = write(tmp_path / "bundle" / "configs" / "folds.json", content)
+    with pytest.raises(ValueError, match=rf"^{folds} has weights_fold .* none of its folds; correct it$"):
+        find_seen_cases(weights(tmp_path / "bundle" / "models"), folds)
 
 
 def test_fine_tuned_from_unknown_weights_it_goes_by_folds(tmp_path, log):
@@ -188,7 +221,8 @@ def test_cases_that_were_trained_on_are_named(tmp_path, log, fold, said):
     evaluated(root, trained(tmp_path / "ckpt", root, rest, held), fold=fold)
     warnings = [record.message for record in log.records if record.levelname == "WARNING"]
     assert len(warnings) == (said is not None)
-    assert all(f"{said} cases to evaluate, such as case_1, are among the 5 cases that" in words for words in warnings)
+    what = f"{said} cases to evaluate, such as case_1, are called as some of the 5 cases that"
+    assert all(what in words for words in warnings)
 
 
 def test_the_folds_file_of_the_training_says_nothing_of_other_cases(tmp_path):

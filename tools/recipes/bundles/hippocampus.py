@@ -6,7 +6,20 @@ import json
 from pathlib import Path
 from typing import Any
 
-FOLDS = tuple(tuple(fold) for fold in json.loads(Path(__file__).with_name("hippocampus_folds.json").read_text()))
+
+def _folds(name: str) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(fold) for fold in json.loads(Path(__file__).with_name(name).read_text()))
+
+
+BY_CROP: dict[str, Any] = {
+    "folds": _folds("hippocampus_folds.json"),
+    "folds_rule": "five folds by crop, which part the two sides of a subject",
+}
+BY_SUBJECT: dict[str, Any] = {
+    "folds": _folds("hippocampus_folds_by_subject.json"),
+    "folds_rule": "five folds by subject: crops 2k - 1 and 2k are the sides of one, and subject i of the sorted ones "
+    "is in fold i modulo 5",
+}
 MAX_SHAPE = (43, 59, 47)
 EXPECTED = "a T1 MR crop around one left hippocampus (mirror a right one)"
 

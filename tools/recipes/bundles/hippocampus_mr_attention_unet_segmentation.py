@@ -38,7 +38,7 @@ BUNDLE = Bundle(
     expected=hippocampus.EXPECTED,
     data_license=hippocampus.DATA_LICENSE,
     weights_license=hippocampus.WEIGHTS_LICENSE,
-    folds=hippocampus.FOLDS,
+    **hippocampus.BY_CROP,
     places=hippocampus.PLACES,
     profiles={
         "plain": {"network_def#attention": []},

@@ -50,7 +50,7 @@ BUNDLE = Bundle(
     expected=hippocampus.EXPECTED,
     data_license=hippocampus.DATA_LICENSE,
     weights_license=hippocampus.WEIGHTS_LICENSE,
-    folds=hippocampus.FOLDS,
+    **hippocampus.BY_CROP,
     places=hippocampus.PLACES,
     notes=(
         "Deep supervision on every decoder level, with nnU-Net's weights 1, 1/2, ..., 0, normalised to one.",

@@ -67,7 +67,7 @@ BUNDLE = Bundle(
     expected=hippocampus.EXPECTED,
     data_license=hippocampus.DATA_LICENSE,
     weights_license=hippocampus.WEIGHTS_LICENSE,
-    folds=hippocampus.FOLDS,
+    **hippocampus.BY_CROP,
     places=hippocampus.PLACES,
     notes=(
         "The gates stand still for the first `gate_warm_up_epochs` epochs, at 0.1 for the positions and 1 for the "

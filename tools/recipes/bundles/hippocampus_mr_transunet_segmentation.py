@@ -46,7 +46,7 @@ BUNDLE = Bundle(
     expected=hippocampus.EXPECTED,
     data_license=hippocampus.DATA_LICENSE,
     weights_license=hippocampus.WEIGHTS_LICENSE,
-    folds=hippocampus.FOLDS,
+    **hippocampus.BY_CROP,
     places=hippocampus.PLACES,
     notes=(
         "The source note trains with plain SGD (learning rate 0.1, no momentum) and cross-entropy alone, and "

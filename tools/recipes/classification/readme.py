@@ -53,11 +53,12 @@ SCORE = Score(
 )
 
 
-def state_result(record: Record) -> str:
-    """Return the result of a run in a few words, for tables.
+def state_result(record: Record, _: Bundle) -> str:
+    """Return the result of a bundle in a few words, for tables.
 
     Args:
-        record: the run file.
+        record: the run file of the shipped weights.
+        _: the specification.
     """
     auc = record["metrics"]["metrics"]["auc"]
     return (

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from custom_networks.workflow.data.training_cases import WEIGHTS_FOLD
 from tools.recipes.bundle import Bundle
 from tools.recipes.multi_gpu import MULTI_GPU_EVALUATE, MULTI_GPU_TRAIN
 from tools.recipes.segmentation.evaluate import EVALUATE
 from tools.recipes.segmentation.inference import build_inference
 from tools.recipes.segmentation.inference_head import build_inference_head
 from tools.recipes.segmentation.metadata import build_metadata
-from tools.recipes.segmentation.readme import SCORE, list_metrics, render_readme, state_result
+from tools.recipes.segmentation.performance import SCORE, list_metrics, state_result
+from tools.recipes.segmentation.readme import render_readme
 from tools.recipes.segmentation.train import build_train
 
 __all__ = ["SCORE", "build_configs", "list_metrics", "render_readme", "state_result"]
@@ -42,6 +44,6 @@ def build_configs(bundle: Bundle) -> dict[str, dict[str, Any]]:
     if bundle.places:
         files["inference_head.json"] = build_inference_head(bundle)
     if bundle.folds is not None:
-        rule = "case names of the five validation folds; cases of other data sets: rank among the sorted names modulo 5"
-        files["folds.json"] = {"rule": rule, "folds": bundle.folds}
+        rule = f"{bundle.folds_rule}; cases of other data sets: rank among the sorted names modulo 5"
+        files["folds.json"] = {"rule": rule, WEIGHTS_FOLD: bundle.weights_fold, "folds": bundle.folds}
     return files
