@@ -108,7 +108,7 @@ def test_a_label_on_another_grid_than_its_image_is_refused(data, tmp_path, evalu
 
 
 def test_cases_that_the_weights_know_are_named(data, evaluate, caplog):
-    known = read_folds(BUNDLE / "configs" / "folds.json")[0][1][0]
+    known = read_folds(BUNDLE / "configs" / "folds.json")[0][0][0]
     for folder in ("imagesTr", "labelsTr"):
         (data / folder / "case_00.nii.gz").rename(data / folder / f"{known}.nii.gz")
     (data / "dataset.json").unlink()
