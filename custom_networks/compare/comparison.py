@@ -67,7 +67,7 @@ def run_comparison(
     if both := sorted({entry.name for entry in entries} & {own.name for own in outside}):
         raise ValueError(f"a network and a folder of masks are both called {both[0]}; rename the folder")
     knobs = common_knobs(profile)
-    check_folds(knobs, entries[0].bundle, request.folds)
+    check_folds(knobs, [entry.bundle for entry in entries], request.folds)
     device = device_of(knobs, places)
     patch = common_patch(entries, knobs, device)
     if patch != knobs["patch_size"]:

@@ -98,20 +98,28 @@ def cases_of(knobs: Mapping[str, Any], bundle: Path, fold: int, section: str) ->
     return [str(case["case"]) for case in cases]
 
 
-def check_folds(knobs: Mapping[str, Any], bundle: Path, folds: Sequence[int]) -> None:
-    """Refuse folds that hold back the same cases, as all do where the data set lists one split.
+def check_folds(knobs: Mapping[str, Any], bundles: Sequence[Path], folds: Sequence[int]) -> None:
+    """Refuse folds that hold back the same cases, as all do where the data set lists one split, or not one's alone.
 
     Args:
         knobs: the common knobs.
-        bundle: see :func:`cases_of`.
+        bundles: those of all networks, whose own folds count where the data are their own.
         folds: their numbers.
 
     Raises:
-        ValueError: if two have a case in common, or there is no such fold.
+        ValueError: if two have a case in common, there is no such fold, or a fold of one bundle is another of another.
     """
     before: dict[str, int] = {}
+    first, *others = dict.fromkeys(bundles)
     for fold in folds:
-        for name in cases_of(knobs, bundle, fold, "validation"):
+        held_back = cases_of(knobs, first, fold, "validation")
+        for other in others:
+            if cases_of(knobs, other, fold, "validation") != held_back:
+                raise ValueError(
+                    f"{first.name} and {other.name} hold back other cases in fold {fold}, each by its own folds of these "
+                    "data; give a folds_file in the profile"
+                )
+        for name in held_back:
             if name in before:
                 raise ValueError(
                     f"the folds {before[name]} and {fold} both hold back {name}, so they are no folds; give one, "

@@ -78,13 +78,26 @@ def test_a_search_keeps_patients_together(tmp_path):
 def test_folds_that_hold_back_the_same_cases_are_none(tmp_path):
     root = write_dataset(tmp_path / "data")
     knobs = {"dataset_dir": str(root)}
-    check_folds(knobs, SEGMENTATION[0], [0, 1, 4])
+    check_folds(knobs, SEGMENTATION, [0, 1, 4])
     with pytest.raises(ValueError, match="fold must lie between 0 and 4"):
-        check_folds(knobs, SEGMENTATION[0], [7])
+        check_folds(knobs, SEGMENTATION, [7])
     names = sorted(patients_of(knobs))
     (tmp_path / "folds.json").write_text(json.dumps([{"train": names[2:], "val": names[:2]}] * 2))
     with pytest.raises(ValueError, match=f"the folds 0 and 1 both hold back {names[0]}"):
-        check_folds({**knobs, "folds_file": str(tmp_path / "folds.json")}, SEGMENTATION[0], [0, 1])
+        check_folds({**knobs, "folds_file": str(tmp_path / "folds.json")}, SEGMENTATION, [0, 1])
+
+
+def test_bundles_that_hold_back_other_cases_are_not_compared(tmp_path):
+    knobs = {"dataset_dir": str(write_dataset(tmp_path / "data"))}
+    names = sorted(patients_of(knobs))
+    bundles = [tmp_path / "one", tmp_path / "two"]
+    for number, bundle in enumerate(bundles):
+        (bundle / "configs").mkdir(parents=True)
+        folds = {"folds": [names[number : number + 2], names[number + 2 : number + 4]]}
+        (bundle / "configs" / "folds.json").write_text(json.dumps(folds))
+    with pytest.raises(ValueError, match=r"one and two hold back other cases in fold 0, .* give a folds_file"):
+        check_folds(knobs, [bundles[0], *bundles], [0, 1])
+    check_folds({**knobs, "folds_file": str(bundles[1] / "configs" / "folds.json")}, bundles, [0, 1])
 
 
 def test_the_device_is_that_which_was_asked_for():
