@@ -116,8 +116,8 @@ def check_folds(knobs: Mapping[str, Any], bundles: Sequence[Path], folds: Sequen
         for other in others:
             if cases_of(knobs, other, fold, "validation") != held_back:
                 raise ValueError(
-                    f"{first.name} and {other.name} hold back other cases in fold {fold}, each by its own folds of these "
-                    "data; give a folds_file in the profile"
+                    f"{first.name} and {other.name} hold back other cases in fold {fold}, each by its own folds of "
+                    "these data; give a folds_file in the profile"
                 )
         for name in held_back:
             if name in before:

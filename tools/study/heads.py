@@ -80,7 +80,7 @@ def heads(*bundles: str, dataset_dir: str) -> None:
             "licence": index["licence"],
             "structure": STRUCTURE,
             "poses": poses,
-            "versions": {package: version(package) for package in ("torch", "monai", "SimpleITK")},
+            "versions": {package: version(package) for package in ("custom_networks", "torch", "monai", "SimpleITK")},
             "machine": device_name(),
         }
         write_text(folder / RECORD, to_json(record) + "\n")

@@ -1,4 +1,4 @@
-"""Studies that the repository keeps: the tables of ``compare`` and ``cross_validate``, with what they are of."""
+"""Studies that the repository keeps: tables of comparisons, cross-validations, evaluations, and what they are of."""
 
 from __future__ import annotations
 
@@ -11,47 +11,59 @@ from pathlib import Path
 from typing import Any
 
 from custom_networks import __version__
-from custom_networks.bundle_folder import HOME
+from custom_networks.bundle_folder import HOME, find_bundle
 from custom_networks.files import read_json, write_text
 from tools.recipes.studies import RECORD, STUDIES, TABLE
 
-KINDS = {"comparison": "comparison.json", "cross_validation": "summary.json"}
-"""The report that each kind of study writes, beside the table that is called as the kind."""
+EVALUATION = "evaluation"
+KINDS = {
+    "comparison": ("comparison.json", "comparison.csv"),
+    "cross_validation": ("summary.json", "cross_validation.csv"),
+    EVALUATION: ("metrics.json", "metrics.csv"),
+}
+"""The report and the table that each kind of study writes."""
 PAGE, PICTURE = "comparison.md", "comparison.png"
 NAME = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*")
-PLACES = ("dataset_dir", "folds_file", "output_dir", "ckpt_dir")
+PLACES = ("dataset_dir", "folds_file", "output_dir", "ckpt_dir", "files")
 """Entries that say where something lies on a machine."""
 
 
-def keep(folder: str, name: str, dataset: str, split: str, command: str) -> Path:
+def keep(folder: str, name: str, dataset: str, split: str, command: str, bundle: str | None = None) -> Path:
     """Copy the tables of a finished study into ``docs/studies``, with what they are of, and make ``results.csv`` anew.
 
     Args:
-        folder: ``--out`` of ``custom_networks compare`` or ``cross_validate``.
+        folder: ``--out`` of ``custom_networks compare``, ``cross_validate`` or ``evaluate --bundle``.
         name: of the study, in small letters, digits and underscores.
         dataset: what the data set is called.
         split: the rule of its folds, in words.
         command: the command that made it, without paths of this machine.
+        bundle: the bundle that was evaluated, which only an evaluation does not say itself.
 
     Raises:
         FileNotFoundError: if the folder holds no finished study.
-        ValueError: if the name has other characters, or trainings of the study failed.
+        ValueError: if the name has other characters, trainings of the study failed, or an evaluation has no bundle.
     """
     if not NAME.fullmatch(name):
         raise ValueError(f"the name of a study has small letters, digits and underscores, got {name!r}; correct it")
     source = Path(folder)
-    kind = next((kind for kind, report in KINDS.items() if (source / report).is_file()), None)
-    if kind is None or not (source / f"{kind}.csv").is_file():
-        raise FileNotFoundError(f"{source} holds no finished study; run compare or cross_validate to its end first")
-    report = read_json(source / KINDS[kind])
+    kind = next((kind for kind, files in KINDS.items() if all((source / file).is_file() for file in files)), None)
+    if kind is None:
+        raise FileNotFoundError(f"{source} holds no finished study; run compare, cross_validate or evaluate first")
+    content, table = KINDS[kind]
+    report = read_json(source / content)
     if report.get("failed"):
         raise ValueError(f"trainings of the study in {source} failed; finish them first")
+    if (kind == EVALUATION) != (bundle is not None):
+        what = kind.replace("_", "-")
+        raise ValueError(f"{source} holds the {what} of a study; give --bundle with an evaluation, and only then")
+    if bundle is not None:
+        report = {**report, "bundle": find_bundle(bundle).name}
     target = STUDIES / name
     target.mkdir(parents=True, exist_ok=True)
     own = {"kind": kind, "dataset": dataset, "split": split, "command": command, "version": __version__}
     record = {**own, "commit": _commit(), "report": without_places(report)}
     write_text(target / RECORD, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-    shutil.copyfile(source / f"{kind}.csv", target / TABLE)
+    shutil.copyfile(source / table, target / TABLE)
     for extra in (PAGE, PICTURE):
         if (source / extra).is_file():
             shutil.copyfile(source / extra, target / extra)

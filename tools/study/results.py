@@ -8,15 +8,17 @@ from collections.abc import Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
+from typing import Any, NamedTuple
 
 from custom_networks.bundle_folder import HOME
 from custom_networks.files import read_json, write_text
+from tools.recipes.head_figures import RECORD as HEADS
 from tools.recipes.markdown import format_table
 from tools.recipes.studies import RECORD, STUDIES, TABLE
 
 CSV = HOME / "results.csv"
 PAGE = HOME / "docs" / "results.md"
+BUNDLES = HOME / "bundles"
 COLUMNS = (
     *("study", "dataset", "split", "bundle", "network", "fold", "seed", "case", "class", "dice", "nsd", "hd95"),
     *("train_seconds", "step_bytes", "version", "commit"),
@@ -29,8 +31,28 @@ tables in `docs/studies`, by `python -m tools study results`. Each study says wi
 """
 
 
+class Study(NamedTuple):
+    """A study, with a row per case and class.
+
+    Args:
+        name: its folder under ``docs/studies``, or what it is called.
+        dataset: what the data set is called.
+        split: the rule of its folds, in words.
+        command: the command that made it.
+        rows: see ``COLUMNS``.
+    """
+
+    name: str
+    dataset: str
+    split: str
+    command: str
+    rows: list[dict[str, str]]
+
+
 def results(check: bool = False) -> None:
-    """Write ``results.csv`` and ``docs/results.md`` from the studies in ``docs/studies``, or check that they are so.
+    """Write ``results.csv`` and ``docs/results.md`` from the studies that are kept, or check that they are so.
+
+    They are those in ``docs/studies`` and the whole heads of another study in ``docs/runs/heads.json`` of the bundles.
 
     Args:
         check: write nothing, and fail if a file differs from what would be written.
@@ -38,8 +60,9 @@ def results(check: bool = False) -> None:
     Raises:
         ValueError: if a study lacks its record or its table, or, with ``check``, a file is stale.
     """
-    rows = [row for folder in sorted(STUDIES.glob("*")) if folder.is_dir() for row in rows_of(folder)]
-    wanted = {CSV: as_csv(rows), PAGE: page(rows)}
+    studies = [study_in(folder) for folder in sorted(STUDIES.glob("*")) if folder.is_dir()]
+    studies += whole_heads(sorted(BUNDLES.glob(f"*/{HEADS}")))
+    wanted = {CSV: as_csv([row for study in studies for row in study.rows]), PAGE: page(studies)}
     stale = [file for file, text in wanted.items() if not file.is_file() or file.read_text(encoding="utf-8") != text]
     if check and stale:
         raise ValueError(f"{', '.join(file.name for file in stale)} is not what the studies say; run: {RENDER}")
@@ -48,8 +71,8 @@ def results(check: bool = False) -> None:
     print(f"wrote {', '.join(str(file) for file in stale)}" if stale else "nothing to write")
 
 
-def rows_of(folder: Path) -> list[dict[str, str]]:
-    """Return the rows of a study.
+def study_in(folder: Path) -> Study:
+    """Return a study that is kept.
 
     Args:
         folder: under ``docs/studies``.
@@ -68,7 +91,7 @@ def rows_of(folder: Path) -> list[dict[str, str]]:
     with (folder / TABLE).open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             known = facts.get(row.get("network", ""), {})
-            of_fold = report.get("train_seconds", {}).get(row["fold"])
+            of_fold = report.get("train_seconds", {}).get(row.get("fold"))
             own = {
                 "study": folder.name,
                 "bundle": str(known.get("bundle", report.get("bundle", ""))),
@@ -78,7 +101,29 @@ def rows_of(folder: Path) -> list[dict[str, str]]:
                 "step_bytes": str(known.get("step_bytes", "")),
             }
             rows.append({column: {**row, **common, **own}.get(column, "") for column in COLUMNS})
-    return rows
+    return Study(folder.name, record["dataset"], record["split"], record["command"], rows)
+
+
+def whole_heads(files: Sequence[Path]) -> list[Study]:
+    """Return what the shipped weights do in whole heads of another study, one study per data set.
+
+    Args:
+        files: the ``heads.json`` of bundles.
+    """
+    rows: dict[str, list[dict[str, str]]] = {}
+    for file in files:
+        bundle, record = file.parents[2].name, read_json(file)
+        pose, cases = next(iter(record["poses"].items()))
+        common = {"study": "whole_heads", "dataset": record["dataset"], "split": f"another study, {pose}"}
+        common |= {"bundle": bundle, "network": bundle, "version": record["versions"].get("custom_networks", "")}
+        for case, places in cases.items():
+            for place, figures in places.items():
+                if place != "problems":
+                    own = {"case": case, "class": f"{place} {record['structure']}", "dice": str(figures["dice"])}
+                    row = {column: {**common, **own}.get(column, "") for column in COLUMNS}
+                    rows.setdefault(record["dataset"], []).append(row)
+    command = "python -m tools heads <bundle> --dataset_dir <{}>"
+    return [Study("whole_heads", name, own[0]["split"], command.format(name), own) for name, own in rows.items()]
 
 
 def _rounded(seconds: Any) -> str:
@@ -98,31 +143,28 @@ def as_csv(rows: Sequence[Mapping[str, str]]) -> str:
     return text.getvalue()
 
 
-def page(rows: Sequence[Mapping[str, str]]) -> str:
+def page(studies: Sequence[Study]) -> str:
     """Return ``docs/results.md``: a table per study, a line per network and class.
 
     Args:
-        rows: of all studies.
+        studies: all of them.
     """
     parts = [HEAD]
-    for study in dict.fromkeys(row["study"] for row in rows):
-        own = [row for row in rows if row["study"] == study]
-        record = read_json(STUDIES / study / RECORD)
+    for study in studies:
         lines = []
-        for network, name in dict.fromkeys((row["network"], row["class"]) for row in own):
-            chosen = [row for row in own if (row["network"], row["class"]) == (network, name)]
+        for network, name in dict.fromkeys((row["network"], row["class"]) for row in study.rows):
+            chosen = [row for row in study.rows if (row["network"], row["class"]) == (network, name)]
             figures = [_mean(chosen, metric) for metric in ("dice", "nsd", "hd95")]
-            counted = [len({row[key] for row in chosen}) for key in ("fold", "seed", "case")]
-            lines.append([network, name, *figures, *counted])
+            counted = [len({row[key] for row in chosen if row[key]}) or "" for key in ("fold", "seed", "case")]
+            lines.append([f"`{network}`", name, *figures, *counted])
         heads = ["network", "class", "Dice", "NSD", "HD95 (mm)", "folds", "seeds", "cases"]
-        more = f"\n[What may be said of the differences](studies/{study}/comparison.md).\n"
-        compared = more if (STUDIES / study / "comparison.md").is_file() else ""
+        more = f"\n[What may be said of the differences](studies/{study.name}/comparison.md).\n"
+        compared = more if (STUDIES / study.name / "comparison.md").is_file() else ""
         parts.append(
-            f"## {record['dataset']}: {study.replace('_', ' ')}\n\nFolds: {record['split']}. Mean and standard "
-            f"deviation over cases and seeds, on the grid of the file.\n\n"
+            f"## {study.dataset}: {study.name.replace('_', ' ')}\n\n{study.split[0].upper()}{study.split[1:]}. "
+            "Mean and standard deviation over cases and seeds, on the grid of the file.\n\n"
             + "\n".join(format_table(heads, lines))
-            + "\n"
-            f"{compared}\n```text\n{record['command']}\n```\n"
+            + f"\n{compared}\n```text\n{study.command}\n```\n"
         )
     return "\n".join(parts)
 

@@ -22,6 +22,7 @@ def home(tmp_path, monkeypatch):
     for module in (kept, results):
         monkeypatch.setattr(module, "STUDIES", tmp_path / "docs" / "studies")
     monkeypatch.setattr(results, "CSV", tmp_path / "results.csv")
+    monkeypatch.setattr(results, "BUNDLES", tmp_path / "bundles")
     monkeypatch.setattr(results, "PAGE", tmp_path / "docs" / "results.md")
     monkeypatch.setattr(kept, "_commit", lambda: "abc123")
     return tmp_path
@@ -78,14 +79,38 @@ def test_studies_are_put_together(home, compared, validated, capsys):
     assert [(row["seed"], row["train_seconds"], row["nsd"]) for row in rows[3:]] == [("7", "10", ""), ("7", "21", "")]
     page = (home / "docs" / "results.md").read_text()
     lines = [[cell.strip() for cell in line.split("|")] for line in page.splitlines()]
-    assert ["", "ours", "LV", "0.7000 ± 0.1414", "0.9000", "3.0000 ± 1.4142", "1", "1", "2", ""] in lines
-    assert ["", "a_bundle", "LV", "0.8500 ± 0.0707", "", "2.0000 ± 1.4142", "2", "1", "2", ""] in lines
+    assert ["", "`ours`", "LV", "0.7000 ± 0.1414", "0.9000", "3.0000 ± 1.4142", "1", "1", "2", ""] in lines
+    assert ["", "`a_bundle`", "LV", "0.8500 ± 0.0707", "", "2.0000 ± 1.4142", "2", "1", "2", ""] in lines
     assert "studies/hearts/comparison.md" in page
     assert "studies/whole/comparison.md" not in page
     assert "/home/me" not in (home / "docs" / "studies" / "hearts" / "study.json").read_text()
     capsys.readouterr()
     results.results(check=True)
     assert capsys.readouterr().out == "nothing to write\n"
+
+
+def test_external_sets_are_rows_of_their_own(home, tmp_path, monkeypatch):
+    monkeypatch.setattr(kept, "find_bundle", lambda name: tmp_path / "bundles" / name)
+    (tmp_path / "measured").mkdir()
+    (tmp_path / "measured" / "metrics.json").write_text(json.dumps({"files": {"a": "/home/me"}, "cases": 1}))
+    (tmp_path / "measured" / "metrics.csv").write_text("case,class,dice,nsd,hd95\na,LV,0.8,0.9,1\n")
+    with pytest.raises(ValueError, match="measured holds the evaluation of a study; give --bundle with an eval"):
+        kept.keep(str(tmp_path / "measured"), "fold_0", "Task04", "fold 0", "evaluate ...")
+    runs = tmp_path / "bundles" / "a_bundle" / "docs" / "runs"
+    runs.mkdir(parents=True)
+    sides = {side: {"dice": dice, "coverage": 1.0} for side, dice in (("Left", 0.8), ("Right", 0.7))}
+    poses = {"as it is": {"brain": {**sides, "problems": []}}, "turned": {"brain": {}}}
+    record = {"dataset": "Brains", "structure": "Hippocampus", "poses": poses, "versions": {"torch": "2"}}
+    (runs / "heads.json").write_text(json.dumps(record))
+    kept.keep(str(tmp_path / "measured"), "fold_0", "Task04", "fold 0", "evaluate ...", bundle="a_bundle")
+    rows = read_rows(home / "results.csv")
+    assert [(row["study"], row["network"], row["class"], row["dice"]) for row in rows] == [
+        ("fold_0", "a_bundle", "LV", "0.8"),
+        ("whole_heads", "a_bundle", "Left Hippocampus", "0.8"),
+        ("whole_heads", "a_bundle", "Right Hippocampus", "0.7"),
+    ]
+    assert "## Brains: whole heads\n\nAnother study, as it is." in (home / "docs" / "results.md").read_text()
+    assert "/home/me" not in (home / "docs" / "studies" / "fold_0" / "study.json").read_text()
 
 
 def test_a_row_that_somebody_edits_is_found(home, compared):
