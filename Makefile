@@ -115,6 +115,7 @@ lint: $(INSTALLED)
 	$(BIN)/python -m tools bundles render --check
 	$(BIN)/python -m tools reference --check
 	$(BIN)/python -m tools plans --check
+	$(BIN)/python -m tools study results --check
 
 docs: $(INSTALLED)
 	$(BIN)/zensical build --clean --strict

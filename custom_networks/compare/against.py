@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from custom_networks.compare.plan import cases_of
-from custom_networks.compare.trainings import METRICS, Study
+from custom_networks.compare.trainings import METRICS, REPORT, Study
 from custom_networks.evaluate.commands import Choice
 from custom_networks.evaluate.two_folders import measure_folders
 from custom_networks.files import data_folder, read_json, write_text
@@ -102,7 +102,7 @@ def rows_of_outside(study: Study, profile: Path, outside: Outside, say: Callable
         measure_folders(outside.folders[fold], labels, [profile], Choice(tuple(cases)), None, result)
         with (result / METRICS).open(newline="", encoding="utf-8") as file:
             rows += [{"network": outside.name, "fold": fold, "seed": 0, **row} for row in csv.DictReader(file)]
-        _compare_summary(outside.folders[fold] / SUMMARY, result / "metrics.json", say)
+        _compare_summary(outside.folders[fold] / SUMMARY, result / REPORT, say)
     return rows
 
 

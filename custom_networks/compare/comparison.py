@@ -23,10 +23,11 @@ from custom_networks.compare.picture import draw
 from custom_networks.compare.plan import SEARCH_SHARE, Budget, cases_of, check_folds, common_knobs, patients_of
 from custom_networks.compare.request import Request
 from custom_networks.compare.table import as_json, as_markdown, lines_of, sentence
-from custom_networks.compare.trainings import PACE, Study, learning_rates, rows_of, run_trainings, train_seconds
+from custom_networks.compare.trainings import PACE, REPORT, Study, learning_rates, rows_of, run_trainings, train_seconds
 from custom_networks.files import read_json, write_text
 from custom_networks.studies.side_by_side import Seat, seats
 from custom_networks.workflow.memory.bill import format_bytes
+from custom_networks.workflow.report.statistics import TOLERANCE
 
 PACKAGES = ("monai", "torch", "numpy", "scipy")
 REQUEST = "comparison_request.json"
@@ -163,9 +164,13 @@ def _write(
         f"{search if len(study.rates) > 1 else f'{study.rates[0]:g}'}. Differences to {lines[0].name}; their intervals "
         "are for patients and trainings drawn anew, those of the means for patients alone."
     )
+    measured = read_json(study.run_folder(fits[0], study.folds[0], study.seeds[0]) / REPORT)
+    if TOLERANCE in measured:
+        head += f" NSD with a tolerance of {measured[TOLERANCE]:g} mm."
     report = {
         "request": read_json(study.folder / REQUEST),
         "networks": as_json(lines),
+        **{key: measured[key] for key in ("policy", TOLERANCE) if key in measured},
         "failed": {name: str(error) for name, error in failed.items()},
         "versions": {"custom_networks": __version__, **{name: version(name) for name in PACKAGES}},
     }

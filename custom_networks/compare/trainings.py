@@ -26,7 +26,7 @@ from custom_networks.studies.side_by_side import Seat, run_all
 from custom_networks.workflow.train.log.curve import read_curve
 
 PACE, PROFILE, RATES = "pace.json", "profile.json", "learning_rates.json"
-METRICS = "metrics.csv"
+METRICS, REPORT = "metrics.csv", "metrics.json"
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def _choose_rates(study: Study, fit: Fit, say: Callable[[str], None]) -> None:
     for fold in study.folds:
         scores = {study.rates[0]: None}
         if len(study.rates) > 1:
-            files = {rate: _trial_folder(study, fit, fold, rate) / "metrics.json" for rate in sorted(study.rates)}
+            files = {rate: _trial_folder(study, fit, fold, rate) / REPORT for rate in sorted(study.rates)}
             scores = {rate: read_json(file)["mean"]["dice"] for rate, file in files.items()}
         best = max(scores, key=lambda rate: scores[rate] or 0.0)
         chosen[str(fold)] = {"learning_rate": best, "dice": {f"{rate:g}": score for rate, score in scores.items()}}
@@ -189,7 +189,7 @@ def _run(study: Study, fit: Fit, fold: int, seed: int, say: Callable[[str], None
 
 def _dice_in(folder: Path) -> str:
     """Return the mean Dice of a run in words; there is none where no case has a structure, found or not."""
-    score = read_json(folder / "metrics.json")["mean"]["dice"]
+    score = read_json(folder / REPORT)["mean"]["dice"]
     return "no Dice" if score is None else f"Dice {score:.4f}"
 
 

@@ -55,6 +55,7 @@ def test_a_comparison_ends_in_its_table(compared, capsys):
     assert second["difference"]["seeds"] == 2
     assert second["facts"]["parameters"] > first["facts"]["parameters"] > 0
     assert report["failed"] == {}
+    assert f"NSD with a tolerance of {report['surface_tolerance_mm']:g} mm." in (out / "comparison.md").read_text()
     assert second["sentence"] in said
     assert second["sentence"] in (out / "comparison.md").read_text()
     assert (out / "comparison.png").is_file()

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from custom_networks.bundle_folder import HOME
 from custom_networks.files import read_json, write_text
+from custom_networks.workflow.report.statistics import TOLERANCE
 from tools.recipes.head_figures import RECORD as HEADS
 from tools.recipes.markdown import format_table
 from tools.recipes.studies import RECORD, STUDIES, TABLE
@@ -23,11 +24,18 @@ COLUMNS = (
     *("study", "dataset", "split", "bundle", "network", "fold", "seed", "case", "class", "dice", "nsd", "hd95"),
     *("train_seconds", "step_bytes", "version", "commit"),
 )
+COMPARED = "comparison.md"
+KEY = 3
+"""How many words say which cases a study is of."""
 RENDER = "python -m tools study results"
 HEAD = """# Results
 
-Every figure below is made from `results.csv` in the repository, which has a row per case and class, and that from the
-tables in `docs/studies`, by `python -m tools study results`. Each study says with which command it was made.
+Mean and standard deviation over cases and seeds, on the grid of the file; a click on a heading sorts. What holds where
+a structure is missed or absent is in [the metrics](decisions/metrics.md): no missed case counts as a distance of 0.
+Figures of one table are of the same cases; those of different tables are not to be compared.
+
+All of it is made from `results.csv` in the repository, which has a row per case and class, and that from the tables in
+`docs/studies` and of the bundles, by `python -m tools study results`. Below each table stand the commands that made it.
 """
 
 
@@ -39,6 +47,7 @@ class Study(NamedTuple):
         dataset: what the data set is called.
         split: the rule of its folds, in words.
         command: the command that made it.
+        tolerance: that of the NSD in mm, where it is known.
         rows: see ``COLUMNS``.
     """
 
@@ -46,6 +55,7 @@ class Study(NamedTuple):
     dataset: str
     split: str
     command: str
+    tolerance: str
     rows: list[dict[str, str]]
 
 
@@ -101,7 +111,8 @@ def study_in(folder: Path) -> Study:
                 "step_bytes": str(known.get("step_bytes", "")),
             }
             rows.append({column: {**row, **common, **own}.get(column, "") for column in COLUMNS})
-    return Study(folder.name, record["dataset"], record["split"], record["command"], rows)
+    tolerance = f"{report[TOLERANCE]:g}" if TOLERANCE in report else ""
+    return Study(folder.name, record["dataset"], record["split"], record["command"], tolerance, rows)
 
 
 def whole_heads(files: Sequence[Path]) -> list[Study]:
@@ -123,7 +134,7 @@ def whole_heads(files: Sequence[Path]) -> list[Study]:
                     row = {column: {**common, **own}.get(column, "") for column in COLUMNS}
                     rows.setdefault(record["dataset"], []).append(row)
     command = "python -m tools heads <bundle> --dataset_dir <{}>"
-    return [Study("whole_heads", name, own[0]["split"], command.format(name), own) for name, own in rows.items()]
+    return [Study("whole_heads", name, own[0]["split"], command.format(name), "", own) for name, own in rows.items()]
 
 
 def _rounded(seconds: Any) -> str:
@@ -144,29 +155,50 @@ def as_csv(rows: Sequence[Mapping[str, str]]) -> str:
 
 
 def page(studies: Sequence[Study]) -> str:
-    """Return ``docs/results.md``: a table per study, a line per network and class.
+    """Return ``docs/results.md``: a table for all studies of the same cases, a line per network and class.
 
     Args:
         studies: all of them.
     """
-    parts = [HEAD]
+    together: dict[tuple[str, ...], list[Study]] = {}
     for study in studies:
-        lines = []
-        for network, name in dict.fromkeys((row["network"], row["class"]) for row in study.rows):
-            chosen = [row for row in study.rows if (row["network"], row["class"]) == (network, name)]
-            figures = [_mean(chosen, metric) for metric in ("dice", "nsd", "hd95")]
-            counted = [len({row[key] for row in chosen if row[key]}) or "" for key in ("fold", "seed", "case")]
-            lines.append([f"`{network}`", name, *figures, *counted])
-        heads = ["network", "class", "Dice", "NSD", "HD95 (mm)", "folds", "seeds", "cases"]
-        more = f"\n[What may be said of the differences](studies/{study.name}/comparison.md).\n"
-        compared = more if (STUDIES / study.name / "comparison.md").is_file() else ""
-        parts.append(
-            f"## {study.dataset}: {study.name.replace('_', ' ')}\n\n{study.split[0].upper()}{study.split[1:]}. "
-            "Mean and standard deviation over cases and seeds, on the grid of the file.\n\n"
-            + "\n".join(format_table(heads, lines))
-            + f"\n{compared}\n```text\n{study.command}\n```\n"
-        )
-    return "\n".join(parts)
+        compared = [study.name] if (STUDIES / study.name / COMPARED).is_file() else []
+        together.setdefault((study.dataset, study.split, study.tolerance, *compared), []).append(study)
+    return "\n".join([HEAD, *(_section(own, len(key) > KEY) for key, own in together.items())])
+
+
+def _section(studies: Sequence[Study], compared: bool) -> str:
+    """Return the table of studies of the same cases, with what each was made by."""
+    first = studies[0]
+    lines = []
+    rows = [row for study in studies for row in study.rows]
+    for network, name in dict.fromkeys((row["network"], row["class"]) for row in rows):
+        chosen = [row for row in rows if (row["network"], row["class"]) == (network, name)]
+        figures = [_mean(chosen, metric) for metric in ("dice", "nsd", "hd95")]
+        counted = [str(len({row[key] for row in chosen if row[key]}) or "") for key in ("fold", "seed", "case")]
+        lines.append([f"`{network}`", name, *figures, *counted])
+    nsd = f"NSD ({first.tolerance} mm)" if first.tolerance else "NSD"
+    heads = ["network", "class", "Dice", nsd, "HD95 (mm)", "folds", "seeds", "cases"]
+    # columns that nobody has measured
+    kept = [number for number in range(len(heads)) if any(line[number] for line in lines)]
+    table = format_table([heads[n] for n in kept], [[line[n] for n in kept] for line in lines])
+    return "\n".join(
+        [
+            f"## {first.dataset}, {first.split}",
+            "",
+            '<div class="sortable" markdown>',
+            "",
+            *table,
+            "",
+            "</div>",
+            "",
+            *([f"[What may be said of the differences](studies/{first.name}/{COMPARED}).", ""] if compared else []),
+            "```text",
+            *dict.fromkeys(study.command for study in studies),
+            "```",
+            "",
+        ]
+    )
 
 
 def _mean(rows: Sequence[Mapping[str, str]], metric: str) -> str:

@@ -80,7 +80,8 @@ def test_studies_are_put_together(home, compared, validated, capsys):
     page = (home / "docs" / "results.md").read_text()
     lines = [[cell.strip() for cell in line.split("|")] for line in page.splitlines()]
     assert ["", "`ours`", "LV", "0.7000 ± 0.1414", "0.9000", "3.0000 ± 1.4142", "1", "1", "2", ""] in lines
-    assert ["", "`a_bundle`", "LV", "0.8500 ± 0.0707", "", "2.0000 ± 1.4142", "2", "1", "2", ""] in lines
+    assert ["", "`a_bundle`", "LV", "0.8500 ± 0.0707", "2.0000 ± 1.4142", "2", "1", "2", ""] in lines  # without NSD
+    assert ["", "network", "class", "Dice", "NSD", "HD95 (mm)", "folds", "seeds", "cases", ""] in lines
     assert "studies/hearts/comparison.md" in page
     assert "studies/whole/comparison.md" not in page
     assert "/home/me" not in (home / "docs" / "studies" / "hearts" / "study.json").read_text()
@@ -92,7 +93,9 @@ def test_studies_are_put_together(home, compared, validated, capsys):
 def test_external_sets_are_rows_of_their_own(home, tmp_path, monkeypatch):
     monkeypatch.setattr(kept, "find_bundle", lambda name: tmp_path / "bundles" / name)
     (tmp_path / "measured").mkdir()
-    (tmp_path / "measured" / "metrics.json").write_text(json.dumps({"files": {"a": "/home/me"}, "cases": 1}))
+    (tmp_path / "measured" / "metrics.json").write_text(
+        json.dumps({"files": {"a": "/home/me"}, "surface_tolerance_mm": 2.0})
+    )
     (tmp_path / "measured" / "metrics.csv").write_text("case,class,dice,nsd,hd95\na,LV,0.8,0.9,1\n")
     with pytest.raises(ValueError, match="measured holds the evaluation of a study; give --bundle with an eval"):
         kept.keep(str(tmp_path / "measured"), "fold_0", "Task04", "fold 0", "evaluate ...")
@@ -109,7 +112,10 @@ def test_external_sets_are_rows_of_their_own(home, tmp_path, monkeypatch):
         ("whole_heads", "a_bundle", "Left Hippocampus", "0.8"),
         ("whole_heads", "a_bundle", "Right Hippocampus", "0.7"),
     ]
-    assert "## Brains: whole heads\n\nAnother study, as it is." in (home / "docs" / "results.md").read_text()
+    page = (home / "docs" / "results.md").read_text()
+    assert "## Brains, another study, as it is\n" in page
+    assert "| network | class | Dice | NSD (2 mm) | HD95 (mm) | cases |" in page
+    assert page.count("evaluate ...") == 1
     assert "/home/me" not in (home / "docs" / "studies" / "fold_0" / "study.json").read_text()
 
 
