@@ -15,6 +15,7 @@ from custom_networks.files import read_json, write_text
 from custom_networks.workflow.report.statistics import TOLERANCE
 from tools.recipes.head_figures import RECORD as HEADS
 from tools.recipes.markdown import format_table
+from tools.recipes.render import all_bundles
 from tools.recipes.studies import RECORD, STUDIES, TABLE
 
 CSV = HOME / "results.csv"
@@ -169,14 +170,14 @@ def page(studies: Sequence[Study]) -> str:
 
 def _section(studies: Sequence[Study], compared: bool) -> str:
     """Return the table of studies of the same cases, with what each was made by."""
-    first = studies[0]
+    first, names = studies[0], {bundle.name: bundle.network_name for bundle in all_bundles()}
     lines = []
     rows = [row for study in studies for row in study.rows]
     for network, name in dict.fromkeys((row["network"], row["class"]) for row in rows):
         chosen = [row for row in rows if (row["network"], row["class"]) == (network, name)]
         figures = [_mean(chosen, metric) for metric in ("dice", "nsd", "hd95")]
         counted = [str(len({row[key] for row in chosen if row[key]}) or "") for key in ("fold", "seed", "case")]
-        lines.append([f"`{network}`", name, *figures, *counted])
+        lines.append([names.get(network, f"`{network}`"), name, *figures, *counted])
     nsd = f"NSD ({first.tolerance} mm)" if first.tolerance else "NSD"
     heads = ["network", "class", "Dice", nsd, "HD95 (mm)", "folds", "seeds", "cases"]
     # columns that nobody has measured
