@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from custom_networks.workflow.guard.processors import cores
 from custom_networks.workflow.memory.bill import available_bytes, format_bytes, parse_bytes
 
 AUTO = "auto"
@@ -54,11 +54,6 @@ class Machine:
             step: bytes of a step of training on the device.
         """
         return int(SHARE_OF_RAM * available_bytes(CPU)) if self.is_gpu else self.memory - step
-
-
-def cores() -> int:
-    """Return how many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def find_machine(device: str, memory: str) -> Machine:

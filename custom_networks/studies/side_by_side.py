@@ -15,6 +15,7 @@ from types import FrameType
 
 from custom_networks.studies.children import CHILDREN
 from custom_networks.workflow.guard.interrupts import Terminated
+from custom_networks.workflow.guard.processors import cores
 
 STOPPING = b"stopping: every training saves after its step, the same command goes on; once more stops at once\n"
 DEVICE = re.compile(r"cpu|cuda(:\d+)?")
@@ -43,10 +44,6 @@ class Seat:
         return {} if self.device is None else {"device": self.device}
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def seats(jobs: int = 1, devices: str | None = None) -> list[Seat]:
     """Return the seats of tasks that run side by side.
 
@@ -64,7 +61,7 @@ def seats(jobs: int = 1, devices: str | None = None) -> list[Seat]:
     if devices is None:
         if jobs < 1:
             raise ValueError(f"--jobs must be a number from 1, got {jobs}; write for example --jobs 2")
-        return [Seat(None if jobs == 1 else max(1, _cores() // jobs)) for _ in range(jobs)]
+        return [Seat(None if jobs == 1 else max(1, cores() // jobs)) for _ in range(jobs)]
     if jobs != 1:
         raise ValueError(f"--jobs {jobs} and --devices {devices} exclude each other; leave one of them out")
     names = [name.strip() for name in devices.split(",")]

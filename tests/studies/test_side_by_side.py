@@ -18,7 +18,7 @@ from custom_networks.workflow.guard.interrupts import Terminated
     ("cores", "jobs", "threads"), [(8, 1, [None]), (8, 2, [4, 4]), (8, 3, [2, 2, 2]), (2, 3, [1, 1, 1])]
 )
 def test_jobs_share_the_processors(monkeypatch, cores, jobs, threads):
-    monkeypatch.setattr(side_by_side, "_cores", lambda: cores)
+    monkeypatch.setattr(side_by_side, "cores", lambda: cores)
     assert [seat.threads for seat in seats(jobs)] == threads
     assert all(seat.device is None for seat in seats(jobs))
 

@@ -10,6 +10,7 @@ from monai.data import DataLoader, Dataset
 from torch.utils.data import Sampler
 
 from custom_networks.workflow.data.seeding import SeededSampler
+from custom_networks.workflow.guard.processors import cores
 
 AUTO = "auto"
 MOST = 8
@@ -34,8 +35,7 @@ def choose_workers(num_workers: int | str, device: torch.device | str) -> int:
         return int(num_workers)
     if torch.device(device).type == "cpu":
         return 0
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(MOST, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1))
+    return max(1, min(MOST, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1))
 
 
 class TrainingLoader(DataLoader):
