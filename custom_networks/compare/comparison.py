@@ -23,7 +23,16 @@ from custom_networks.compare.picture import draw
 from custom_networks.compare.plan import SEARCH_SHARE, Budget, cases_of, check_folds, common_knobs, patients_of
 from custom_networks.compare.request import Request
 from custom_networks.compare.table import as_json, as_markdown, lines_of, sentence
-from custom_networks.compare.trainings import PACE, REPORT, Study, learning_rates, rows_of, run_trainings, train_seconds
+from custom_networks.compare.trainings import (
+    PACE,
+    REPORT,
+    Study,
+    at_the_edge,
+    learning_rates,
+    rows_of,
+    run_trainings,
+    train_seconds,
+)
 from custom_networks.files import read_json, write_text
 from custom_networks.studies.side_by_side import Seat, seats
 from custom_networks.workflow.memory.bill import format_bytes
@@ -156,6 +165,7 @@ def _write(
     writer.writerows(flat)
     lines = lines_of(rows, {own.entry.name: _facts(study, own) for own in fits}, study.patient_of)
     sentences = [sentence(line, lines[0].name) for line in lines[1:]]
+    sentences += [line for own in fits for line in at_the_edge(own.entry.name, study.rates, learning_rates(study, own))]
     table = as_markdown(lines)
     search = f"the best of {', '.join(f'{rate:g}' for rate in study.rates)}, each tried for {SEARCH_SHARE:.0%} of it"
     head = (

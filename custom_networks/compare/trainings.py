@@ -177,6 +177,27 @@ def learning_rates(study: Study, fit: Fit) -> dict[int, float]:
     return {int(fold): own["learning_rate"] for fold, own in read_json(study.folder_of(fit) / RATES).items()}
 
 
+def at_the_edge(name: str, tried: Sequence[float], taken: Mapping[int, float]) -> list[str]:
+    """Return in words which learning rates were the smallest or the greatest that the search has tried.
+
+    Args:
+        name: of the network.
+        tried: the rates; a single one was no search.
+        taken: the rate of each fold.
+
+    Example:
+        >>> at_the_edge("a", [0.001, 0.003, 0.01], {0: 0.003, 1: 0.01})
+        ['a: its learning rate 0.01 is the greatest that was tried, one beyond it may do better']
+    """
+    if len(tried) < 2:
+        return []
+    edges = {min(tried): "smallest", max(tried): "greatest"}
+    return [
+        f"{name}: its learning rate {rate:g} is the {edges[rate]} that was tried, one beyond it may do better"
+        for rate in sorted(set(taken.values()) & set(edges))
+    ]
+
+
 def _run(study: Study, fit: Fit, fold: int, seed: int, say: Callable[[str], None]) -> Callable[[Seat], None]:
     def task(seat: Seat) -> None:
         home, folder = study.folder_of(fit), study.run_folder(fit, fold, seed)

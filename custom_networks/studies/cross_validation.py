@@ -20,6 +20,7 @@ from custom_networks.studies.largest_component import Classes, decide
 from custom_networks.studies.run import check_request, train_and_evaluate
 from custom_networks.studies.side_by_side import Seat, run_all
 from custom_networks.studies.table import DEFINITIONS, Row, as_csv, dice_by_class, read_fold, summarise
+from custom_networks.workflow.data.training_cases import find_seen_cases, known_to
 from custom_networks.workflow.guard.overrides import check_overrides
 from custom_networks.workflow.report.statistics import TOLERANCE
 from custom_networks.workflow.train.log.curve import read_curve
@@ -154,6 +155,10 @@ class CrossValidation:
             if names:
                 more = ", ..." if len(names) > SHOWN else ""
                 say(f"warning: {len(names)} cases are {what}: {', '.join(names[:SHOWN])}{more}")
+        if start := self.config.get_parsed_content("finetune_ckpt"):
+            seen = find_seen_cases(Path(start), self.bundle / "configs" / "folds.json")
+            if known := known_to(seen, list(self.plan.labels)):
+                say(f"warning: {known}")
 
     def _say_end(self, folds: Sequence[int], rows: Sequence[Row], decision: Mapping[str, Any]) -> None:
         figures = summarise(rows, self.plan.patient_of)["classes"]

@@ -12,6 +12,7 @@ import pytest
 from custom_networks.__main__ import main
 from custom_networks.studies import cross_validation
 from custom_networks.studies.children import CHILDREN
+from custom_networks.workflow.data.training_cases import TrainingCases
 from custom_networks.workflow.report.statistics import TOLERANCE
 from tests.studies.bundle_runs import value
 from tests.synthetic import CLASSIFICATION, KINDS, SEGMENTATION, change, config, read_rows, write_dataset
@@ -126,6 +127,18 @@ def test_the_table_holds_every_case_once_and_the_summary_what_it_means(validate,
         **json.loads((tmp_path / "mine.json").read_text()),
         "largest_component": ["Large"],
     }
+
+
+def test_weights_to_start_from_that_have_seen_the_cases_are_named(validate, folds, tmp_path, capsys):
+    start = tmp_path / "start" / "model.pt"
+    start.parent.mkdir()
+    start.write_bytes(b"weights")
+    TrainingCases(folds.data, [{"case": "case_03"}], [{"case": "case_04"}]).write(start)
+    profile = json.loads((tmp_path / "mine.json").read_text())
+    (tmp_path / "mine.json").write_text(json.dumps({**profile, "finetune_ckpt": str(start)}))
+    assert validate("--folds", "0") == 0
+    said = capsys.readouterr().out
+    assert "warning: 1 of the 7 cases to validate on, such as case_03, are called as some of the 1 cases that" in said
 
 
 def test_called_again_nothing_is_done_twice_and_the_table_is_the_same(validate, folds, tmp_path, capsys):

@@ -47,6 +47,26 @@ class News(NamedTuple):
     why: str
 
 
+def known_to(seen: Seen, validation: Sequence[str]) -> str | None:
+    """Return in words that cases to validate on are among those that starting weights were trained on, if they are.
+
+    Args:
+        seen: what is known of the weights.
+        validation: the names of the cases.
+
+    Example:
+        >>> known_to(Seen(frozenset({"a", "b"}), "the 2 cases"), ["b", "c"])
+        '1 of the 2 cases to validate on, such as b, are called as some of the 2 cases: their figures are too good'
+    """
+    both = sorted(set(validation) & (seen.names or set()))
+    if not both:
+        return None
+    return (
+        f"{len(both)} of the {len(validation)} cases to validate on, such as {both[0]}, are called as some of "
+        f"{seen.what}: their figures are too good"
+    )
+
+
 class TrainingCases:
     """Keep which cases a training sees, and write that beside its weights.
 
@@ -77,6 +97,8 @@ class TrainingCases:
         self.start = Seen(frozenset(), "none")
         if finetune_ckpt:
             self.start = find_seen_cases(Path(finetune_ckpt), default_folds)
+            if known := known_to(self.start, self.validation):
+                logger.warning("%s", known)
         self.earlier = self.start.names
 
     def write(self, weights: Path) -> None:

@@ -172,6 +172,18 @@ def test_shipped_weights_of_no_fold_are_one_sentence(tmp_path, fold):
         find_seen_cases(weights(tmp_path / "bundle" / "models"), folds)
 
 
+def test_a_fine_tuning_that_validates_on_what_its_start_was_trained_on_says_so(tmp_path, log):
+    start = trained(tmp_path / "start")
+    TrainingCases("data", entries(NAMES[3:]), entries([NAMES[2], "new"]), start)
+    assert (
+        f"1 of the 2 cases to validate on, such as case_2, are called as some of the 5 cases that {start}" in log.text
+    )
+    log.clear()
+    TrainingCases("data", entries(NAMES[3:]), entries([*NAMES[:2], "new"]), start)
+    TrainingCases("data", entries(NAMES[3:]), entries(NAMES[:2]), weights(tmp_path / "unknown"))
+    assert not log.text
+
+
 def test_fine_tuned_from_unknown_weights_it_goes_by_folds(tmp_path, log):
     file = trained(tmp_path / "ckpt", finetune_ckpt=weights(tmp_path / "unknown"))
     assert evaluated(dataset(tmp_path / "data", OTHERS), file) == [OTHERS[0], OTHERS[5]]
