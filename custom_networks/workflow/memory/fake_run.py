@@ -118,10 +118,21 @@ class _Step(nn.Module):
         engine.run_backward((loss,), (torch.ones_like(loss),), False, False, (), True, accumulate_grad=True)
 
 
-def _without_contents(tensor: Tensor) -> Tensor:
-    """Return a tensor like a parameter or buffer, wherever that is, for the fake mode that is on."""
-    fake = torch.empty(tensor.shape, dtype=tensor.dtype)
-    return fake.requires_grad_(tensor.requires_grad)
+def _without_contents(network: nn.Module) -> dict[str, Tensor]:
+    """Return tensors like parameters and buffers, wherever those are, for the fake mode that is on.
+
+    Each module has them under one of its names: ``functional_call`` would leave the fakes in one that has two.
+    """
+    fakes: dict[int, Tensor] = {}
+    state = {}
+    for prefix, module in network.named_modules():
+        parameters = module.named_parameters(recurse=False, remove_duplicate=False)
+        buffers = module.named_buffers(recurse=False, remove_duplicate=False)
+        for name, own in [*parameters, *buffers]:
+            if id(own) not in fakes:
+                fakes[id(own)] = torch.empty(own.shape, dtype=own.dtype).requires_grad_(own.requires_grad)
+            state[f"{prefix}.{name}" if prefix else name] = fakes[id(own)]
+    return state
 
 
 def peak_bytes(network: nn.Module, shape: Sequence[int], *, training: bool, amp: bool, device: torch.device) -> int:
@@ -155,8 +166,6 @@ def peak_bytes(network: nn.Module, shape: Sequence[int], *, training: bool, amp:
         CudaAutocast() if on_gpu else nullcontext(),
         (train_mode if training else eval_mode)(network),
     ):
-        real = [*network.named_parameters(), *network.named_buffers()]
-        state: dict[str, Tensor] = {name: _without_contents(tensor) for name, tensor in real}
-        image = torch.empty(tuple(shape))
-        functional_call(_Step(network, half, training), {f"network.{name}": own for name, own in state.items()}, image)
+        state = {f"network.{name}": own for name, own in _without_contents(network).items()}
+        functional_call(_Step(network, half, training), state, torch.empty(tuple(shape)), tie_weights=False)
     return storages.peak

@@ -76,6 +76,29 @@ def test_the_network_stays_as_it_was():
     assert all(p.grad is None and type(p) is nn.Parameter for p in net.parameters())
 
 
+class Twice(nn.Module):
+    """One layer under two names, as MONAI's DynUNet has all of its own, and a weight that two layers share."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.tied = nn.Conv3d(1, 1, 3, padding=1), nn.Conv3d(1, 1, 3, padding=1)
+        self.same = nn.ModuleList([self.one])
+        self.tied.weight = self.one.weight
+
+    def forward(self, x):
+        return self.tied(self.same[0](x))
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_layer_with_two_names_stays_as_it_was(training):
+    net, image = Twice(), torch.randn(1, 1, 8, 8, 8)
+    before, output = dict(net.named_parameters()), net(image)
+    assert peak_bytes(net, image.shape, training=training, amp=False, device=CPU) > 0
+    assert all(own is before[name] for name, own in net.named_parameters())
+    assert net.tied.weight is net.one.weight
+    assert torch.equal(net(image), output)
+
+
 def test_mixed_precision_halves_the_activations(monkeypatch):
     monkeypatch.setattr("custom_networks.workflow.infer.inferers.has_bfloat16", lambda device: True)
     net = AttentionUnet(3, 1, 3, features=(8, 16))
