@@ -19,7 +19,8 @@ from custom_networks.adapt.choices import Triple, deepest, down_sampling, rounde
 from custom_networks.bundle_folder import configured
 from custom_networks.files import read_json
 from custom_networks.nets.segmenter import Segmenter
-from custom_networks.workflow.infer.inferers import is_thin, network_dtype
+from custom_networks.workflow.infer.inferers import network_dtype
+from custom_networks.workflow.infer.thin_grids import is_thin
 from custom_networks.workflow.memory.bill import training_bytes
 
 CPU = torch.device("cpu")

@@ -13,9 +13,10 @@ from monai.data import MetaTensor
 from monai.data.utils import compute_importance_map
 from monai.inferers import Inferer
 from monai.utils import BlendMode
-from torch import Tensor, nn
+from torch import Tensor
 
 from custom_networks.workflow.infer.finite import refuse_non_finite
+from custom_networks.workflow.infer.thin_grids import is_thin
 from custom_networks.workflow.infer.windows import (
     blend,
     pad_to_window,
@@ -75,32 +76,6 @@ def needs_loss_scaling(amp: bool, device: torch.device | str) -> bool:
     return amp and not has_bfloat16(torch.device(device)) and has_float16(torch.device(device))
 
 
-def is_thin(network: Callable[..., Any], size: Sequence[int]) -> bool:
-    """Return whether a network convolves a grid that is too thin for torch's bfloat16 on a CPU.
-
-    Gradients of the weights of a padded 3D convolution in bfloat16 are garbage where the first axis has fewer voxels
-    than the kernel, or the second fewer than the padding; on processors with AMX the result itself is wrong on a single
-    slice along the first axis (torch 2.13, docs/decisions/mixed-precision.md).
-
-    Args:
-        network: the network. One without ``coarsest_grid``, which none of this package is, is never called thin.
-        size: voxels of its input per axis.
-
-    Example:
-        >>> from custom_networks.nets import AttentionUnet
-        >>> net = AttentionUnet(3, 1, 2, features=(4, 8, 16))
-        >>> is_thin(net, (8, 40, 40)), is_thin(net, (40, 40, 8))
-        (True, False)
-    """
-    bare: Any = network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
-    coarsest_grid = getattr(bare, "coarsest_grid", None)
-    if len(size) != 3 or coarsest_grid is None:
-        return False
-    grid = coarsest_grid(size)
-    padded = [m.kernel_size for m in bare.modules() if isinstance(m, nn.Conv3d) and any(m.padding)]
-    return any(grid[0] < kernel[0] or grid[1] < kernel[1] // 2 for kernel in padded)
-
-
 def network_dtype(device: torch.device, amp: bool, network: Callable[..., Any], size: Sequence[int]) -> torch.dtype:
     """Return the precision that a network runs in.
 
@@ -127,8 +102,8 @@ def network_dtype(device: torch.device, amp: bool, network: Callable[..., Any], 
 @cache
 def _warn_of_float32(size: tuple[int, ...]) -> None:
     logger.warning(
-        "the network runs in float32 although amp is true: with %s voxels its coarsest grid is so thin along the first "
-        "axes that torch's bfloat16 is wrong on a CPU; enlarge patch_size there, or set amp to false",
+        "the network runs in float32 although amp is true: with %s voxels one of its grids is so thin that torch's "
+        "bfloat16 is wrong on a CPU; enlarge patch_size along its shortest axes, or set amp to false",
         size,
     )
 

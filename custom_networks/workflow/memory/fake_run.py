@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from custom_networks.workflow.infer.inferers import network_dtype
+from custom_networks.workflow.infer.thin_grids import without_contents
 
 # oneDNN, which computes convolutions on the CPU, copies what it takes and makes into a layout of its own
 CONVOLUTIONS = (torch.ops.aten.convolution.default, torch.ops.aten.convolution_backward.default)
@@ -118,23 +119,6 @@ class _Step(nn.Module):
         engine.run_backward((loss,), (torch.ones_like(loss),), False, False, (), True, accumulate_grad=True)
 
 
-def _without_contents(network: nn.Module) -> dict[str, Tensor]:
-    """Return tensors like parameters and buffers, wherever those are, for the fake mode that is on.
-
-    Each module has them under one of its names: ``functional_call`` would leave the fakes in one that has two.
-    """
-    fakes: dict[int, Tensor] = {}
-    state = {}
-    for prefix, module in network.named_modules():
-        parameters = module.named_parameters(recurse=False, remove_duplicate=False)
-        buffers = module.named_buffers(recurse=False, remove_duplicate=False)
-        for name, own in [*parameters, *buffers]:
-            if id(own) not in fakes:
-                fakes[id(own)] = torch.empty(own.shape, dtype=own.dtype).requires_grad_(own.requires_grad)
-            state[f"{prefix}.{name}" if prefix else name] = fakes[id(own)]
-    return state
-
-
 def peak_bytes(network: nn.Module, shape: Sequence[int], *, training: bool, amp: bool, device: torch.device) -> int:
     """Return the most bytes that are alive at once in one forward pass, or in one step of training without optimizer.
 
@@ -166,6 +150,6 @@ def peak_bytes(network: nn.Module, shape: Sequence[int], *, training: bool, amp:
         CudaAutocast() if on_gpu else nullcontext(),
         (train_mode if training else eval_mode)(network),
     ):
-        state = {f"network.{name}": own for name, own in _without_contents(network).items()}
+        state = {f"network.{name}": own for name, own in without_contents(network).items()}
         functional_call(_Step(network, half, training), state, torch.empty(tuple(shape)), tie_weights=False)
     return storages.peak

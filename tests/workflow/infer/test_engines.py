@@ -16,7 +16,7 @@ from torch import nn
 
 from custom_networks.workflow import MirrorInferer, MirrorSlidingWindowInferer, build_network, load_weights
 from custom_networks.workflow.infer.engines import choice, kept_files, onnx_export, openvino_runner
-from custom_networks.workflow.infer.inferers import is_thin
+from custom_networks.workflow.infer.thin_grids import is_thin
 from custom_networks.workflow.memory.memory_report import report_memory
 from tests.exports import _one_table
 

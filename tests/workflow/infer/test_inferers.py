@@ -9,14 +9,13 @@ from monai.data import MetaTensor
 from monai.inferers import SlidingWindowInferer
 from torch import nn
 
-from custom_networks.nets import AttentionClassifier, AttentionUnet, MedicalTransformer
+from custom_networks.nets import AttentionUnet
 from custom_networks.workflow import AutocastInferer, MirrorInferer, MirrorSlidingWindowInferer
 from custom_networks.workflow.infer import inferers as module
 from custom_networks.workflow.infer.inferers import (
     flips,
     has_bfloat16,
     has_float16,
-    is_thin,
     needs_loss_scaling,
     network_dtype,
 )
@@ -29,6 +28,9 @@ class Probe(nn.Module):
         super().__init__()
         self.conv = nn.Conv3d(1, 2, 3, padding=1)
         self.dtypes: list[torch.dtype] = []
+
+    def coarsest_grid(self, size):
+        return size
 
     def forward(self, x, scale: float = 1.0):
         y = self.conv(x) * scale
@@ -183,7 +185,7 @@ def test_the_precision_of_a_gpu(monkeypatch, capability, expected):
     assert network_dtype(cuda, False, net, (8, 8, 8)) is torch.float32
     assert needs_loss_scaling(True, cuda) is needs_loss_scaling(True, "cuda") is (expected is torch.float16)
     assert needs_loss_scaling(False, cuda) is needs_loss_scaling(True, "cpu") is False
-    assert has_float16(CPU) is False
+    assert has_float16(torch.device("cpu")) is False
 
 
 def test_float16_is_what_autocast_gets(monkeypatch):
@@ -219,56 +221,12 @@ def test_no_other_device_is_trusted_with_bfloat16():
     assert has_bfloat16(torch.device("mps")) is False
 
 
-CPU = torch.device("cpu")
-UNET = {"features": (4, 8, 16)}  # divides by 4
-LOCAL = {"features": (8, 8, 16), "num_units": (1, 1), "global_levels": 1, "window_size": 8}  # by 2, in windows by 4
-THIN = {
-    "one voxel": (AttentionUnet, {**UNET, "strides": [[1, 2, 2]] * 2}, (1, 16, 16), True),
-    "two voxels": (AttentionUnet, UNET, (8, 16, 16), True),
-    "three voxels": (AttentionUnet, UNET, (12, 16, 16), False),
-    "two along the other axes": (AttentionUnet, UNET, (12, 8, 8), False),
-    "one along the other axes": (AttentionUnet, UNET, (12, 4, 4), False),
-    "a longer kernel": (AttentionUnet, {**UNET, "kernel_size": 5}, (16, 16, 16), True),
-    "a longer kernel that fits": (AttentionUnet, {**UNET, "kernel_size": 5}, (20, 16, 16), False),
-    "a longer kernel on one voxel of the second axis": (AttentionUnet, {**UNET, "kernel_size": 5}, (20, 4, 16), True),
-    "a slice that no kernel leaves": (AttentionUnet, {**UNET, "kernel_size": [[1, 3, 3]] * 3}, (4, 16, 16), False),
-    "windows": (MedicalTransformer, LOCAL, (32, 32, 32), True),
-    "no windows": (MedicalTransformer, {**LOCAL, "branches": ("global",)}, (32, 32, 32), False),
-    "unpadded": (AttentionClassifier, {"features": (8, 16)}, (20, 20, 16), False),
-    "unpadded, then padded": (
-        AttentionClassifier,
-        {"features": (8, 16), "attention_module": "par_net_attention"},
-        (21, 24, 24),
-        True,
-    ),
-    "more of it": (
-        AttentionClassifier,
-        {"features": (8, 16), "attention_module": "par_net_attention"},
-        (22, 20, 16),
-        False,
-    ),
-    "not of this package": (nn.Conv3d, {"kernel_size": 3, "padding": 1}, (1, 8, 8), False),
-    "2D": (AttentionUnet, {**UNET, "spatial_dims": 2}, (8, 16), False),
-}
-
-
-@pytest.mark.parametrize("native", [True, False])
-@pytest.mark.parametrize(("kind", "arguments", "size", "thin"), THIN.values(), ids=THIN.keys())
-def test_thin_grids_on_a_cpu_are_computed_in_float32(monkeypatch, kind, arguments, size, thin, native):
-    monkeypatch.setattr(module, "has_bfloat16", lambda device: native)
-    net = kind(in_channels=1, out_channels=2, **arguments)
-    assert is_thin(net, size) is thin
-    assert network_dtype(CPU, True, net, size) is (torch.bfloat16 if native and not thin else torch.float32)
-    assert network_dtype(torch.device("cuda"), True, net, size) is (torch.bfloat16 if native else torch.float32)
-    assert network_dtype(CPU, False, net, size) is torch.float32
-
-
 @pytest.mark.parametrize("native", [True, False])
 @pytest.mark.parametrize("inferer", [AutocastInferer(), MirrorSlidingWindowInferer((8, 12, 12), mirror_axes=[0])])
 def test_a_thin_patch_is_said_once(monkeypatch, caplog, inferer, native):
     monkeypatch.setattr(module, "has_bfloat16", lambda device: native)
     module._warn_of_float32.cache_clear()
-    net, dtypes = AttentionUnet(3, 1, 2, **UNET), []
+    net, dtypes = AttentionUnet(3, 1, 2, features=(4, 8, 16)), []
     net.head.register_forward_hook(lambda layer, inputs, output: dtypes.append(output.dtype))
     with caplog.at_level(logging.WARNING), torch.no_grad():
         for _ in range(3):
@@ -277,14 +235,6 @@ def test_a_thin_patch_is_said_once(monkeypatch, caplog, inferer, native):
     said = [record.message for record in caplog.records if "runs in float32 although amp is true" in record.message]
     assert len(said) == native
     assert all("with (8, 12, 12) voxels" in sentence for sentence in said)
-
-
-def test_the_wrapper_of_distributed_training_is_looked_through(tmp_path):
-    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
-    try:
-        assert is_thin(nn.parallel.DistributedDataParallel(AttentionUnet(3, 1, 2, **UNET)), (8, 16, 16))
-    finally:
-        torch.distributed.destroy_process_group()
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
