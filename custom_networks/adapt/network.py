@@ -145,7 +145,7 @@ def precision_of(config: Mapping[str, Any], network: nn.Module, device: torch.de
     if network_dtype(device, True, network, config["patch_size"]) is torch.bfloat16:
         return "bfloat16", f"{why}; where a processor has none, float32 takes more"
     if is_thin(network, config["patch_size"]):
-        return "float32", f"{why}; along its first axis the patch is too thin for torch's bfloat16 on processors"
+        return "float32", f"{why}; the patch is too thin for torch's bfloat16 on processors"
     return "float32", f"{why}; this processor does not compute in bfloat16"
 
 

@@ -90,7 +90,7 @@ def run_comparison(
     for own in fits:
         padded = f", padded to multiples of {own.divisor[0]}" if own.divisor else ""
         need = f"{own.parameters:,} parameters, {own.macs / 1e9:.2f} GMAC, a step takes {format_bytes(own.step_bytes)}"
-        print(f"{own.entry.name}: {need}{padded}")
+        print(f"{own.entry.name}: {need}, {own.precision}{padded}")
     budget = Budget(request.minutes, request.steps)
     seeds = range(request.seeds)
     study = Study(folder, fits, knobs, budget, request.rates, request.folds, seeds, patients_of(knobs), places)
@@ -166,6 +166,8 @@ def _write(
     lines = lines_of(rows, {own.entry.name: _facts(study, own) for own in fits}, study.patient_of)
     sentences = [sentence(line, lines[0].name) for line in lines[1:]]
     sentences += [line for own in fits for line in at_the_edge(own.entry.name, study.rates, learning_rates(study, own))]
+    if len({own.precision for own in fits}) > 1:
+        sentences += [f"{own.entry.name} was trained in {own.precision}" for own in fits]
     table = as_markdown(lines)
     search = f"the best of {', '.join(f'{rate:g}' for rate in study.rates)}, each tried for {SEARCH_SHARE:.0%} of it"
     head = (
@@ -206,6 +208,7 @@ def _facts(study: Study, own: Fit) -> dict[str, Any]:
         "parameters": own.parameters,
         "macs": own.macs,
         "step_bytes": own.step_bytes,
+        "precision": own.precision,
         "train_seconds": train_seconds(study, own),
         "seconds_per_image": pace["validation"] / validated,
         "learning_rates": list(learning_rates(study, own).values()),

@@ -15,7 +15,7 @@ from torch import nn
 
 from custom_networks.adapt.choices import deepest, down_sampling
 from custom_networks.adapt.draft import format_sizes
-from custom_networks.adapt.network import CPU, as_config_value, build, network_knobs, step_bytes
+from custom_networks.adapt.network import CPU, as_config_value, build, network_knobs, precision_of, step_bytes
 from custom_networks.bundle_folder import configured
 from custom_networks.compare.entries import MONAI, WIDE, Entry
 from custom_networks.compare.padded import Padded
@@ -42,6 +42,7 @@ class Fit:
         parameters: their number.
         macs: multiply-adds of a forward pass of one patch.
         step_bytes: memory that a training step is expected to take.
+        precision: what it is trained in, by the processor or the GPU and its grids.
         divisor: to what its input is padded; empty if it is not.
     """
 
@@ -50,6 +51,7 @@ class Fit:
     parameters: int
     macs: int
     step_bytes: int
+    precision: str = ""
     divisor: tuple[int, ...] = ()
 
 
@@ -135,7 +137,8 @@ def _fit(entry: Entry, profile: Mapping[str, Any], patch: Sequence[int], device:
     need = step_bytes(network, config, patch, profile["batch_size"], device)
     parameters = sum(p.numel() for p in network.parameters())
     macs = multiply_adds(Padded(probe, divisor), profile["in_channels"], patch)
-    return Fit(entry, knobs, parameters, macs, need, tuple(divisor) if max(divisor) > 1 else ())
+    precision = precision_of({**config, "patch_size": list(patch)}, network, device)[0]
+    return Fit(entry, knobs, parameters, macs, need, precision, tuple(divisor) if max(divisor) > 1 else ())
 
 
 def _plain(entry: Entry, definition: Mapping[str, Any], profile: Mapping[str, Any]) -> dict[str, Any]:
