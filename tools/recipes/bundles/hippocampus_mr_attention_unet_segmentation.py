@@ -38,7 +38,8 @@ BUNDLE = Bundle(
     expected=hippocampus.EXPECTED,
     data_license=hippocampus.DATA_LICENSE,
     weights_license=hippocampus.WEIGHTS_LICENSE,
-    **hippocampus.BY_CROP,
+    **hippocampus.BY_SUBJECT,
+    study="task04_attention_unet",
     places=hippocampus.PLACES,
     profiles={
         "plain": {"network_def#attention": []},
