@@ -154,7 +154,7 @@ def find_seen_cases(weights: Path, default_folds: str | Path | None = None) -> S
 
     The record beside them says so; where there is none and they lie in the bundle's own folder ``models``, they are
     those that it was shipped with, and its own file of folds names their cases: those that train with its entry
-    "weights_fold", all where it has none.
+    "weights_fold"; where it has none, any of them may be.
 
     Args:
         weights: their file, which may be absent.
@@ -167,9 +167,7 @@ def find_seen_cases(weights: Path, default_folds: str | Path | None = None) -> S
     if not file.is_file():
         folds = None if default_folds is None else Path(default_folds).resolve()
         if folds is not None and folds.is_file() and weights.resolve().parent == folds.parents[1] / "models":
-            names = _trained_on(folds)
-            what = f"the {len(names)} cases of the bundle's own folds, {folds}, that its weights were trained on"
-            return Seen(names, what, shipped=True)
+            return _shipped_with(folds)
         return Seen(None, f"no {RECORD} beside {weights} names those")
     record = read_json(file)
     earlier = record.get("earlier")
@@ -190,14 +188,18 @@ def find_seen_cases(weights: Path, default_folds: str | Path | None = None) -> S
     return Seen(names, f"the {len(names)} cases that {weights} was trained on", Path(record["dataset_dir"]))
 
 
-def _trained_on(folds: Path) -> frozenset[str]:
-    """Return the cases of a bundle's own folds that the weights which it is shipped with were trained on."""
-    splits, fold = read_folds(folds), read_json(folds).get(WEIGHTS_FOLD, ALL)
-    if fold == ALL:
-        return frozenset(name for split in splits for part in split for name in part)
-    if isinstance(fold, bool) or not isinstance(fold, int) or not 0 <= fold < len(splits):
-        raise ValueError(f"{folds} has {WEIGHTS_FOLD} {fold!r}, which is none of its folds; correct it")
-    return frozenset(splits[fold][0])
+def _shipped_with(folds: Path) -> Seen:
+    """Return which cases of a bundle's own folds the weights that it is shipped with were trained on."""
+    splits, fold = read_folds(folds), read_json(folds).get(WEIGHTS_FOLD)
+    names = frozenset(name for split in splits for part in split for name in part)
+    if fold is None:
+        return Seen(names, f"the {len(names)} cases in the bundle's own folds, {folds}")
+    if fold != ALL:
+        if isinstance(fold, bool) or not isinstance(fold, int) or not 0 <= fold < len(splits):
+            raise ValueError(f"{folds} has {WEIGHTS_FOLD} {fold!r}, which is none of its folds; correct it")
+        names = frozenset(splits[fold][0])
+    what = f"the {len(names)} cases of the bundle's own folds, {folds}, that its weights were trained on"
+    return Seen(names, what, shipped=True)
 
 
 def compare_cases(names: Iterable[str], root: Path, seen: Seen) -> News:
