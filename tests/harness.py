@@ -308,8 +308,9 @@ def check_deep_supervision(case: Case) -> None:
 
 
 def check_anisotropic(case: Case) -> None:
-    dims, levels = len(case.shapes[0]) - 1, len(small_nets.SEGMENTERS[case.kind.__name__]["features"])
-    module = case.module(strides=[(1, *(2,) * (dims - 1)), *[2] * (levels - 2)])
+    dims, name = len(case.shapes[0]) - 1, case.kind.__name__
+    steps = small_nets.STEPS.get(name, len(small_nets.SEGMENTERS[name]["features"]) - 1)
+    module = case.module(strides=[(1, *(2,) * (dims - 1)), *[2] * (steps - 1)])
     whole = case.module(strides=2).size_divisor
     assert module.size_divisor == (whole[0] // 2, *whole[1:]), f"size_divisor is {module.size_divisor}"
     x = torch.randn(1, case.shapes[0][0], *(d * n for d, n in zip(module.size_divisor, (3, 2, 4), strict=False)))

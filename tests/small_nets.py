@@ -17,6 +17,8 @@ SEGMENTERS: dict[str, dict[str, object]] = {
     "AxialUnet": {"features": (8, 8), "num_units": (1,)},
     "MbtfeUnet": {"features": (8, 8, 16), "mbtfe_levels": (1,)},
     "MedicalTransformer": {"features": (8, 8), "num_units": (1,), "global_levels": 1, "window_size": 4},
+    # Its third version has all that the second has, and more; the first is in its own tests.
+    "Primus": {"version": 3, "features": (4, 8, 8, 24), "num_layers": 2, "num_heads": 2, "num_registers": 1},
     "Setr": {"features": (4, 8, 16), "num_layers": 1, "num_heads": 2},
     # The first level of units of its trunk is the one behind the pooling, so there is a second.
     "TransUnet": {
@@ -27,6 +29,8 @@ SEGMENTERS: dict[str, dict[str, object]] = {
         "num_heads": 2,
     },
 }
+# Steps of strides, where they are not one fewer than the features: there the tokens have two widths on their grid.
+STEPS = {"Primus": 2}
 # What deep supervision needs besides: a third level has the only auxiliary head.
 DEEP: dict[str, dict[str, object]] = {
     "AxialUnet": {"features": (8, 8, 8), "num_units": (1, 1)},

@@ -24,11 +24,16 @@ REQUIRED = {
     blocks.AxialBranch: {"in_channels": 1, "features": (4, 8, 8), "num_units": (1, 1)},
     blocks.GatedAxialAttention: {"in_channels": 8, "axis": 0},
     blocks.ResidualTrunk: {"in_channels": 1, "features": (8, 16, 16), "num_units": (1, 1)},
+    blocks.ConvolutionalTokens: {"in_channels": 1, "features": (4, 6, 8)},
+    blocks.EvaTransformer: {"in_channels": 24, "num_heads": 2},
+    blocks.PatchEmbedding: {"in_channels": 1, "out_channels": 8},
+    blocks.ResidualUnit: {"in_channels": 4, "out_channels": 8},
     blocks.RotarySelfAttention: {"in_channels": 16},
     blocks.VisionTransformer: {"in_channels": 16},
     nets.AttentionClassifier: {"features": (4, 6)},
     nets.AxialUnet: {"features": (4, 8, 8), "num_units": (1, 1)},
     nets.MedicalTransformer: {"features": (4, 8, 8), "num_units": (1, 1), "global_levels": 1},
+    nets.Primus: {"version": 3, "features": (4, 6, 8, 24), "num_heads": 2, "num_layers": 1},
     nets.Setr: {"features": (4, 8, 16), "num_heads": 2, "num_layers": 1},
     nets.TransUnet: {"features": (4, 8, 8, 16), "num_units": (1, 1), "num_heads": 2, "num_layers": 1},
     nets.AttentionUnet: {"features": (4, 6, 8)},
@@ -43,6 +48,7 @@ WRONG = {
     "dilation": [0],
     "dilations": [(1,), (0, 1)],
     "dropout": [2.0],
+    "dropout_path_rate": [1.0],
     "dual_groups": [0, 5],
     "energy_lambda": [0],
     "eps": [-1],
@@ -65,7 +71,9 @@ WRONG = {
     "norm_groups": [0],
     "num_heads": [0],
     "num_layers": [0],
+    "num_registers": [-1],
     "num_units": [(), (0, 1)],
+    "patch": [0, (2, 2)],
     "pool": [0, (2, 2)],
     "position_embedding": ["x"],
     "recurrence": [0],
@@ -78,6 +86,7 @@ WRONG = {
     "strides": [0, (2, 2, 2, 2, 2)],
     "sub_sample": [0, (2, 2)],
     "token_grid": [0, (2, 2)],
+    "version": [0],
     "window_grid": [0, (2, 2)],
     "window_size": [0, (2, 2)],
 }
@@ -92,6 +101,9 @@ NARROW = [
     (nets.AxialUnet, "features", (4, 6, 8)),
     (nets.MedicalTransformer, "features", (3, 8, 8)),
     (nets.TransUnet, "features", (4, 8, 9, 16)),
+    (nets.Primus, "features", (4, 6)),
+    (nets.Primus, "num_heads", 5),
+    (nets.Primus, "num_heads", 12),
     (nets.Setr, "num_heads", 5),
     (nets.TransUnet, "num_heads", 5),
     (blocks.ResidualTrunk, "features", (8, 10, 16)),
@@ -141,6 +153,13 @@ def test_one_word_has_one_meaning():
     assert {"position_grid", "grid", "checkpoint", "heads", "n_heads"}.isdisjoint(named)
     of_channels = {"DualConv", "SelectiveKernel", "ShuffleAttention", "SpatialGroupEnhance"}
     assert named["groups"] == of_channels, "groups are groups of channels, as in a convolution"
-    assert named["token_grid"] >= {"TransUnet", "Setr", "AxialUnet", "MedicalTransformer", "VisionTransformer"}
+    assert named["token_grid"] >= {
+        "TransUnet",
+        "Primus",
+        "Setr",
+        "AxialUnet",
+        "MedicalTransformer",
+        "VisionTransformer",
+    }
     assert {str(arguments[name]["attention"].annotation) for name in named["attention"]} == {"Sequence[str]"}
     assert {str(arguments[name]["checkpointing"].annotation) for name in named["checkpointing"]} == {"bool"}

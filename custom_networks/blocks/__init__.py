@@ -13,6 +13,14 @@ from custom_networks.blocks.residual_trunk import BottleneckUnit, ResidualTrunk
 from custom_networks.blocks.resize import crop, resize
 from custom_networks.blocks.rotary_self_attention import RotarySelfAttention
 from custom_networks.blocks.standardised_convolution import StandardisedConvolution
+from custom_networks.blocks.tokens import (
+    ConvolutionalTokens,
+    EvaBlock,
+    EvaTransformer,
+    PatchEmbedding,
+    ResidualUnit,
+    TransposedDecoder,
+)
 from custom_networks.blocks.up_block import UpBlock
 from custom_networks.blocks.vision_transformer import TransformerLayer, VisionTransformer
 from custom_networks.blocks.windows import fold_windows, unfold_windows
@@ -22,18 +30,24 @@ __all__ = [
     "AxialBlock",
     "AxialBranch",
     "BottleneckUnit",
+    "ConvolutionalTokens",
     "DualConv",
     "EdgeAggregation",
+    "EvaBlock",
+    "EvaTransformer",
     "GatedAxialAttention",
     "Mbtfe",
+    "PatchEmbedding",
     "PositionEmbedding",
     "ResidualAttention",
     "ResidualTrunk",
+    "ResidualUnit",
     "RotarySelfAttention",
     "SkipGate",
     "SpatialMask",
     "StandardisedConvolution",
     "TransformerLayer",
+    "TransposedDecoder",
     "UpBlock",
     "VisionTransformer",
     "convolution_block",

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from custom_networks.attention.multi_head_self_attention import MultiHeadSelfAttention
+from custom_networks.blocks.tokens.rotary_positions import rotary_angles, rotary_frequencies
 
 BASE = 100.0
 
@@ -61,18 +62,11 @@ class RotarySelfAttention(MultiHeadSelfAttention):
                 "use fewer heads"
             )
         self.frequencies: Tensor
-        self.register_buffer("frequencies", BASE ** (-torch.arange(count) / count), persistent=False)
+        self.register_buffer("frequencies", rotary_frequencies(count, BASE), persistent=False)
 
     def _angles(self, size: list[int]) -> Tensor:
         """Return ``(N, P)``: the angle of every pair of every token, tokens in raster order."""
-        angles: list[Tensor] = []
-        for axis, length in enumerate(size):
-            shape = [1] * len(size) + [-1]
-            shape[axis] = length
-            position = torch.arange(length, device=self.frequencies.device, dtype=self.frequencies.dtype)
-            angle = (position[:, None] * self.frequencies).view(shape)
-            angles.append(angle.expand(size + [-1]))  # noqa: RUF005 TorchScript cannot unpack
-        return torch.cat(angles, dim=-1).flatten(0, -2)
+        return rotary_angles(self.frequencies, size)
 
     def _queries_keys(self, tokens: Tensor, size: list[int]) -> tuple[Tensor, Tensor]:
         angles = self._angles(size)

@@ -15,13 +15,14 @@ from torch import Tensor, nn
 from custom_networks.attention.non_local import NonLocal
 from custom_networks.blocks.mbtfe import Mbtfe
 from custom_networks.blocks.resize import resize
+from custom_networks.blocks.tokens.eva_transformer import EvaTransformer
 from custom_networks.blocks.vision_transformer import VisionTransformer
 from custom_networks.checks import per_level
 
 # channels of the finest and of the widest level of a network on a GPU, as in nnU-Net
 NARROWEST, WIDEST = 32, 320
 # what takes in the whole input, beside norms without running statistics
-GLOBAL = (NonLocal, Mbtfe, VisionTransformer, nn.GroupNorm)
+GLOBAL = (NonLocal, Mbtfe, VisionTransformer, EvaTransformer, nn.GroupNorm)
 
 
 class Segmenter(nn.Module):
@@ -148,13 +149,24 @@ class Segmenter(nn.Module):
         """
         conv = Conv[Conv.CONV, spatial_dims]
         self.head = conv(features[0], out_channels, kernel_size, padding=kernel_size // 2)
-        self.auxiliary_heads = nn.ModuleList(
-            conv(width, out_channels, 1) for width in features[:0:-1] if self.deep_supervision
-        )
-        self.register_load_state_dict_pre_hook(_drop_auxiliary_heads)
+        self.add_auxiliary_heads(spatial_dims, features[:0:-1], out_channels)
         for module in self.modules():
             if isinstance(module, Convolution):
                 nn.init.kaiming_normal_(module.conv.weight, mode="fan_in", nonlinearity="relu")
+
+    def add_auxiliary_heads(self, spatial_dims: int, features: Sequence[int], out_channels: int) -> None:
+        """Build the pointwise heads of the coarser levels, only with deep supervision.
+
+        Args:
+            spatial_dims: 2 or 3.
+            features: channels of the decoder's maps but the finest, coarsest first.
+            out_channels: number of classes.
+        """
+        conv = Conv[Conv.CONV, spatial_dims]
+        self.auxiliary_heads = nn.ModuleList(
+            conv(width, out_channels, 1) for width in features if self.deep_supervision
+        )
+        self.register_load_state_dict_pre_hook(_drop_auxiliary_heads)
 
     def logits(self, outputs: list[Tensor]) -> Tensor:
         """Return the logits, see the class.
@@ -162,7 +174,15 @@ class Segmenter(nn.Module):
         Args:
             outputs: the decoder's maps, the coarsest first, the last on the input grid.
         """
-        logits = self.head(outputs[-1])
+        return self.supervised(self.head(outputs[-1]), outputs)
+
+    def supervised(self, logits: Tensor, outputs: list[Tensor]) -> Tensor:
+        """Return the logits, in training with deep supervision with those of the coarser levels.
+
+        Args:
+            logits: those of the input grid.
+            outputs: the decoder's maps, the coarsest first, of which each auxiliary head takes one.
+        """
         if self.training and self.deep_supervision:
             stacked: list[Tensor] = []
             for i, head in enumerate(self.auxiliary_heads):

@@ -141,6 +141,17 @@ def test_every_network_scales(name, steps):
     assert isinstance(kind(**scaled), kind)
 
 
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_primus_scales_to_its_released_size(version):
+    """Three halvings whatever the patch, and the width of the tokens that it was published with."""
+    assert nets.Primus.fewest_steps == nets.Primus.most_steps == 3
+    scaled = nets.Primus.scaled_arguments(3, {"version": version})
+    assert nets.Primus.steps_of(scaled, 3) == [(2, 2, 2)] * 3
+    assert scaled["features"][-1] == 396
+    with torch.device("meta"):
+        assert nets.Primus(3, 1, 2, **scaled).size_divisor == (8, 8, 8)
+
+
 def test_the_widths_of_the_classifier_are_those_of_its_paper():
     assert nets.AttentionClassifier(3, 1, 2, **nets.AttentionClassifier.scaled_arguments()).head[0].in_features == 128
 

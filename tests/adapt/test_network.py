@@ -16,11 +16,13 @@ CUBE = ([1.0, 1.0, 1.0], (40, 56, 40))
 SLICES = ([1.5, 1.5, 10.0], (144, 160, 12))
 LEVELS = {"features": [8, 16, 32, 64], "strides": 2, "kernel_size": 3}
 STEM = {"features": [8, 16, 32, 64], "strides": [1, 2, 1], "kernel_size": 3, "stem_pool": 2, "num_units": [1, 1, 1]}
+TOKENS = {"strides": 2, "kernel_size": 3, "num_layers": 1, "num_heads": 2}
 CASES: dict[str, tuple[str, dict[str, Any], tuple, dict[str, Any]]] = {
     "AttentionUnet": ("AttentionUnet", LEVELS, CUBE, {}),
     "MbtfeUnet": ("MbtfeUnet", LEVELS, CUBE, {}),
     "TransUnet": ("TransUnet", LEVELS | {"num_units": [1, 1]}, CUBE, {"token_grid": [5, 7, 5]}),
     "Setr": ("Setr", LEVELS | {"num_heads": 4}, CUBE, {"token_grid": [5, 7, 5]}),
+    "Primus": ("Primus", TOKENS | {"version": 1, "features": [24]}, CUBE, {"token_grid": [5, 7, 5]}),
     "AxialUnet": ("AxialUnet", STEM, CUBE, {"token_grid": [20, 28, 20]}),
     "AxialUnet without a pooling": (
         "AxialUnet",
@@ -57,6 +59,16 @@ CASES: dict[str, tuple[str, dict[str, Any], tuple, dict[str, Any]]] = {
         {
             "strides": [[2, 2, 1], [2, 2, 1], [2, 2, 2]],
             "kernel_size": [[3, 3, 1], [3, 3, 3], [3, 3, 3]],
+            "token_grid": [18, 18, 6],
+        },
+    ),
+    "Primus on slices": (
+        "Primus",
+        TOKENS | {"version": 3, "features": [4, 8, 8, 8, 24]},
+        SLICES,
+        {
+            "strides": [[2, 2, 1], [2, 2, 1], [2, 2, 2]],
+            "kernel_size": [[3, 3, 1], [3, 3, 1], [3, 3, 3], [3, 3, 3]],
             "token_grid": [18, 18, 6],
         },
     ),

@@ -48,6 +48,7 @@ LOCAL = {
     "a U-Net": ("AttentionUnet", {"attention": ()}),
     "nnU-Net": ("MbtfeUnet", {"attention": ()}),
     "patches": ("Setr", {"attention": ()}),
+    "tokens": ("Primus", {"attention": ()}),
 }
 
 

@@ -16,6 +16,7 @@ from custom_networks.workflow.guard.interrupts import PROGRESS
 from custom_networks.workflow.infer.engines.engine_network import EngineNetwork
 from custom_networks.workflow.train.checkpoint_files import keep_aside, read_checkpoint, save_atomically, weights_in
 from custom_networks.workflow.train.gradients import takes_step
+from custom_networks.workflow.train.openmind import is_pretrained, pretrained_state
 from custom_networks.workflow.train.stop import GoOnInEpoch, middle_of_epoch, step_in_epoch
 
 logger = logging.getLogger(__name__)
@@ -64,13 +65,13 @@ def _layers(tensors: Sequence[str], current: Iterable[str]) -> str:
     names = []
     for key in tensors:
         layer = key.rpartition(".")[0]
-        whole = layer and all(other in tensors for other in current if other.rpartition(".")[0] == layer)
+        whole = layer and all(other in tensors for other in current if other.startswith(f"{layer}."))
         names.append(layer if whole else key)
     return ", ".join(dict.fromkeys(names))
 
 
 def load_weights(network: nn.Module, path: str | Path, *, strict: bool = True) -> bool:
-    """Load a state dict, or the "model" entry of a resumable checkpoint, into a network.
+    """Load a state dict, the "model" entry of a resumable checkpoint, or pre-trained weights of nnssl into a network.
 
     Fine-tuning (``strict=False``) loads what fits by name and shape and logs in one line which layers it does not.
     Where images have another number of channels, each channel of the first convolution gets the mean of the old ones
@@ -90,7 +91,8 @@ def load_weights(network: nn.Module, path: str | Path, *, strict: bool = True) -
         ValueError: if the checkpoint belongs to another network (with ``strict``: if anything differs).
     """
     network = bare(network)
-    state = weights_in(read_checkpoint(path), path)
+    checkpoint = read_checkpoint(path)
+    state = pretrained_state(checkpoint, network, path) if is_pretrained(checkpoint) else weights_in(checkpoint, path)
     current = network.state_dict()
     known = {key: value for key, value in state.items() if not key.startswith("auxiliary_heads.") or key in current}
     fitting = {k: v for k, v in known.items() if k in current and getattr(v, "shape", None) == current[k].shape}
