@@ -15,7 +15,7 @@ POINT = "coarsest"
 
 
 class PlainUnet(nn.Module):
-    """Three levels with strides of two: two convolutions each on the way down, one on the way up.
+    """Three levels with strides of two: one or two convolutions each on the way down, one on the way up.
 
     Args:
         in_channels: channels of the image.
@@ -33,8 +33,10 @@ class PlainUnet(nn.Module):
     def __init__(self, in_channels: int = 1, norm: str = "batch", padding_mode: Padding = "zeros") -> None:
         super().__init__()
 
-        def convolve(channels: int, width: int) -> nn.Sequential:
-            convolution = nn.Conv3d(channels, width, 3, padding=1, bias=False, padding_mode=padding_mode)
+        def convolve(channels: int, width: int, kernel_size: int = 3) -> nn.Sequential:
+            convolution = nn.Conv3d(
+                channels, width, kernel_size, padding=kernel_size // 2, bias=False, padding_mode=padding_mode
+            )
             return nn.Sequential(convolution, get_norm_layer((norm, {"affine": True}), 3, width), nn.ReLU())
 
         fine, middle, coarse = FEATURES
@@ -44,7 +46,7 @@ class PlainUnet(nn.Module):
         self.project_coarsest = nn.Conv3d(coarse, middle, 1)
         self.up_middle = convolve(2 * middle, middle)
         self.project_middle = nn.Conv3d(middle, fine, 1)
-        self.up_fine = convolve(2 * fine, fine)
+        self.up_fine = convolve(2 * fine, fine, kernel_size=1)  # of three, it would take a quarter of a step
         self.pool = nn.AvgPool3d(2)
         self.enlarge = nn.Upsample(scale_factor=2)
         self.head = nn.Conv3d(fine, 1, 1)

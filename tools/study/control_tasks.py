@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import product
 from typing import Literal
 
 import numpy as np
@@ -12,11 +12,14 @@ import numpy as np
 SIZE = (8, 8, 64)
 """Voxels of a volume; its third axis is the long one."""
 CUBE = 4
-"""Voxels per axis of markers and blobs, and of a cell of the grid on which they stand."""
+"""Voxels per axis of a blob, and of a cell of the grid on which blobs and markers stand."""
 CELLS = tuple(n // CUBE for n in SIZE)
-FAR, NEXT = 40, 8
+DEPTH = 2
+"""Cells along the long axis of a marker."""
+FAR, NEXT = 40, 4
 """Voxels between a marker and the nearest blob: of what lies far, and of what lies near."""
-NOISE, CONTRAST = 0.5, 1.0
+NOISE = 0.25
+"""Standard deviation of the noise; what is painted is 1 or -1."""
 CORNERS = [(x, y) for x in range(CELLS[0]) for y in range(CELLS[1])]
 
 
@@ -65,10 +68,11 @@ class _Canvas:
         self.blobs = np.zeros((2, *SIZE), bool)
         self.markers = np.zeros(SIZE, bool)
 
-    def mark(self, cell: tuple[int, int, int], pattern: np.ndarray) -> None:
-        """Add the pattern of a marker."""
-        self.image[_voxels(cell)] += pattern
-        self.markers[_voxels(cell)] = True
+    def mark(self, start: tuple[int, int, int], pattern: np.ndarray) -> None:
+        """Add the pattern of a marker, whose first voxel is named."""
+        voxels = tuple(slice(a, a + n) for a, n in zip(start, pattern.shape, strict=True))
+        self.image[voxels] += pattern
+        self.markers[voxels] = True
 
     def blob(self, number: int, cell: tuple[int, int, int], pattern: np.ndarray) -> None:
         """Add the pattern of a blob."""
@@ -88,34 +92,31 @@ def _voxels(cell: tuple[int, int, int]) -> tuple[slice, ...]:
     return tuple(slice(CUBE * n, CUBE * (n + 1)) for n in cell)
 
 
-def _stripes(kind: int) -> np.ndarray:
-    """Return layers of +1 and -1 across the first or the second axis: the same values in another order."""
-    signs = np.where(np.arange(CUBE) // 2 % 2, -1, 1).astype(np.float32)
+def _stripes(axis: int) -> np.ndarray:
+    """Return a marker of layers of +1 and -1 along the first or the second axis: the same values in another order."""
     shape = [1, 1, 1]
-    shape[kind] = CUBE
-    return CONTRAST * np.broadcast_to(signs.reshape(shape), (CUBE,) * 3)
+    shape[axis] = SIZE[axis]
+    signs = np.where(np.arange(SIZE[axis]) // 2 % 2, -1, 1).astype(np.float32)
+    return np.broadcast_to(signs.reshape(shape), (*SIZE[:2], CUBE * DEPTH))
 
 
 def _looks() -> list[np.ndarray]:
-    """Return all patterns of 2 x 2 x 2 blocks of which half are +1 and half are -1."""
-    patterns = []
-    for bright in combinations(range(8), 4):
-        blocks = np.full(8, -CONTRAST, np.float32)
-        blocks[list(bright)] = CONTRAST
-        patterns.append(np.kron(blocks.reshape(2, 2, 2), np.ones((CUBE // 2,) * 3, np.float32)))
-    return patterns
+    """Return the seven patterns of a cell whose signs alternate along some of the axes, orthogonal to each other."""
+    signs = [np.ones(CUBE, np.float32), np.where(np.arange(CUBE) < CUBE // 2, 1, -1).astype(np.float32)]
+    ways = list(product((0, 1), repeat=3))[1:]
+    return [np.einsum("i,j,k->ijk", *(signs[way] for way in own)) for own in ways]
 
 
 LOOKS = _looks()
-SOLID = np.full((CUBE,) * 3, CONTRAST, np.float32)
+SOLID = np.ones((CUBE,) * 3, np.float32)
 
 
 def _paint_what(canvas: _Canvas, kind: int, gap: int) -> tuple[int, int]:
     """A marker, striped one way or the other, is the class of both blobs; ``gap`` voxels lie between."""
-    first = gap // CUBE + 1
+    first = DEPTH + gap // CUBE
     start = canvas.along(0, CELLS[2] - 1 - first) if gap < FAR else 0
     last = start + first if gap < FAR else CELLS[2] - 1
-    canvas.mark((*canvas.corners()[0], start), _stripes(kind))
+    canvas.mark((0, 0, CUBE * start), _stripes(kind))
     for number, corner in enumerate(canvas.corners()[:2]):
         canvas.blob(number, (*corner, canvas.along(start + first, last)), SOLID)
     return kind, kind
@@ -124,11 +125,11 @@ def _paint_what(canvas: _Canvas, kind: int, gap: int) -> tuple[int, int]:
 def _paint_which(canvas: _Canvas, kind: int) -> tuple[int, int]:
     """Two blobs of different looks; each has the class of the marker, bright or dark, that looks like it."""
     looks = [LOOKS[i] for i in canvas.random.choice(len(LOOKS), 2, replace=False)]
-    for look, corner in enumerate(canvas.corners()[:2]):
-        bright = look == kind
-        canvas.mark((*corner, 0), looks[look] + (2 if bright else -2) * SOLID)
-    for look, corner in enumerate(canvas.corners()[:2]):
-        canvas.blob(look, (*corner, canvas.along(FAR // CUBE + 1, CELLS[2] - 1)), looks[look])
+    for number, side in enumerate(canvas.random.permutation(CELLS[0])):
+        marker = np.tile(looks[number], (1, CELLS[1], DEPTH))
+        canvas.mark((CUBE * int(side), 0, 0), marker + (1 if number == kind else -1))
+    for number, corner in enumerate(canvas.corners()[:2]):
+        canvas.blob(number, (*corner, canvas.along(DEPTH + FAR // CUBE, CELLS[2] - 1)), looks[number])
     return int(kind == 0), int(kind == 1)
 
 

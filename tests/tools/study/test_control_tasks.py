@@ -63,7 +63,7 @@ def reach(volumes: torch.Tensor, blobs: np.ndarray, padding_mode: str) -> np.nda
 
 @pytest.mark.parametrize("task", ["near", "what", "which"])
 def test_markers_lie_in_sight_of_the_plain_network_only_when_near(task):
-    volumes = draw(task, (2,), 12)
+    volumes = draw(task, (2,), 3)
     for blobs, markers in zip(volumes.blobs, volumes.markers, strict=True):
         gap = [np.argwhere(blob)[:, 2].min() - np.argwhere(markers)[:, 2].max() - 1 for blob in blobs]
         assert min(gap) >= FAR or task == "near"
@@ -115,7 +115,7 @@ def test_near_markers_and_coordinates_tell_twins_apart():
 def statistics(images: np.ndarray) -> np.ndarray:
     """Return what a histogram knows of each image, standardised, and a constant."""
     values = images.reshape(len(images), -1)
-    quantiles = np.quantile(values, [0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1], axis=1)
+    quantiles = np.sort(values, axis=1)[:, np.linspace(0, values.shape[1] - 1, 9).astype(int)].T
     moments = [(values**power).mean(1) for power in (1, 2, 3, 4)]
     features = np.stack([*quantiles, *moments], 1)
     return np.c_[(features - features.mean(0)) / features.std(0), np.ones(len(features))]
