@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import product
 from typing import Literal
 
 import numpy as np
@@ -100,14 +99,15 @@ def _stripes(axis: int) -> np.ndarray:
     return np.broadcast_to(signs.reshape(shape), (*SIZE[:2], CUBE * DEPTH))
 
 
-def _looks() -> list[np.ndarray]:
-    """Return the seven patterns of a cell whose signs alternate along some of the axes, orthogonal to each other."""
-    signs = [np.ones(CUBE, np.float32), np.where(np.arange(CUBE) < CUBE // 2, 1, -1).astype(np.float32)]
-    ways = list(product((0, 1), repeat=3))[1:]
-    return [np.einsum("i,j,k->ijk", *(signs[way] for way in own)) for own in ways]
+def _look(axis: int) -> np.ndarray:
+    """Return the pattern of a cell that is +1 in its first half along an axis and -1 in the other."""
+    shape = [1, 1, 1]
+    shape[axis] = CUBE
+    signs = np.where(np.arange(CUBE) < CUBE // 2, 1, -1).astype(np.float32)
+    return np.broadcast_to(signs.reshape(shape), (CUBE,) * 3)
 
 
-LOOKS = _looks()
+LOOKS = [_look(axis) for axis in range(3)]
 SOLID = np.ones((CUBE,) * 3, np.float32)
 
 
