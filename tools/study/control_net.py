@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 Padding = Literal["zeros", "circular"]
 FEATURES = (8, 16, 32)
-POINT = "coarsest"
-"""Where a module is plugged in."""
+TRUNK = ("fine", "middle", "coarsest")
+POINT = TRUNK[-1]
+"""The levels on the way down, and where a module is plugged in."""
 
 
 class PlainUnet(nn.Module):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from custom_networks.files import read_json, write_text
 from custom_networks.plugging import plug
 from custom_networks.registry import ATTENTION
-from tools.study.control_net import POINT, PlainUnet, WithCoordinates
+from tools.study.control_net import POINT, TRUNK, PlainUnet, WithCoordinates
 from tools.study.control_tasks import SIZE, TASKS, Volumes, draw
 
 PLAIN, COORDINATES, INSTANCE_NORM = "plain", "plain_coordinates", "plain_instance_norm"
@@ -26,11 +26,13 @@ TRAINING, EVALUATION = 0, 1
 RECIPE: dict[str, Any] = {
     "batch_size": 8,
     "learning_rate": 3e-3,
+    "trunk": 0.1,
     "warm_up": 0.1,
     "weight_decay": 0.01,
     "volumes": 512,
 }
-"""What is the same in all runs; ``volumes`` are those of the evaluation, ``warm_up`` is a share of the steps."""
+"""What is the same in all runs: ``volumes`` are those of the evaluation, ``warm_up`` is a share of the steps, and
+``trunk`` one of the learning rate, at which the convolutions on the way down learn."""
 
 
 def build(network: str, task: str) -> nn.Module:
@@ -71,9 +73,13 @@ def train(network: str, task: str, seed: int, steps: int) -> dict[str, Any]:
     """
     torch.manual_seed(seed)
     model = build(network, task).train()
-    optimiser = torch.optim.AdamW(model.parameters(), lr=0, weight_decay=RECIPE["weight_decay"])
+    groups: tuple[list[nn.Parameter], list[nn.Parameter]] = ([], [])
+    for name, parameter in model.named_parameters():
+        groups[in_trunk(name)].append(parameter)
+    rate = RECIPE["learning_rate"]
+    optimiser = torch.optim.AdamW([{"params": own} for own in groups], lr=rate, weight_decay=RECIPE["weight_decay"])
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, RECIPE["learning_rate"], total_steps=steps, pct_start=RECIPE["warm_up"]
+        optimiser, [rate, rate * RECIPE["trunk"]], total_steps=steps, pct_start=RECIPE["warm_up"]
     )
     losses = []
     start = time.perf_counter()
@@ -94,6 +100,20 @@ def train(network: str, task: str, seed: int, steps: int) -> dict[str, Any]:
         "train_seconds": round(seconds, 1),
         "torch": torch.__version__,
     }
+
+
+def in_trunk(name: str) -> bool:
+    """Return whether a parameter of a network of :func:`build` belongs to a convolution on the way down.
+
+    Args:
+        name: of the parameter.
+
+    Example:
+        >>> in_trunk("network.fine.0.weight"), in_trunk("coarsest.plugged_attention.0.gamma")
+        (True, False)
+    """
+    level = name.removeprefix("network.").partition(".")[0]
+    return level in TRUNK and "plugged_attention" not in name
 
 
 def request(network: str, task: str, seed: int, steps: int) -> dict[str, Any]:
@@ -163,7 +183,7 @@ def is_done(folder: Path, network: str, task: str, seed: int, steps: int) -> boo
 
 
 def run(folder: Path, network: str, task: str, seeds: list[int], steps: int) -> None:
-    """Train a network on a task with several seeds, and keep one file per run; one that is kept is not repeated.
+    """Train a network on a task with several seeds, and keep one file per run as soon as it is done.
 
     Args:
         folder: where the runs lie.
@@ -173,9 +193,8 @@ def run(folder: Path, network: str, task: str, seeds: list[int], steps: int) -> 
         steps: of each run.
     """
     for seed in seeds:
-        if not is_done(folder, network, task, seed, steps):
-            record = train(network, task, seed, steps)
-            write_text(run_path(folder, network, task, seed), json.dumps(record, indent=1) + "\n")
+        record = train(network, task, seed, steps)
+        write_text(run_path(folder, network, task, seed), json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -82,6 +82,18 @@ def test_the_variants_of_the_plain_network():
     assert [build(PLAIN, task).fine[0].padding_mode for task in TASKS] == ["zeros", "zeros", "zeros", "circular"]
 
 
+@pytest.mark.parametrize("network", [PLAIN, COORDINATES, "squeeze_excitation"])
+def test_the_way_down_alone_learns_at_a_share_of_the_rate(network, monkeypatch):
+    built = build(network, "what")
+    start = {name: parameter.clone() for name, parameter in built.named_parameters()}
+    monkeypatch.setattr(control_run, "build", lambda *_: built)
+    monkeypatch.setitem(control_run.RECIPE, "trunk", 0.0)
+    control_run.train(network, "what", 0, 2)
+    still = [name for name, parameter in built.named_parameters() if torch.equal(parameter, start[name])]
+    levels = [next(part for part in name.split(".") if part != "network") for name in still]
+    assert {level: levels.count(level) for level in levels} == {"fine": 3, "middle": 6, "coarsest": 6}
+
+
 def test_a_training_learns_and_is_measured_on_other_volumes(monkeypatch):
     keys = []
 
