@@ -41,7 +41,11 @@ COMMANDS: Commands = {
     "forest": "tools.study.forest:forest",
     "gates": "tools.study.gates:gates",
     "heads": "tools.study.heads:heads",
-    "study": {"keep": "tools.study.kept:keep", "results": "tools.study.results:results"},
+    "study": {
+        "keep": "tools.study.kept:keep",
+        "results": "tools.study.results:results",
+        "control": "tools.study.control:control",
+    },
     "precision": "tools.study.precision:precision",
 }
 
