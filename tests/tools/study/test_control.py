@@ -173,7 +173,7 @@ def test_a_result_is_not_replaced_by_one_of_fewer_runs(ask, trained, tmp_path, c
 def test_what_does_not_fit_is_refused_before_anything_is_trained(ask, trained, tmp_path, capsys):
     for arguments, says in (
         ({"modules": "plain,ecca"}, "there is no module 'ecca'; use for example 'eca'"),
-        ({"tasks": "whitch"}, "there is no task 'whitch'; use for example 'which'"),
+        ({"tasks": "which2"}, "there is no task 'which2'; use for example 'which'"),
         ({"seeds": 0}, "--seeds must be a number from 1, got 0"),
         ({"jobs": "two"}, "--jobs must be a number from 1, got two"),
     ):
