@@ -108,7 +108,9 @@ def avg_pool3d(x: Tensor, kernel_size: Any, stride: Any = None, *rest: Any, **mo
     """
     sizes = (kernel_size,) * 3 if isinstance(kernel_size, int) else tuple(kernel_size)
     whole = stride in (None, kernel_size) and not any(n % one for n, one in zip(x.shape[2:], sizes, strict=True))
-    if rest or more.keys() - {"ceil_mode"} or not whole:
+    # as nn.AvgPool3d gives them: those of rounding and counting at the border change nothing for whole windows
+    given = {**dict(zip(("padding", "ceil_mode", "count_include_pad", "divisor_override"), rest, strict=False)), **more}
+    if given.get("padding", 0) not in (0, (0, 0, 0)) or given.get("divisor_override") is not None or not whole:
         return F.avg_pool3d(x, kernel_size, stride, *rest, **more)
     return _windows(x, sizes, stride).mean(-1)
 

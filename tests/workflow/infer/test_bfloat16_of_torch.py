@@ -1,6 +1,6 @@
-"""The faults of torch that ``is_thin`` is there for, as long as they last.
+"""What ``is_thin`` lets torch compute in bfloat16 is right, in a process of its own, which torch's faults may end.
 
-Each runs in a process of its own, which some of them end by writing over memory that is not theirs.
+What it does not is wrong on some processors and with some numbers of channels: docs/decisions/mixed-precision.md.
 """
 
 from __future__ import annotations
@@ -48,10 +48,3 @@ def gradient(first: int, second: int, kernel: int) -> str:
 @pytest.mark.parametrize(("first", "second", "kernel"), [(3, 1, 3), (8, 2, 3), (5, 2, 5), (7, 3, 7)])
 def test_what_is_trusted_is_right(first, second, kernel):
     assert gradient(first, second, kernel) == RIGHT
-
-
-@native
-@pytest.mark.parametrize(("first", "second", "kernel"), [(2, 8, 3), (4, 8, 5), (8, 1, 5)])
-def test_what_is_not_trusted_is_wrong(first, second, kernel):
-    mended = f"torch {torch.__version__} computes this in bfloat16; see whether is_thin and its docs can go"
-    assert gradient(first, second, kernel) == WRONG, mended
