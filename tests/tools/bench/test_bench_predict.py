@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from custom_networks.workflow.data.folds import read_folds
 from tests.synthetic import SEGMENTATION, write_nifti
 from tools.bench import bench_predict as module
 from tools.bench.bench_predict import IMPORT, OF_ENSEMBLES, RUN, WAYS, bench_predict, command_of, dice_of
@@ -57,7 +58,8 @@ def test_the_table_holds_every_way_of_every_bundle_and_of_all(tmp_path, monkeypa
     first = report["rows"][:6]
     # three rounds of six, of which the first fills caches
     assert [row["rounds"] for row in first] == [[7.0 + n, 13.0 + n] for n in range(6)]
-    assert [row.get("cases") for row in first] == [None, *[42] * 5]
+    held_back = read_folds(SEGMENTATION[0] / "configs" / "folds.json")[0][1]
+    assert [row.get("cases") for row in first] == [None, *[len(held_back)] * 5]
     text = page.read_text()
     assert text.startswith("# Page\n\n<!-- predict:start -->\n\n| bundle | command |")
     assert text.endswith("<!-- predict:end -->\n\nEnd\n")
