@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -12,6 +12,7 @@ from monai.networks.utils import eval_mode
 from torch import Tensor, nn
 from torch.func import functional_call
 
+logger = logging.getLogger(__name__)
 Convolved = tuple[nn.Conv3d, Sequence[int]]
 """A convolution, and the voxels per axis of what it is given."""
 _traced: WeakKeyDictionary[nn.Module, dict[tuple[int, ...], bool]] = WeakKeyDictionary()
@@ -27,7 +28,7 @@ def is_thin(network: Callable[..., Any], size: Sequence[int]) -> bool:
 
     A network of this package says by ``coarsest_grid`` how small its grids become, and all of its convolutions are
     held against that; of another, one pass on tensors without contents shows what each convolution is given. One that
-    cannot be run so is never called thin.
+    cannot be run so is not called thin, which is logged.
 
     Args:
         network: the network.
@@ -114,8 +115,10 @@ def _trace(network: nn.Module, size: Sequence[int]) -> list[Convolved]:
     hooks = [layer.register_forward_pre_hook(note) for layer in layers]
     image = torch.empty(1, layers[0].in_channels, *size, device="meta")
     try:
-        with suppress(Exception), torch.no_grad(), eval_mode(network):
+        with torch.no_grad(), eval_mode(network):
             functional_call(network, without_contents(network, "meta"), image, tie_weights=False)
+    except Exception as error:  # whatever a network raises that reads values
+        logger.info("grids too thin for bfloat16 on a CPU are not looked for in this network: %s", error)
     finally:
         for hook in hooks:
             hook.remove()

@@ -25,6 +25,7 @@ def study(monkeypatch):
         "folds": {"of": 2, "finished": [0, 1]},
         "cases": {"patients": 152},
         "policy": POLICY,
+        "profile": "mine.json",
         "surface_tolerance_mm": 1.0,
     }
     own = {"dataset": "the crops", "split": "by subject", "command": "cross_validate it", "report": report}
@@ -51,6 +52,7 @@ def test_weights_of_all_cases_have_the_figures_of_the_cross_validation(study):
     assert "| Anterior | 0.8910 ± 0.0300 | 0.8850 to 0.8960 | 0.8910 ± 0.0300 |" in text
     assert "Dice by fold: Anterior 0.8800, 0.9000; Posterior 0.8800, 0.9000." in text
     assert "cross_validate it" in text
+    assert "`mine.json` is {" in text
     assert "0.85" not in text.replace("0.8850", "")
     cases = "2-fold cross-validation, 208 cases"
     assert state_result(own, WHOLE) == f"Dice Anterior 0.8910, Posterior 0.8910 ({cases}, original grid)"

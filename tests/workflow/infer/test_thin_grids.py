@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 import torch
 from monai.networks.nets import DynUNet, SegResNet
@@ -88,14 +90,17 @@ class Branches(nn.Module):
         return self.conv(x) if x.mean() > 0 else x
 
 
-def test_looking_at_a_network_changes_nothing_of_it():
+def test_looking_at_a_network_changes_nothing_of_it(caplog):
+    caplog.set_level(logging.INFO)
     net = SegResNet(spatial_dims=3, in_channels=1, out_channels=2, init_filters=8)
     before, layers = dict(net.named_parameters()), list(net.modules())
     assert is_thin(net, (32, 32, 8))
     assert net.training
     assert all(own is before[name] for name, own in net.named_parameters())
     assert not any(layer._forward_pre_hooks for layer in layers)
+    assert not caplog.records
     assert not is_thin(Branches(), (1, 8, 8))
+    assert "not looked for in this network" in caplog.text
     assert not is_thin(nn.Identity(), (1, 8, 8))
     assert not is_thin(lambda x: x, (1, 8, 8))
 

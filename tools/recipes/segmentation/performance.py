@@ -168,9 +168,10 @@ def _cross_validation(record: Record, bundle: Bundle, study: Mapping[str, Any]) 
         f"it, and the figures above are those of the {folds} networks beside it. {describe_training_time(record)}"
     )
     yield ""
+    data = json.dumps({"dataset_dir": bundle.knobs["dataset_dir"]})
     yield from keep_in_a_clone(
         f"The table is in `docs/studies/{bundle.study}`, made by the first command; the second makes the weights and "
-        f"`docs/runs/training.json`. `hippocampus.json` is {json.dumps({'dataset_dir': bundle.knobs['dataset_dir']})}.",
+        f"`docs/runs/training.json`. `{report['profile']}` is {data}.",
         "",
         "```text",
         study["command"],
