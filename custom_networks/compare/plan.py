@@ -14,7 +14,7 @@ from custom_networks.adapt.network import as_config_value, from_config_value
 from custom_networks.adapt.pace import Pace
 from custom_networks.files import read_json
 from custom_networks.workflow.data.layouts.finder import find_cases
-from custom_networks.workflow.data.patients import patient_of_cases
+from custom_networks.workflow.data.patients import join_copies, patient_of_cases
 from custom_networks.workflow.data.segmentation_list import segmentation_data_list
 
 SEARCH_SHARE = 0.2
@@ -131,15 +131,18 @@ def check_folds(knobs: Mapping[str, Any], bundles: Sequence[Path], folds: Sequen
 def patients_of(knobs: Mapping[str, Any]) -> dict[str, str]:
     """Return the patient of every case of the data set; where nothing tells patients, each case is one.
 
+    Patients who share a scan are one, so that no search for a learning rate scores what it was trained on.
+
     Args:
         knobs: the common knobs.
 
     Raises:
-        ValueError: if ``patients.csv`` cannot be used.
+        ValueError: if ``patients.csv`` or an image cannot be used.
     """
     root = Path(knobs["dataset_dir"])
     cases, _, _ = find_cases(root, knobs.get("image_glob"), knobs.get("label_glob"))
-    return patient_of_cases(root, {case.name: case.images[0] for case in cases})
+    told = patient_of_cases(root, {case.name: case.images[0] for case in cases})
+    return join_copies(told, {case.name: case.images for case in cases})
 
 
 def inner_split(cases: Sequence[str], patient_of: Mapping[str, str]) -> dict[str, list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -73,6 +74,19 @@ def test_a_search_keeps_patients_together(tmp_path):
     assert of[names[0]] == of[names[1]] != of[names[2]]
     split = inner_split(names[:5], of)
     assert split == {"train": names[2:5], "val": names[:2]}
+
+
+def test_patients_who_share_a_scan_are_one(tmp_path):
+    """Else the search holds back a copy of a case that it trains on, and every training of it ends."""
+    root = write_dataset(tmp_path / "data")
+    names = sorted(patients_of({"dataset_dir": str(root)}))
+    lines = [f"{name},{number // 2}" for number, name in enumerate(names)]
+    (root / "patients.csv").write_text("\n".join(["case,patient", *lines]) + "\n")
+    image = {path.name.split(".")[0].removesuffix("_0000"): path for path in (root / "imagesTr").iterdir()}
+    shutil.copy(image[names[0]], image[names[4]])
+    of = patients_of({"dataset_dir": str(root)})
+    assert {of[name] for name in (*names[:2], *names[4:6])} == {names[0]}
+    assert {of[name] for name in names[2:4]} == {names[2]}
 
 
 def test_folds_that_hold_back_the_same_cases_are_none(tmp_path):

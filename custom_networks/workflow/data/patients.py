@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from custom_networks.workflow.data.cases import below, case_name
 from custom_networks.workflow.data.layouts.bids import subject_of
 from custom_networks.workflow.data.layouts.files import require_file
 from custom_networks.workflow.data.tables import read_table
+from custom_networks.workflow.data.volumes import read_volume
 
 PATIENTS = "patients.csv"
 """File of a data set folder with the columns of ``COLUMNS``."""
@@ -68,6 +70,28 @@ def patient_of_cases(root: Path, images: Mapping[str, Path]) -> dict[str, str]:
     found = find_patients(root, images)
     groups = [[name] for name in images] if found is None else found.groups
     return {name: group[0] for group in groups for name in group}
+
+
+def join_copies(patient_of: Mapping[str, str], images: Mapping[str, Sequence[Path]]) -> dict[str, str]:
+    """Return the patient of every case, where those of whom one scan is the copy of another's are one patient.
+
+    A data set may hold a scan twice under two numbers; apart, one would be trained on and the other score it. Reads
+    every image once.
+
+    Args:
+        patient_of: the patient of every case.
+        images: the files of every case's image.
+
+    Raises:
+        ValueError: if an image cannot be read.
+    """
+    joined, first = dict(patient_of), dict[bytes, str]()
+    for name in sorted(images):
+        digest = hashlib.blake2b(read_volume(images[name]).numpy()).digest()
+        kept, other = joined[first.setdefault(digest, name)], joined[name]
+        if kept != other:
+            joined = {case: kept if patient == other else patient for case, patient in joined.items()}
+    return joined
 
 
 def read_patients(root: Path, names: Collection[str]) -> dict[str, str] | None:
