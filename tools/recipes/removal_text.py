@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from math import sqrt
 from statistics import fmean, stdev
+
+from scipy.stats import t
 
 from tools.recipes.bundle import Bundle
 from tools.recipes.markdown import format_spread, format_table, keep_in_a_clone
@@ -22,17 +25,21 @@ def state_verdict(variants: Sequence[Variant], score: Score) -> str:
     changes = pair_differences(plain, shipped, score)
     if not changes or not len(plain.runs) == len(shipped.runs) == len(changes):
         return "The removal test has not been run for this version."
-    if all(change > 0 for change in changes):
+    interval, tail = _interval(changes), ""
+    if interval is None:
+        effect = "One seed tells nothing of others"
+    elif interval[0] > 0:
         effect = "The attention helps here"
-    elif all(change < 0 for change in changes):
+    elif interval[1] < 0:
         effect = "The attention does harm here"
     else:
-        effect = "The attention does not help here"
+        effect = "No effect of the attention is shown here"
+        tail = f" One of up to {max(map(abs, interval)):.4f} cannot be excluded."
     changes_alone = {part.profile: pair_differences(plain, part, score) for part in parts}
     alone = [f"`{profile}` {_format_changes(values)}" for profile, values in changes_alone.items() if values]
     return (
         f"**{effect}:** with it the {score.name} changes by {_format_changes(changes)} against the "
-        "same network without it, at the same budget ([removal test](#does-the-attention-matter))."
+        f"same network without it, at the same budget ([removal test](#does-the-attention-matter)).{tail}"
         + (f" Each part alone: {', '.join(alone)}." if alone else "")
     )
 
@@ -102,10 +109,21 @@ def tabulate_single_seeds(
     )
 
 
+def _interval(changes: Sequence[float]) -> tuple[float, float] | None:
+    """Return the 95 % interval of Student's t for the mean over other seeds, ``None`` for a single seed."""
+    if len(changes) < 2:
+        return None
+    reach = float(t.ppf(0.975, len(changes) - 1)) * stdev(changes) / sqrt(len(changes))
+    return fmean(changes) - reach, fmean(changes) + reach
+
+
 def _format_changes(changes: Sequence[float]) -> str:
-    """Return the mean of the differences, with their spread and each of them."""
-    deviation = f"± {stdev(changes):.4f} over {len(changes)} seeds" if len(changes) > 1 else "one seed"
-    return f"{fmean(changes):+.4f} ({deviation}; by seed {_format_signed(changes)})"
+    """Return the mean of the differences, with its interval and each of them."""
+    interval = _interval(changes)
+    words = "one seed"
+    if interval is not None:
+        words = f"95 % {_format_signed(interval).replace(', ', ' to ')} over {len(changes)} seeds"
+    return f"{fmean(changes):+.4f} ({words}; by seed {_format_signed(changes)})"
 
 
 def _format_signed(values: Sequence[float]) -> str:

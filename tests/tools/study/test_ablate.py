@@ -54,26 +54,42 @@ def pair(bundle, *differences):
 @pytest.mark.parametrize(
     ("differences", "words"),
     [
-        ((0.01, 0.02, 0.03), "**The attention helps here:** with it the {} changes by +0.0200 (± 0.0100 over 3 seeds"),
-        ((-0.01, -0.02, -0.03), "**The attention does harm here:** with it the {} changes by -0.0200 (± 0.0100"),
-        ((0.01, -0.02, 0.04), "**The attention does not help here:** with it the {} changes by +0.0100 (± 0.0300"),
-        ((0.01, 0.0, 0.02), "**The attention does not help here:**"),
-        ((0.02,), "**The attention helps here:** with it the {} changes by +0.0200 (one seed"),
+        # the reach of the interval of three: t of 2 degrees, 4.3027, times the deviation over the root of 3
+        (
+            (0.018, 0.02, 0.022),
+            "**The attention helps here:** with it the {} changes by +0.0200 (95 % +0.0150 to +0.0250",
+        ),
+        (
+            (-0.018, -0.02, -0.022),
+            "**The attention does harm here:** with it the {} changes by -0.0200 (95 % -0.0250 to",
+        ),
+        (
+            (0.01, 0.02, 0.03),
+            "**No effect of the attention is shown here:** with it the {} changes by +0.0200 (95 % -0.0048",
+        ),
+        (
+            (0.01, -0.02, 0.04),
+            "**No effect of the attention is shown here:** with it the {} changes by +0.0100 (95 % -0.06",
+        ),
+        ((0.02,), "**One seed tells nothing of others:** with it the {} changes by +0.0200 (one seed"),
     ],
 )
 def test_verdict(bundle, score, differences, words):
     sentence = state_verdict(pair(bundle, *differences), score)
     assert sentence.startswith(words.format(score.name))
     assert ", ".join(f"{d:+.4f}" for d in differences) in sentence
+    assert ("cannot be excluded" in sentence) == sentence.startswith("**No effect")
 
 
 def test_the_verdict_names_each_part_of_the_attention(bundle, score):
-    without, whole = pair(bundle, 0.01, 0.02, 0.03)
+    without, whole = pair(bundle, 0.018, 0.02, 0.022)
     assert "Each part alone" not in state_verdict([without, whole], score)
     part = variant(bundle, "part", {seed: 0.8 + seed / 100 + d for seed, d in enumerate((0.0, -0.01, 0.01))}, 1100)
     sentence = state_verdict([without, part, Variant("not run", {}), whole], score)
     assert sentence.startswith("**The attention helps here:** with it the ")
-    found = " Each part alone: `part` +0.0000 (± 0.0100 over 3 seeds; by seed +0.0000, -0.0100, +0.0100)."
+    found = (
+        " Each part alone: `part` +0.0000 (95 % -0.0248 to +0.0248 over 3 seeds; by seed +0.0000, -0.0100, +0.0100)."
+    )
     assert sentence.endswith(found)
 
 
