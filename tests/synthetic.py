@@ -169,6 +169,12 @@ def each(bundles: Sequence[Any]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("bundle", bundles, ids=lambda path: path.name)
 
 
+# as `each`, for the fixture `bundle` of processes: what the recipe does, whatever the network
+of_one_per_recipe = pytest.mark.parametrize(
+    "bundle", ONE_PER_RECIPE, indirect=True, ids=lambda path: path.name, scope="session"
+)
+
+
 def each_slowly(bundles: Sequence[Path], quick: Sequence[Path] | None = None) -> pytest.MarkDecorator:
     """Return the mark that runs a test for the first bundle, or these, and for the others among the slow tests."""
     at_once = bundles[:1] if quick is None else quick

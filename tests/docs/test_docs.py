@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.synthetic import BUNDLES, IMAGES, ROOT, config, each, task, write_patches
+from tests.synthetic import BUNDLES, IMAGES, ONE_PER_RECIPE, ROOT, config, each, task, write_patches
 
 pytestmark = pytest.mark.slow
 
@@ -25,6 +25,7 @@ ELSEWHERE = {
     "python -m tools data convert": "needs the file of a data set; tests/tools/data/test_medmnist.py",
     "python -m tools heads": "needs a data set; tests/tools/study/test_heads.py",
     "python -m tools forest": "needs a data set; tests/tools/study/test_forest.py",
+    "python -m tools gates": "of one bundle; tests/tools/study/test_gates.py",
     "python -m tools ablate": "hours; tests/tools/study/test_ablate.py",
     "python -m tools bundles train": "half an hour; tests/tools/recipes/test_render.py",
     "python -m tools bundles describe": "needs a data set; tests/tools/study/test_describe.py",
@@ -89,7 +90,18 @@ def data_for(bundle: Path, copy: Path) -> Path:
     return write_patches(copy / "data" / "Patches", label_names=train["label_names"], shape=train["patch_size"])
 
 
-@each(BUNDLES)
+@each([bundle for bundle in BUNDLES if bundle not in ONE_PER_RECIPE])
+def test_bundles_of_one_recipe_have_the_same_commands(bundle):
+    """So it is enough to run those of one."""
+    (stand_in,) = (one for one in ONE_PER_RECIPE if task(one) == task(bundle))
+    own, others = (
+        [command for command in commands(one / "docs" / "README.md") if not skipped(command)]
+        for one in (bundle, stand_in)
+    )
+    assert own == others
+
+
+@each(ONE_PER_RECIPE)
 def test_commands_of_the_bundles(bundle, copy, tmp_path):
     """The placeholders are filled in, and trainings stop after one epoch."""
     folder = copy / "bundles" / bundle.name

@@ -16,10 +16,10 @@ from tests.synthetic import (
     BUNDLES,
     CLASSIFICATION,
     IMAGES,
-    ONE_PER_RECIPE,
     SEGMENTATION,
     config,
     kind,
+    of_one_per_recipe,
     patch,
     task,
     tiny_knobs,
@@ -94,7 +94,7 @@ def test_load_and_create_workflow(bundle, downloaded, python, tmp_path):
     assert found["sum"] != 0
 
 
-@pytest.mark.parametrize("bundle", ONE_PER_RECIPE, indirect=True, ids=lambda path: path.name, scope="session")
+@of_one_per_recipe
 def test_the_first_commands_of_the_page(bundle, downloaded, python, tmp_path):
     """The environment has what the first of them installs; the image is as large as the shipped network needs."""
     page = (downloaded / "README.md").read_text()
@@ -109,6 +109,7 @@ def test_the_first_commands_of_the_page(bundle, downloaded, python, tmp_path):
     assert kind(bundle).results[0] in [path.name for path in out.iterdir()]
 
 
+@of_one_per_recipe
 def test_train_and_infer(bundle, downloaded, dataset, python, tmp_path):
     weights = hashlib.sha256((downloaded / "models" / "model.pt").read_bytes()).digest()
     files = {name: str(downloaded / "configs" / f"{name}.json") for name in ("train", "inference")}
@@ -132,7 +133,7 @@ def test_two_bundles_in_one_process(site, python, downloads, tmp_path):
     assert [len(shape) for shape in found.values()] == [5, 2]
 
 
-@pytest.mark.parametrize("bundle", ONE_PER_RECIPE, indirect=True, ids=lambda path: path.name, scope="session")
+@of_one_per_recipe
 def test_a_downloaded_bundle_adapts_itself(bundle, downloaded, dataset, python, tmp_path):
     """The commands run from the bundle's folder, with nothing installed but the requirements."""
     run = functools.partial(python, "-m", "custom_networks", cwd=downloaded)

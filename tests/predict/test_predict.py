@@ -14,7 +14,7 @@ import torch
 from custom_networks import __main__ as users
 from custom_networks.predict import commands, segmenter
 from tests.predict.conftest import BUNDLE
-from tests.synthetic import CLASSIFICATION, SEGMENTATION, config, each_slowly, read_rows, run, volume, write_nifti
+from tests.synthetic import CLASSIFICATION, SEGMENTATION, config, each, read_rows, run, volume, write_nifti
 
 MASKS = ["first_seg.nii.gz", "more/third_seg.nii.gz", "second_seg.nii.gz"]
 
@@ -38,7 +38,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return powers / powers.sum(0)
 
 
-@each_slowly(SEGMENTATION)
+@each(SEGMENTATION[:1])
 def test_masks_are_those_of_inference_json(bundle, images, predict, tmp_path):
     code, lines, _ = predict(images, bundle=bundle)
     assert code == 0

@@ -18,7 +18,7 @@ from custom_networks import __main__ as users
 from custom_networks.bundle_folder import read_config
 from custom_networks.workflow import LocateRegions, RegionsInferer
 from tests.predict.conftest import BUNDLE
-from tests.synthetic import SEGMENTATION, config, each_slowly, read_rows, run, volume, write_nifti
+from tests.synthetic import SEGMENTATION, config, each, read_rows, run, volume, write_nifti
 
 TEMPLATE = Path(custom_networks.__file__).parent / "workflow" / "locate" / "mni152_t1_3mm.nii.gz"
 POINTS = "Left=-23,-23.5,-12 Right=25.5,-22.5,-11.5"
@@ -44,7 +44,7 @@ def mask_of(tmp_path, out="result", name="head"):
     return np.asarray(nib.load(tmp_path / out / f"{name}_seg.nii.gz").dataobj)
 
 
-@each_slowly(SEGMENTATION)
+@each(SEGMENTATION[:1])
 def test_a_large_image_is_segmented_as_inference_head_json_does(bundle, head, predict, tmp_path):
     code, lines, _ = predict(head, bundle=bundle)
     assert code == 0

@@ -13,7 +13,18 @@ import torch
 
 from tests.bundles.command_line.conftest import from_places
 from tests.processes import flags, isolated
-from tests.synthetic import IMAGES, ONE_PER_RECIPE, ROOT, config, kind, paths, tiny_knobs, tiny_training, workflow
+from tests.synthetic import (
+    IMAGES,
+    ROOT,
+    SEGMENTATION,
+    config,
+    kind,
+    of_one_per_recipe,
+    paths,
+    tiny_knobs,
+    tiny_training,
+    workflow,
+)
 from tools.ship.metadata_schema import SCHEMA as METADATA_SCHEMA
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -95,7 +106,7 @@ def test_export(bundle, tmp_path, command_line, shipped_size, monkeypatch):
     np.testing.assert_allclose(result, expected.numpy(), rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("bundle", ONE_PER_RECIPE[:1], indirect=True, ids=lambda path: path.name, scope="session")
+@pytest.mark.parametrize("bundle", SEGMENTATION[:1], indirect=True, ids=lambda path: path.name, scope="session")
 def test_load_as_the_page_says(bundle, tmp_path):
     (snippet,) = re.findall(r"^```python\n(.*?)^```", readme(bundle), re.MULTILINE | re.DOTALL)
     script = tmp_path / "load.py"
@@ -108,6 +119,7 @@ def test_load_as_the_page_says(bundle, tmp_path):
     assert sentence in isolated(str(script), cwd=tmp_path).stderr
 
 
+@of_one_per_recipe
 def test_bad_input_ends_with_a_sentence(bundle, tmp_path, command_line):
     absent = tmp_path / "absent"
     output = command_line("run", *flags(tiny_training(bundle, absent, tmp_path / "o")), configs=("train",), fails=True)

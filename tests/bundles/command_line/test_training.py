@@ -16,7 +16,7 @@ import torch
 
 from custom_networks.workflow.report.training_data import read_training_data
 from tests.processes import environment, flags
-from tests.synthetic import BUNDLES, KINDS, ONE_PER_RECIPE, assert_equal_weights, kind, read_rows, tiny_training
+from tests.synthetic import BUNDLES, KINDS, assert_equal_weights, kind, of_one_per_recipe, read_rows, tiny_training
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -77,10 +77,9 @@ def test_a_killed_training_goes_on_as_if_nothing_had_happened(bundle, dataset, t
     assert_equal_weights(straight / "model.pt", killed / "model.pt")
 
 
+@of_one_per_recipe
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_a_stopped_training_says_how_to_resume(dataset, bundle, tmp_path, num_workers):
-    if bundle not in ONE_PER_RECIPE:
-        pytest.skip("one bundle stands for its recipe")
     out = tmp_path / "my out"
     knobs = tiny_training(bundle, dataset, out, epochs=EPOCHS, num_workers=num_workers)
     with (tmp_path / "log").open("w") as log:
@@ -105,6 +104,7 @@ def test_a_stopped_training_says_how_to_resume(dataset, bundle, tmp_path, num_wo
     assert_equal_weights(tmp_path / "straight" / "last_checkpoint.pt", out / "last_checkpoint.pt")
 
 
+@of_one_per_recipe
 def test_a_diverging_training_fails(bundle, dataset, tmp_path):
     overrides = tiny_training(bundle, dataset, tmp_path / "out", learning_rate=1e30)
     result = subprocess.run(
