@@ -12,7 +12,7 @@ from torch import nn
 
 from custom_networks.attention import EfficientMultiHeadSelfAttention, NonLocal
 from custom_networks.attention_map.spatial_map import Grid, GridFinder, attention_modules, key_grid, spatial_map
-from custom_networks.nets import AttentionClassifier, AttentionUnet
+from custom_networks.nets import AttentionClassifier, AttentionUnet, Primus
 from custom_networks.registry import ATTENTION
 
 CHANNEL_MAPS = {"eca", "external_attention", "par_net_attention", "selective_kernel", "squeeze_excitation"}
@@ -32,6 +32,12 @@ def test_grids_of_the_networks_of_this_package():
         grid = finder.grid(name)
         np.testing.assert_allclose(grid.spacing, spacing)
         np.testing.assert_allclose(grid.first, (np.array(spacing) - 1) / 2)
+    for version, features in ((1, [12]), (3, [4, 4, 4, 4, 12])):
+        tokens = Primus(3, 1, 2, version=version, features=features, num_layers=1, num_heads=2).eval()
+        assert list(attention_modules(tokens)) == ["eva"]
+        grid = GridFinder(tokens, ["eva"], (1, 1, 16, 24, 32)).grid("eva")
+        assert grid.shape == (2, 3, 4)
+        np.testing.assert_allclose([grid.first, grid.spacing], [[3.5] * 3, [8] * 3])
     strided = nn.Sequential(nn.Conv3d(1, 4, 3, stride=2, padding=1), nn.Identity())
     grid = GridFinder(strided, ["1"], (1, 1, 8, 9, 10)).grid("1")
     np.testing.assert_allclose(grid.first, 0)  # the centre tap of the first window

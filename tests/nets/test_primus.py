@@ -10,6 +10,7 @@ from torch import nn
 
 from custom_networks.blocks import EvaTransformer
 from custom_networks.nets import Primus
+from custom_networks.workflow.memory.multiply_adds import multiply_adds
 from tests import exports, harness
 from tests.modules import randomised
 from tests.references import eva as slow
@@ -170,6 +171,19 @@ def test_parameter_count_of_the_released_sizes(named, counts):
         blocks = arguments["num_layers"] * (12 * c**2 + 68 * c // 3)
         assert sum(p.numel() for p in net.eva.parameters()) == blocks + 2 * c + c * prod(arguments["token_grid"])
     assert net.size_divisor == (8, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("version", "billions"),
+    [(1, (14.35, 68.42, 254.35)), (2, (24.60, 103.00, 336.34)), (3, (59.39, 220.42, 614.65))],
+)
+def test_multiply_adds_of_the_released_size(version, billions):
+    """Those of the released code at 64, 96 and 128 voxels per axis, with the products of all pairs of tokens."""
+    arguments = Primus.released_arguments("S", version)
+    for size, count in zip((64, 96, 128), billions, strict=True):
+        with torch.device("meta"):
+            net = Primus(3, 1, 2, **arguments, token_grid=size // 8)
+        assert round(multiply_adds(net, 1, (size,) * 3) / 1e9, 2) == count
 
 
 def test_a_released_width_works_in_two_dimensions():
