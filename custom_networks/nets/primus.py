@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import prod
 from typing import Any, ClassVar
 
 import torch
@@ -262,21 +261,6 @@ class Primus(Segmenter):
             [32, 64, 256, 1024, 396]
         """
         return cls.released_arguments("S", cls._argument(arguments, "version"))
-
-    @classmethod
-    def patch_arguments(cls, patch_size: Sequence[int], arguments: Mapping[str, Any]) -> dict[str, list[int]]:
-        """Return ``token_grid``, the grid of the patch's tokens.
-
-        Args:
-            patch_size: voxels of the training patch per axis.
-            arguments: arguments of the constructor; one that is missing has its default.
-
-        Example:
-            >>> Primus.patch_arguments((40, 56, 40), {})
-            {'token_grid': [5, 7, 5]}
-        """
-        divisor = map(prod, zip(*cls.steps_of(arguments, len(patch_size)), strict=True))
-        return {"token_grid": [-(-n // part) for n, part in zip(patch_size, divisor, strict=True)]}
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits, see the class.

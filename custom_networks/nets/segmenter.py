@@ -97,13 +97,27 @@ class Segmenter(nn.Module):
 
     @classmethod
     def patch_arguments(cls, patch_size: Sequence[int], arguments: Mapping[str, Any]) -> dict[str, list[int]]:
-        """Return the arguments of the constructor that follow from the training patch; here there are none.
+        """Return the arguments of the constructor that follow from the training patch.
+
+        That is ``token_grid`` where the constructor takes one, the coarsest grid of the patch.
 
         Args:
             patch_size: voxels of the training patch per axis.
             arguments: arguments of the constructor; one that is missing has its default.
+
+        Example:
+            >>> from custom_networks.nets import AttentionUnet, Primus, TransUnet
+            >>> TransUnet.patch_arguments((40, 56, 40), {"features": [16, 32, 64, 128], "strides": 2})
+            {'token_grid': [5, 7, 5]}
+            >>> Primus.patch_arguments((44, 56, 40), {})
+            {'token_grid': [6, 7, 5]}
+            >>> AttentionUnet.patch_arguments((40, 56, 40), {})
+            {}
         """
-        return {}
+        if "token_grid" not in signature(cls).parameters:
+            return {}
+        divisor = map(prod, zip(*cls.steps_of(arguments, len(patch_size)), strict=True))
+        return {"token_grid": [-(-n // part) for n, part in zip(patch_size, divisor, strict=True)]}
 
     def coarsest_grid(self, size: Sequence[int]) -> tuple[int, ...]:
         """Return the voxels per axis of the coarsest grid that the network computes on.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import prod
 from typing import Any, ClassVar
 
 import torch
@@ -179,21 +178,6 @@ class Setr(Segmenter):
             kernel_size: kernel per axis before each step and after the last.
         """
         return super().step_arguments(strides, kernel_size[1:])
-
-    @classmethod
-    def patch_arguments(cls, patch_size: Sequence[int], arguments: Mapping[str, Any]) -> dict[str, list[int]]:
-        """Return ``token_grid``, the grid of the patch's tokens.
-
-        Args:
-            patch_size: voxels of the training patch per axis.
-            arguments: arguments of the constructor; one that is missing has its default.
-
-        Example:
-            >>> Setr.patch_arguments((40, 56, 40), {"features": [16, 32, 64, 128], "strides": 2})
-            {'token_grid': [5, 7, 5]}
-        """
-        divisor = map(prod, zip(*cls.steps_of(arguments, len(patch_size)), strict=True))
-        return {"token_grid": [-(-n // part) for n, part in zip(patch_size, divisor, strict=True)]}
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits, see the class.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import prod
 from typing import Any, ClassVar
 
 import torch
@@ -205,21 +204,6 @@ class TransUnet(Segmenter):
         heads = next(n for n in range(-(-hidden // HEAD_FEATURES), hidden + 1) if hidden % n == 0)
         num_units = [*[PAPER_UNITS[0]] * units, *PAPER_UNITS][-units:]
         return {**scaled, "num_units": num_units, "num_layers": PAPER_LAYERS, "num_heads": heads}
-
-    @classmethod
-    def patch_arguments(cls, patch_size: Sequence[int], arguments: Mapping[str, Any]) -> dict[str, list[int]]:
-        """Return ``token_grid``, the grid of the patch's tokens.
-
-        Args:
-            patch_size: voxels of the training patch per axis.
-            arguments: arguments of the constructor; one that is missing has its default.
-
-        Example:
-            >>> TransUnet.patch_arguments((40, 56, 40), {"features": [16, 32, 64, 128], "strides": 2})
-            {'token_grid': [5, 7, 5]}
-        """
-        divisor = map(prod, zip(*cls.steps_of(arguments, len(patch_size)), strict=True))
-        return {"token_grid": [-(-n // part) for n, part in zip(patch_size, divisor, strict=True)]}
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits, see the class.

@@ -130,6 +130,12 @@ class EvaAttention(nn.Module):
         tokens = x.narrow(2, self.num_registers, cosine.shape[0])
         return torch.cat([registers, turn_neighbours(tokens, cosine, sine)], dim=2)
 
+    def _queries_keys(self, tokens: Tensor, cosine: Tensor, sine: Tensor) -> tuple[Tensor, Tensor]:
+        return (
+            self._turn(self._split(self.q_proj(tokens)), cosine, sine),
+            self._turn(self._split(self.k_proj(tokens)), cosine, sine),
+        )
+
     def forward(self, tokens: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
         """Return ``y``, see the class.
 
@@ -138,8 +144,7 @@ class EvaAttention(nn.Module):
             cosine: of the angles, ``(N, P)``.
             sine: of the angles, ``(N, P)``.
         """
-        queries = self._turn(self._split(self.q_proj(tokens)), cosine, sine)
-        keys = self._turn(self._split(self.k_proj(tokens)), cosine, sine)
+        queries, keys = self._queries_keys(tokens, cosine, sine)
         y = F.scaled_dot_product_attention(queries, keys, self._split(self.v_proj(tokens)))
         return self.proj(self.norm(y.transpose(1, 2).flatten(2)))
 
@@ -151,8 +156,7 @@ class EvaAttention(nn.Module):
             cosine: of the angles, ``(N, P)``.
             sine: of the angles, ``(N, P)``.
         """
-        queries = self._turn(self._split(self.q_proj(tokens)), cosine, sine)
-        keys = self._turn(self._split(self.k_proj(tokens)), cosine, sine)
+        queries, keys = self._queries_keys(tokens, cosine, sine)
         return torch.softmax(queries @ keys.transpose(2, 3) * self.heads[1] ** -0.5, dim=-1)
 
 
