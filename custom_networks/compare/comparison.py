@@ -22,15 +22,16 @@ from custom_networks.compare.fits import Fit, common_patch, fit
 from custom_networks.compare.picture import draw
 from custom_networks.compare.plan import SEARCH_SHARE, Budget, cases_of, check_folds, common_knobs, patients_of
 from custom_networks.compare.request import Request
+from custom_networks.compare.search import notes_of_search
 from custom_networks.compare.table import as_json, as_markdown, lines_of, sentence
 from custom_networks.compare.trainings import (
     PACE,
     REPORT,
     Study,
-    at_the_edge,
     learning_rates,
     rows_of,
     run_trainings,
+    search_of,
     train_seconds,
 )
 from custom_networks.files import read_json, write_text
@@ -165,7 +166,7 @@ def _write(
     writer.writerows(flat)
     lines = lines_of(rows, {own.entry.name: _facts(study, own) for own in fits}, study.patient_of)
     sentences = [sentence(line, lines[0].name) for line in lines[1:]]
-    sentences += [line for own in fits for line in at_the_edge(own.entry.name, study.rates, learning_rates(study, own))]
+    sentences += [note for own in fits for note in notes_of_search(own.entry.name, study.rates, search_of(study, own))]
     if len({own.precision for own in fits}) > 1:
         sentences += [f"{own.entry.name} was trained in {own.precision}" for own in fits]
     table = as_markdown(lines)

@@ -19,8 +19,8 @@ from custom_networks.workflow.data.segmentation_list import segmentation_data_li
 
 SEARCH_SHARE = 0.2
 """Share of the budget that one trial of the search for a learning rate has."""
-INNER_FOLDS = 5
-"""Of so many parts of the training cases, the first is what a search scores on."""
+SEARCH_VALIDATION = 0.2
+"""Share of the minutes of a trial that its validation may take."""
 STEPS_OF_EPOCH = 100
 NEEDED = ("dataset_dir", "in_channels", "label_names", "spacing", "patch_size", "batch_size")
 SET = (
@@ -143,26 +143,6 @@ def patients_of(knobs: Mapping[str, Any]) -> dict[str, str]:
     cases, _, _ = find_cases(root, knobs.get("image_glob"), knobs.get("label_glob"))
     told = patient_of_cases(root, {case.name: case.images[0] for case in cases})
     return join_copies(told, {case.name: case.images for case in cases})
-
-
-def inner_split(cases: Sequence[str], patient_of: Mapping[str, str]) -> dict[str, list[str]]:
-    """Return a split of training cases for the search, as nnU-Net's ``splits_final.json`` has one.
-
-    Every fifth patient is what the search scores on.
-
-    Args:
-        cases: their names.
-        patient_of: the patient of each.
-
-    Example:
-        >>> inner_split(["a1", "a2", "b", "c"], {"a1": "a", "a2": "a", "b": "b", "c": "c"})
-        {'train': ['b', 'c'], 'val': ['a1', 'a2']}
-    """
-    held = set(sorted({patient_of[name] for name in cases})[::INNER_FOLDS])
-    parts: dict[str, list[str]] = {"train": [], "val": []}
-    for name in sorted(cases):
-        parts["val" if patient_of[name] in held else "train"].append(name)
-    return parts
 
 
 def schedule(budget: Budget, pace: Pace, bundle: Path, batch_size: int) -> dict[str, Any]:

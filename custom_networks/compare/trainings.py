@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from custom_networks.adapt.pace import Pace
 from custom_networks.compare.fits import Fit
 from custom_networks.compare.pacing import pace_of
 from custom_networks.compare.plan import (
     SEARCH_SHARE,
+    SEARCH_VALIDATION,
     Budget,
     as_profile,
     cases_of,
-    inner_split,
     schedule,
 )
+from custom_networks.compare.search import choose_rate, inner_split, read_trial
 from custom_networks.files import read_json, write_text
 from custom_networks.studies.run import train_and_evaluate
 from custom_networks.studies.side_by_side import Seat, run_all
 from custom_networks.workflow.train.log.curve import read_curve
 
-PACE, PROFILE, RATES = "pace.json", "profile.json", "learning_rates.json"
+PACE, PROFILE, RATES, SEARCH_FOLDS = "pace.json", "profile.json", "learning_rates.json", "search_folds.json"
 METRICS, REPORT = "metrics.csv", "metrics.json"
 
 
@@ -86,9 +89,12 @@ def run_trainings(study: Study, say: Callable[[str], None]) -> dict[str, Excepti
     """
     failed = run_all({fit.entry.name: _pace(study, fit, say) for fit in study.fits}, study.places)
     fits = [fit for fit in study.fits if fit.entry.name not in failed]
-    write_text(study.folder / "search_folds.json", json.dumps(_inner_splits(study), indent=1) + "\n")
+    splits = _inner_splits(study, fits)
+    write_text(study.folder / SEARCH_FOLDS, json.dumps(splits, indent=1) + "\n")
     trials = {
-        f"{fit.entry.name}, fold {fold}, learning rate {rate:g}": _trial(study, fit, number, rate, say)
+        f"{fit.entry.name}, fold {fold}, learning rate {rate:g}": _trial(
+            study, fit, number, len(splits[number]["val"]), rate, say
+        )
         for number, fold in enumerate(study.folds)
         for fit in fits
         for rate in study.rates
@@ -123,24 +129,44 @@ def _pace(study: Study, fit: Fit, say: Callable[[str], None]) -> Callable[[Seat]
     return task
 
 
-def _inner_splits(study: Study) -> list[dict[str, list[str]]]:
+def _validation_of(study: Study, pace: Pace, number: int) -> float:
+    """Return the seconds of a validation of some cases; the pace has those of the first fold."""
+    return (
+        pace.validation * number / len(cases_of(study.knobs, study.fits[0].entry.bundle, study.folds[0], "validation"))
+    )
+
+
+def _inner_splits(study: Study, fits: Sequence[Fit]) -> list[dict[str, list[str]]]:
+    """Return the split of each fold's training cases, the same for all networks, the slowest of which has the time."""
+    most = math.inf
+    if study.budget.minutes is not None and fits:
+        seconds = SEARCH_VALIDATION * 60 * study.budget.minutes * SEARCH_SHARE
+        paces = [_pace_of(study, fit, study.places[0]) for fit in fits]
+        most = seconds / max(_validation_of(study, pace, 1) for pace in paces)
     host = study.fits[0].entry.bundle
     training = [cases_of(study.knobs, host, fold, "training") for fold in study.folds]
-    return [inner_split(cases, study.patient_of) for cases in training]
+    return [inner_split(cases, study.patient_of, most) for cases in training]
+
+
+def _pace_of(study: Study, fit: Fit, seat: Seat) -> Pace:
+    home = study.folder_of(fit)
+    return pace_of(fit.entry.bundle, home / PROFILE, home / PACE, seat)
 
 
 def _trial_folder(study: Study, fit: Fit, fold: int, rate: float) -> Path:
     return study.folder_of(fit) / "search" / f"fold{fold}_{rate:g}"
 
 
-def _trial(study: Study, fit: Fit, number: int, rate: float, say: Callable[[str], None]) -> Callable[[Seat], None]:
+def _trial(
+    study: Study, fit: Fit, number: int, held_back: int, rate: float, say: Callable[[str], None]
+) -> Callable[[Seat], None]:
     """Return the task that tries a learning rate on the training cases of one of the folds."""
 
     def task(seat: Seat) -> None:
-        home, bundle = study.folder_of(fit), fit.entry.bundle
-        budget, pace = study.budget.share(SEARCH_SHARE), pace_of(bundle, home / PROFILE, home / PACE, seat)
+        bundle, budget, pace = fit.entry.bundle, study.budget.share(SEARCH_SHARE), _pace_of(study, fit, seat)
+        pace = replace(pace, validation=_validation_of(study, pace, held_back))
         own = {**schedule(budget, pace, bundle, study.knobs["batch_size"]), "learning_rate": rate}
-        inner = {"folds_file": str(study.folder / "search_folds.json"), "fold": number}
+        inner = {"folds_file": str(study.folder / SEARCH_FOLDS), "fold": number}
         folder = _trial_folder(study, fit, study.folds[number], rate)
         folder.mkdir(parents=True, exist_ok=True)
         profile = folder / PROFILE
@@ -153,18 +179,26 @@ def _trial(study: Study, fit: Fit, number: int, rate: float, say: Callable[[str]
 
 
 def _choose_rates(study: Study, fit: Fit, say: Callable[[str], None]) -> None:
-    """Write the learning rate of each fold: the one with the best mean Dice, the smaller of two that are equal."""
+    """Write the learning rate of each fold."""
     chosen: dict[str, dict[str, Any]] = {}
     for fold in study.folds:
-        scores = {study.rates[0]: None}
+        chosen[str(fold)] = {"learning_rate": study.rates[0]}
         if len(study.rates) > 1:
-            files = {rate: _trial_folder(study, fit, fold, rate) / REPORT for rate in sorted(study.rates)}
-            scores = {rate: read_json(file)["mean"]["dice"] for rate, file in files.items()}
-        best = max(scores, key=lambda rate: scores[rate] or 0.0)
-        chosen[str(fold)] = {"learning_rate": best, "dice": {f"{rate:g}": score for rate, score in scores.items()}}
-        if len(study.rates) > 1:
-            say(f"{fit.entry.name}, fold {fold}: learning rate {best:g}")
+            folders = {rate: _trial_folder(study, fit, fold, rate) for rate in study.rates}
+            chosen[str(fold)] = choose_rate({rate: read_trial(own, REPORT) for rate, own in folders.items()})
+            say(f"{fit.entry.name}, fold {fold}: learning rate {chosen[str(fold)]['learning_rate']:g}")
     write_text(study.folder_of(fit) / RATES, json.dumps(chosen, indent=1) + "\n")
+
+
+def search_of(study: Study, fit: Fit) -> dict[str, dict[str, Any]]:
+    """Return what the search found, by fold, see :func:`custom_networks.compare.search.choose_rate`.
+
+    Args:
+        study: the comparison.
+        fit: the network.
+    """
+    found: dict[str, dict[str, Any]] = read_json(study.folder_of(fit) / RATES)
+    return found
 
 
 def learning_rates(study: Study, fit: Fit) -> dict[int, float]:
@@ -174,28 +208,7 @@ def learning_rates(study: Study, fit: Fit) -> dict[int, float]:
         study: the comparison.
         fit: the network.
     """
-    return {int(fold): own["learning_rate"] for fold, own in read_json(study.folder_of(fit) / RATES).items()}
-
-
-def at_the_edge(name: str, tried: Sequence[float], taken: Mapping[int, float]) -> list[str]:
-    """Return in words which learning rates were the smallest or the greatest that the search has tried.
-
-    Args:
-        name: of the network.
-        tried: the rates; a single one was no search.
-        taken: the rate of each fold.
-
-    Example:
-        >>> at_the_edge("a", [0.001, 0.003, 0.01], {0: 0.003, 1: 0.01})
-        ['a: its learning rate 0.01 is the greatest that was tried, one beyond it may do better']
-    """
-    if len(tried) < 2:
-        return []
-    edges = {min(tried): "smallest", max(tried): "greatest"}
-    return [
-        f"{name}: its learning rate {rate:g} is the {edges[rate]} that was tried, one beyond it may do better"
-        for rate in sorted(set(taken.values()) & set(edges))
-    ]
+    return {int(fold): own["learning_rate"] for fold, own in search_of(study, fit).items()}
 
 
 def _run(study: Study, fit: Fit, fold: int, seed: int, say: Callable[[str], None]) -> Callable[[Seat], None]:

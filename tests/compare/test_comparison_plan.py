@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +15,8 @@ from custom_networks.compare import trainings as module
 from custom_networks.compare.comparison import device_of
 from custom_networks.compare.entries import find_entries
 from custom_networks.compare.fits import Fit
-from custom_networks.compare.plan import Budget, check_folds, common_knobs, inner_split, patients_of, schedule
+from custom_networks.compare.plan import Budget, check_folds, common_knobs, patients_of, schedule
+from custom_networks.compare.search import choose_rate, inner_split, notes_of_search
 from custom_networks.compare.trainings import Study, learning_rates, run_trainings
 from custom_networks.studies.side_by_side import Seat
 from tests.synthetic import SEGMENTATION, write_dataset
@@ -147,7 +150,9 @@ def test_the_best_rate_of_each_fold_is_taken_by_the_training_cases(tmp_path, mon
         asked.append((profile, overrides))
         score = dice[profile["fold"], profile["learning_rate"]] if "folds_file" in profile else 0.9
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "metrics.json").write_text(json.dumps({"mean": {"dice": score}}))
+        averages = {"mean": {"dice": score}, "classes": {"a": {"dice": {"mean": score}}}}
+        (folder / "metrics.json").write_text(json.dumps(averages))
+        (folder / "training_curve.csv").write_text("epoch,loss\n1,0.7\n")
 
     monkeypatch.setattr(module, "train_and_evaluate", train)
     monkeypatch.setattr(module, "pace_of", lambda *arguments: PACE)
@@ -161,6 +166,54 @@ def test_the_best_rate_of_each_fold_is_taken_by_the_training_cases(tmp_path, mon
     expected = [{"fold": fold, "seed": seed, "learning_rate": rates[fold]} for seed in (0, 1) for fold in (0, 1)]
     assert [overrides for profile, overrides in asked if "folds_file" not in profile] == expected
     assert "attention_unet, fold 1: learning rate 0.001" in said
+
+
+def test_a_search_that_finds_nothing_goes_by_the_loss():
+    """In so few steps it is chance which class is found first."""
+    few = {"dice": 0.09, "worst_class": 0.0, "loss": 1.8}
+    none = {"dice": None, "worst_class": None, "loss": 1.2}
+    chosen = choose_rate({0.003: none, 0.001: few})
+    assert (chosen["learning_rate"], chosen["by"]) == (0.003, "loss")
+    assert choose_rate({0.003: few, 0.001: few})["learning_rate"] == 0.001
+    learnt = {"dice": 0.5, "worst_class": 0.1, "loss": 1.9}
+    chosen = choose_rate({0.003: none, 0.001: learnt})
+    assert (chosen["learning_rate"], chosen["by"]) == (0.001, "dice")
+    (edge, why) = notes_of_search("net", [0.001, 0.003], {"0": choose_rate({0.003: none, 0.001: few})})
+    assert edge == "net: its learning rate 0.003 is the greatest that was tried, one beyond it may do better"
+    assert why == "net: no trial of its search found every class, so the training loss chose its learning rate"
+    assert notes_of_search("net", [0.001], {"0": {"learning_rate": 0.001}}) == []
+
+
+@pytest.mark.parametrize(("most", "held"), [(math.inf, 4), (7, 3), (2, 1), (0.5, 1)])
+def test_a_search_holds_back_what_there_is_time_for(most, held):
+    """Of 20 patients with two cases each at most every fifth."""
+    of = {f"p{n:02d}{side}": f"p{n:02d}" for n in range(20) for side in "ab"}
+    split = inner_split(list(of), of, most)
+    assert len(split["val"]) == 2 * held
+    assert {of[name] for name in split["val"]}.isdisjoint(of[name] for name in split["train"])
+    assert sorted(split["train"] + split["val"]) == sorted(of)
+
+
+def test_a_trial_is_scored_in_a_part_of_its_minutes(tmp_path, monkeypatch):
+    """Of three minutes, 36 seconds: one case of 20 seconds, whose validation takes no more of the time."""
+    slow = replace(PACE, validation=40.0)  # of the two cases of a fold
+    monkeypatch.setattr(module, "pace_of", lambda *arguments: slow)
+    trials = []
+
+    def train(bundle, profiles, folder, overrides, seat):
+        profile = json.loads(profiles[0].read_text())
+        trials.append(profile)
+        raise RuntimeError("enough")
+
+    monkeypatch.setattr(module, "train_and_evaluate", train)
+    study = study_of(tmp_path, budget=Budget(minutes=15), folds=[0])
+    assert len(run_trainings(study, print)) == 2
+    (split,) = json.loads((tmp_path / "out" / "search_folds.json").read_text())
+    assert (len(split["train"]), len(split["val"])) == (4, 1)
+    seconds = 0.98 * 180 - slow.start - 20
+    for profile in trials:
+        taken = profile["epochs"] * (slow.epoch + profile["steps_per_epoch"] * slow.step)
+        assert 0.9 * seconds < taken <= seconds
 
 
 def test_what_stands_on_a_failure_is_not_begun(tmp_path, monkeypatch):
