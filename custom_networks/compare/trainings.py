@@ -26,6 +26,7 @@ from custom_networks.compare.search import choose_rate, inner_split, read_trial
 from custom_networks.files import read_json, write_text
 from custom_networks.studies.run import train_and_evaluate
 from custom_networks.studies.side_by_side import Seat, run_all
+from custom_networks.workflow.train.handlers import DIVERGED
 from custom_networks.workflow.train.log.curve import read_curve
 
 PACE, PROFILE, RATES, SEARCH_FOLDS = "pace.json", "profile.json", "learning_rates.json", "search_folds.json"
@@ -104,7 +105,11 @@ def run_trainings(study: Study, say: Callable[[str], None]) -> dict[str, Excepti
     lost = {name.partition(", fold")[0] for name in failed}
     fits = [fit for fit in fits if fit.entry.name not in lost]
     for fit in fits:
-        _choose_rates(study, fit, say)
+        try:
+            _choose_rates(study, fit, say)
+        except ValueError as error:
+            failed[fit.entry.name] = error
+    fits = [fit for fit in fits if fit.entry.name not in failed]
     runs = {
         f"{fit.entry.name}, fold {fold}, seed {seed}": _run(study, fit, fold, seed, say)
         for seed in study.seeds
@@ -171,8 +176,15 @@ def _trial(
         folder.mkdir(parents=True, exist_ok=True)
         profile = folder / PROFILE
         write_text(profile, json.dumps(as_profile(study.knobs, fit.knobs, own, inner), indent=1) + "\n")
-        train_and_evaluate(bundle, [profile], folder, {"seed": 0}, seat)
         what = f"{fit.entry.name}, fold {study.folds[number]}, learning rate {rate:g}"
+        try:
+            train_and_evaluate(bundle, [profile], folder, {"seed": 0}, seat)
+        except RuntimeError as error:
+            if DIVERGED not in str(error):
+                raise
+            # an answer of the search, and no failure of the comparison
+            say(f"{what}: {DIVERGED} infinite or no number, so it is left out")
+            return
         say(f"{what}: {_dice_in(folder)} on a part of the training cases")
 
     return task
@@ -185,7 +197,12 @@ def _choose_rates(study: Study, fit: Fit, say: Callable[[str], None]) -> None:
         chosen[str(fold)] = {"learning_rate": study.rates[0]}
         if len(study.rates) > 1:
             folders = {rate: _trial_folder(study, fit, fold, rate) for rate in study.rates}
-            chosen[str(fold)] = choose_rate({rate: read_trial(own, REPORT) for rate, own in folders.items()})
+            trials = {rate: read_trial(own, REPORT) for rate, own in folders.items() if (own / REPORT).is_file()}
+            if not trials:
+                raise ValueError(
+                    f"with every one of --learning_rates {DIVERGED} infinite or no number; give smaller ones"
+                )
+            chosen[str(fold)] = choose_rate(trials)
             say(f"{fit.entry.name}, fold {fold}: learning rate {chosen[str(fold)]['learning_rate']:g}")
     write_text(study.folder_of(fit) / RATES, json.dumps(chosen, indent=1) + "\n")
 

@@ -216,6 +216,30 @@ def test_a_trial_is_scored_in_a_part_of_its_minutes(tmp_path, monkeypatch):
         assert 0.9 * seconds < taken <= seconds
 
 
+def test_a_rate_that_diverges_is_left_out(tmp_path, monkeypatch):
+    """Of the first network the greater rate, of the second both."""
+
+    def train(bundle, profiles, folder, overrides, seat):
+        profile = json.loads(profiles[0].read_text())
+        if "folds_file" in profile and (profile["learning_rate"] == 0.003 or "transunet" in str(folder)):
+            raise RuntimeError("train.log ended with exit code 1: error: the loss became nan in epoch 1, step 2; ...")
+        folder.mkdir(parents=True, exist_ok=True)
+        averages = {"mean": {"dice": 0.5}, "classes": {"a": {"dice": {"mean": 0.5}}}}
+        (folder / "metrics.json").write_text(json.dumps(averages))
+        (folder / "training_curve.csv").write_text("epoch,loss\n1,0.7\n")
+
+    monkeypatch.setattr(module, "train_and_evaluate", train)
+    monkeypatch.setattr(module, "pace_of", lambda *arguments: PACE)
+    entries = find_entries(["attention_unet", "transunet"], alone=True)
+    study, said = study_of(tmp_path, fits=[Fit(entry, {}, 1, 1, 1) for entry in entries], folds=[0]), []
+    failed = run_trainings(study, said.append)
+    assert list(failed) == ["transunet"]
+    assert "give smaller ones" in str(failed["transunet"])
+    assert learning_rates(study, study.fits[0]) == {0: 0.001}
+    assert any(line.startswith("attention_unet, fold 0, learning rate 0.003: the loss became") for line in said)
+    assert not any(line.startswith("transunet, fold 0, seed") for line in said)
+
+
 def test_what_stands_on_a_failure_is_not_begun(tmp_path, monkeypatch):
     def broken(*arguments):
         raise RuntimeError("no memory")

@@ -16,6 +16,9 @@ from monai.engines import Evaluator
 from monai.handlers import LrScheduleHandler
 from torch.optim.lr_scheduler import LRScheduler
 
+DIVERGED = "the loss became"
+"""What the error of a training begins with whose loss is not finite."""
+
 
 def loss_of(output: object) -> float:
     """Return the loss of a MONAI trainer's output.
@@ -111,7 +114,7 @@ class NonFiniteLossHandler:
         loss = loss_of(engine.state.output)
         if not math.isfinite(loss):
             raise ValueError(
-                f"the loss became {loss} in epoch {engine.state.epoch}, step {engine.state.iteration}"
+                f"{DIVERGED} {loss} in epoch {engine.state.epoch}, step {engine.state.iteration}"
                 f"{_files_of(engine)}; look at these images and labels, set amp to false and resume from "
                 "last_checkpoint.pt, or start anew with a lower learning_rate, since a training that is resumed keeps "
                 "its own"
