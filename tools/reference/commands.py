@@ -37,7 +37,7 @@ def _section(name: str, target: str) -> str:
         lines += [parts["text"], ""]
     described = arguments(parts.get("Args", ""))
     if described:
-        lines += ["| argument | as it is without | what it is |", "|---|---|---|"]
+        lines += ["| argument | default | what it is |", "|---|---|---|"]
         lines += [_row(own, described[own.name], first=n == 0) for n, own in enumerate(_parameters(function))]
         lines.append("")
     if "Example" in parts:
