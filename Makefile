@@ -114,7 +114,7 @@ lint: $(INSTALLED)
 	$(BIN)/codespell
 	$(BIN)/python -m tools bundles render --check
 	$(BIN)/python -m tools reference --check
-	$(BIN)/python -m tools commands --check
+	$(BIN)/python -m tools pages --check
 	$(BIN)/python -m tools plans --check
 	$(BIN)/python -m tools study results --check
 

@@ -30,7 +30,7 @@ COMMANDS: Commands = {
         "windows": "tools.bench.bench_windows:bench_windows",
     },
     "reference": "tools.reference.attention_reference:reference",
-    "commands": "tools.reference.commands:commands",
+    "pages": "tools.reference.pages:pages",
     "plans": {"": "tools.reference.plans:plans", "make": "tools.reference.plans:make"},
     "ablate": {"": "tools.study.ablate:ablate", "cost": "tools.study.ablate_cost:ablate_cost"},
     "export": "tools.ship.export:export",

@@ -22,7 +22,8 @@ BEFORE_CODE = 200
 DIALECT = (
     (r"\\[bB]ig+l", r"\\left"),
     (r"\\[bB]ig+r", r"\\right"),
-    (r"\\frac(\d)(\d)", r"\\frac{\1}{\2}"),
+    (r"\\[bB]ig+(?=[^a-zA-Z])", ""),
+    (r"\\t?frac(\d)(\d)", r"\\frac{\1}{\2}"),
     (r"\\frac\b", r"\\dfrac"),
     (r"\\[lr]Vert", r"\\Vert"),
     (r"\\sqrt (\w)", r"\\sqrt{\1}"),

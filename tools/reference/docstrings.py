@@ -8,6 +8,7 @@ import textwrap
 
 SECTIONS = ("Args", "Shape", "Raises", "Example", "Cost", "References", "Returns")
 DIFFERENCES = "Differs from the paper:"
+ITEM = re.compile(r"^(?=(?:-|\d+\.) )", re.MULTILINE)
 
 
 def split(thing: object) -> dict[str, str]:
@@ -55,6 +56,7 @@ def paragraph(text: str) -> str:
     text = " ".join(text.split())
     text = re.sub(r":math:`([^`]*)`", r"$`\1`$", text)
     text = re.sub(r"``([^`]*)``", r"`\1`", text)
+    text = re.sub(r":\w+:`~(?:[^`]*\.)?([^`.]*)`", r"`\1`", text)
     text = re.sub(r":\w+:`([^`]*)`", r"`\1`", text)
     text = re.sub(r"(https?://[^\s<>]*[^\s<>.,;)])", r"<\1>", text)
     text = re.sub(r"\barXiv:(\d{4}\.\d{4,5})", r"[arXiv:\1](https://arxiv.org/abs/\1)", text)
@@ -71,6 +73,8 @@ def prose(text: str) -> str:
     for block in re.split(r"\n\n", text.strip("\n")):
         if block.startswith("    "):
             lines += ["```text", textwrap.dedent(block), "```"]
+        elif ITEM.match(block):
+            lines += [paragraph(item) for item in ITEM.split(block) if item.strip()]
         elif block.strip():
             lines.append(re.sub(r"::$", ":", paragraph(block)))
         lines.append("")
@@ -78,10 +82,10 @@ def prose(text: str) -> str:
 
 
 def arguments(text: str) -> dict[str, str]:
-    """Return the descriptions in an ``Args`` section by name, in Markdown.
+    """Return the descriptions in an ``Args`` section by name, in Markdown for the cells of a table.
 
     Args:
         text: the section, not indented.
     """
     entries = re.split(r"^(\*{0,2}\w+): ", text, flags=re.MULTILINE)
-    return {name: paragraph(body) for name, body in zip(entries[1::2], entries[2::2], strict=True)}
+    return {name: paragraph(body).replace("|", "\\|") for name, body in zip(entries[1::2], entries[2::2], strict=True)}

@@ -23,6 +23,8 @@ def shapes(svg: str) -> list[str]:
 def test_dialect_of_latex():
     """What mathtext writes otherwise is drawn as what it means."""
     assert shapes(drawing(r"\frac12")) == shapes(drawing(r"\dfrac{1}{2}"))
+    assert shapes(drawing(r"\tfrac12")) == shapes(drawing(r"\dfrac{1}{2}"))
+    assert shapes(drawing(r"a \Big/ b")) == shapes(drawing(r"a / b"))
     assert shapes(drawing(r"\sqrt d")) == shapes(drawing(r"\sqrt{d}"))
     assert shapes(drawing(r"\Bigl(\frac{a}{b}\Bigr)")) == shapes(drawing(r"\left(\dfrac{a}{b}\right)"))
     assert shapes(drawing(r"\lVert a \rVert")) == shapes(drawing(r"\Vert a \Vert"))
