@@ -23,7 +23,7 @@ from custom_networks.compare.plan import (
     schedule,
 )
 from custom_networks.compare.search import choose_rate, inner_split, read_trial
-from custom_networks.files import read_json, write_text
+from custom_networks.files import parse_json, read_json, write_text
 from custom_networks.studies.run import train_and_evaluate
 from custom_networks.studies.side_by_side import Seat, run_all
 from custom_networks.workflow.train.handlers import DIVERGED
@@ -91,7 +91,6 @@ def run_trainings(study: Study, say: Callable[[str], None]) -> dict[str, Excepti
     failed = run_all({fit.entry.name: _pace(study, fit, say) for fit in study.fits}, study.places)
     fits = [fit for fit in study.fits if fit.entry.name not in failed]
     splits = _inner_splits(study, fits)
-    write_text(study.folder / SEARCH_FOLDS, json.dumps(splits, indent=1) + "\n")
     trials = {
         f"{fit.entry.name}, fold {fold}, learning rate {rate:g}": _trial(
             study, fit, number, len(splits[number]["val"]), rate, say
@@ -136,21 +135,28 @@ def _pace(study: Study, fit: Fit, say: Callable[[str], None]) -> Callable[[Seat]
 
 def _validation_of(study: Study, pace: Pace, number: int) -> float:
     """Return the seconds of a validation of some cases; the pace has those of the first fold."""
-    return (
-        pace.validation * number / len(cases_of(study.knobs, study.fits[0].entry.bundle, study.folds[0], "validation"))
-    )
+    host, fold = study.fits[0].entry.bundle, study.folds[0]
+    return pace.validation * number / len(cases_of(study.knobs, host, fold, "validation"))
 
 
 def _inner_splits(study: Study, fits: Sequence[Fit]) -> list[dict[str, list[str]]]:
-    """Return the split of each fold's training cases, the same for all networks, the slowest of which has the time."""
-    most = math.inf
+    """Return the split of each fold's training cases, the same for all networks, the slowest of which has the time.
+
+    What the folder holds stays, so that networks that come later are tried on the same cases.
+    """
+    file, most = study.folder / SEARCH_FOLDS, math.inf
+    if file.is_file():
+        kept: list[dict[str, list[str]]] = parse_json(file.read_text(encoding="utf-8"), str(file))
+        return kept
     if study.budget.minutes is not None and fits:
         seconds = SEARCH_VALIDATION * 60 * study.budget.minutes * SEARCH_SHARE
         paces = [_pace_of(study, fit, study.places[0]) for fit in fits]
         most = seconds / max(_validation_of(study, pace, 1) for pace in paces)
     host = study.fits[0].entry.bundle
     training = [cases_of(study.knobs, host, fold, "training") for fold in study.folds]
-    return [inner_split(cases, study.patient_of, most) for cases in training]
+    splits = [inner_split(cases, study.patient_of, most) for cases in training]
+    write_text(file, json.dumps(splits, indent=1) + "\n")
+    return splits
 
 
 def _pace_of(study: Study, fit: Fit, seat: Seat) -> Pace:
