@@ -187,8 +187,10 @@ def config(bundle: Path, name: str = "train") -> dict[str, Any]:
 
 
 def _narrow_stages(bundle: Path) -> dict[str, Any]:
-    features = config(bundle)["network_def"]["features"]
-    return {"network_def#features": [8] + [16] * (len(features) - 1)}
+    network = config(bundle)["network_def"]
+    if network["_target_"].endswith("Primus"):  # the tokens are all that its decoder knows, so they are not narrow
+        return {"network_def#features": [8, 16, 32, 32, 24 * network["num_heads"]]}
+    return {"network_def#features": [8] + [16] * (len(network["features"]) - 1)}
 
 
 def _small_kernels(_: Path) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from custom_networks.blocks.tokens import (
     PatchEmbedding,
     ResidualUnit,
     TransposedDecoder,
+    patch_convolution,
 )
 from custom_networks.blocks.up_block import UpBlock
 from custom_networks.blocks.vision_transformer import TransformerLayer, VisionTransformer
@@ -53,6 +54,7 @@ __all__ = [
     "convolution_block",
     "crop",
     "fold_windows",
+    "patch_convolution",
     "resize",
     "unfold_windows",
 ]

@@ -46,6 +46,7 @@ _MODULES = {
     "train.processes": "end_processes start_processes",
     "train.log.progress": "TrainingProgress",
     "train.reproducible": "seed_training",
+    "train.schedules": "WarmUpPolynomialLR",
     "train.segmentation_loss": "SegmentationLoss",
     "train.starting_weights": "say_outcome start_from",
     "train.log.summary": "say_end say_start",

@@ -26,3 +26,11 @@ def test_onnx_runtime_without_pytorch(tmp_path, monkeypatch, capsys):
     exec(snippet, names)
     assert capsys.readouterr().out == "CPUExecutionProvider (1, 40, 56, 40)\n"
     assert isinstance(names["logits"], numpy.ndarray)
+
+
+def test_a_module_in_a_network_of_monai(capsys):
+    build, gammas = PYTHON.findall((ROOT / "docs" / "how-to" / "plug.md").read_text())
+    names: dict[str, object] = {}
+    exec(build, names)
+    exec(gammas, names)
+    assert capsys.readouterr().out == "{'down_layers.3.plugged_attention.0.gamma': 0.0}\n"

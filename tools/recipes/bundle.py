@@ -22,6 +22,8 @@ class Bundle:
         network_name: the network in a few words, for tables.
         network: class path and arguments of ``network_def``; ``in_channels`` and ``out_channels`` are added.
         knobs: values of the recipe's knobs.
+        optimizer: arguments of AdamW besides the learning rate.
+        warm_up: share of the steps in which the learning rate rises.
         metadata: keys of ``metadata.json`` that only this bundle knows.
         max_shape: largest training image in voxels after resampling.
         expected: what an input image must show, in words.
@@ -53,6 +55,8 @@ class Bundle:
     data_license: str
     weights_license: str
     removal_profiles: tuple[str, ...]
+    optimizer: Mapping[str, Any] = field(default_factory=dict)
+    warm_up: float = 0.0
     profiles: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     folds: tuple[tuple[str, ...], ...] | None = None

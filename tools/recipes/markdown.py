@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from tools.recipes.bundle import Bundle
+from tools.recipes.optimizer import describe_optimizer
 from tools.recipes.removal import Record
 
 CLONE_START, CLONE_END = "<!-- clone:start -->", "<!-- clone:end -->"
@@ -101,11 +102,12 @@ def collect_fields(bundle: Bundle, record: Record | None) -> dict[str, object]:
     named = ("task", "intended_use", "data_source", "image_classes", "label_classes")
     return {
         **{name: bundle.metadata[name] for name in named},
-        **{name: bundle.knobs[name] for name in ("batch_size", "epochs", "val_interval", "learning_rate")},
+        **{name: bundle.knobs[name] for name in ("batch_size", "val_interval")},
         "title": bundle.title,
         "summary": bundle.summary,
         "name": bundle.name,
         "network": bundle.network["_target_"],
+        "optimizer": describe_optimizer(bundle),
         "expected": bundle.expected,
         "weights_license": bundle.weights_license.upper(),
         "patch": " x ".join(str(n) for n in bundle.knobs["patch_size"]),

@@ -51,14 +51,6 @@ def load_image(**reader: Any) -> dict[str, Any]:
     """
     return {"_target_": "LoadImaged", "keys": "image", "reader": ours("VolumeReader", **reader)}
 
-
-POLYNOMIAL_DECAY = {
-    "_target_": "torch.optim.lr_scheduler.PolynomialLR",
-    "optimizer": "@optimizer",
-    "total_iters": "$max(@epochs, @train#trainer#max_epochs) * len(@train#dataloader)",
-    "power": 0.9,
-}
-
 TRAIN_SAMPLER = {
     "_target_": "torch.utils.data.RandomSampler",
     "data_source": "@train#dataset",

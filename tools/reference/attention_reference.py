@@ -8,13 +8,14 @@ from typing import Any
 
 import torch
 
-from custom_networks.files import parse_json, write_text
+from custom_networks.files import read_json, write_text
 from custom_networks.registry import ATTENTION
 from tools import ROOT
 from tools.bench.bench import MEASURES, ratios
 from tools.recipes.formatting import to_json
 from tools.reference.attention_notes import NOTES
 from tools.reference.docstrings import arguments, paragraph, split
+from tools.reference.reach import COMMAND, CONTROL, reach
 
 FIGURES = ROOT / "docs" / "reference" / "attention.json"
 YARDSTICK = "convolution"
@@ -211,7 +212,7 @@ def section(name: str, modules: dict[str, list[dict[str, Any]]]) -> str:
     parameters = inspect.signature(kind).parameters
     options = [p for p in parameters.values() if p.kind is p.KEYWORD_ONLY]
     lines = [f"## {name}", "", f"`{kind.__module__}.{kind.__name__}`: {parts['summary']}"]
-    lines += ["", "```math", parts["formula"], "```", "", parts["text"]]
+    lines += ["", parts["formula"], "", parts["text"]]
     lines += ["", f"**Differs from the paper.** {parts['differences']}"]
     lines += ["", f"**Wrong in the public version.** {note.public}", "", f"**When to use it.** {note.use}"]
     lines += ["", f"| size {COLUMNS}", "|---" * 7 + "|"]
@@ -231,11 +232,12 @@ def section(name: str, modules: dict[str, list[dict[str, Any]]]) -> str:
     return "\n".join(lines)
 
 
-def page(report: dict[str, Any]) -> str:
+def page(report: dict[str, Any], control: dict[str, Any]) -> str:
     """Return the reference page.
 
     Args:
         report: what :func:`tools.reference.bench_attention.bench_attention` writes.
+        control: what ``tools study control`` writes.
 
     Raises:
         ValueError: if a registered module has no note or no figure, or its figures are out of date.
@@ -253,7 +255,7 @@ def page(report: dict[str, Any]) -> str:
         **words,
     )
     tables = [comparison(modules, index) for index in range(len(modules[YARDSTICK]))]
-    return "\n\n".join([introduction.strip(), *tables, *(section(name, modules) for name in ATTENTION)]) + "\n"
+    return "\n\n".join([introduction.strip(), *tables, reach(control), *(section(name, modules) for name in ATTENTION)]) + "\n"
 
 
 def reference(check: bool = False) -> None:
@@ -267,9 +269,10 @@ def reference(check: bool = False) -> None:
         ValueError: if a registered module has no note or no figure, its figures are out of date, or, with ``check``,
             the page is stale.
     """
-    if not FIGURES.is_file():
-        raise FileNotFoundError(f"{FIGURES} does not exist; run: {MEASURE}")
-    text = page(parse_json(FIGURES.read_text(), str(FIGURES)))
+    for made, command in ((FIGURES, MEASURE), (CONTROL, COMMAND)):
+        if not made.is_file():
+            raise FileNotFoundError(f"{made} does not exist; run: {command}")
+    text = page(read_json(FIGURES), read_json(CONTROL))
     file = FIGURES.with_suffix(".md")
     stale = not file.is_file() or file.read_text() != text
     if check and stale:

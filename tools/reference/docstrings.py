@@ -6,6 +6,7 @@ import inspect
 import re
 import textwrap
 
+FORMULA = ".. math::"
 SECTIONS = ("Args", "Shape", "Raises", "Example", "Cost", "References", "Returns")
 DIFFERENCES = "Differs from the paper:"
 ITEM = re.compile(r"^(?=(?:-|\d+\.) )", re.MULTILINE)
@@ -14,7 +15,7 @@ ITEM = re.compile(r"^(?=(?:-|\d+\.) )", re.MULTILINE)
 def split(thing: object) -> dict[str, str]:
     """Return the parts of a docstring in Markdown, by name.
 
-    The parts are ``summary`` (its first sentence), ``formula`` (LaTeX), ``text``, ``differences`` (from the paper) and
+    The parts are ``summary`` (its first sentence), ``formula``, ``text``, ``differences`` (from the paper) and
     those of the sections that it has.
 
     Args:
@@ -29,13 +30,23 @@ def split(thing: object) -> dict[str, str]:
     pieces = re.split(rf"^({'|'.join(SECTIONS)}):\n", docstring, flags=re.MULTILINE)
     parts = {name: textwrap.dedent(body).strip() for name, body in zip(pieces[1::2], pieces[2::2], strict=True)}
     summary, _, rest = pieces[0].strip().partition("\n\n")
-    formula = re.match(r"\.\. math::(.*?)(?:\n\n|\Z)", rest, re.DOTALL)
-    if formula:
-        parts["formula"] = "\n".join(line.strip() for line in formula[1].strip().splitlines())
-        rest = rest[formula.end() :]
+    if rest.startswith(FORMULA):
+        block, _, rest = rest.partition("\n\n")
+        parts["formula"] = displayed(block)
     text, _, differences = rest.partition(DIFFERENCES)
     parts |= {"summary": paragraph(summary), "text": prose(text), "differences": capitalised(prose(differences))}
     return parts
+
+
+def displayed(block: str) -> str:
+    """Return a formula that stands by itself in Markdown, each of its rows as one of its own.
+
+    Args:
+        block: the directive, whose rows end with two backslashes and may be aligned at ampersands.
+    """
+    rows = re.split(r"\\\\(?=\s)", block.removeprefix(FORMULA))
+    lines = ("\n".join(line.strip() for line in row.replace("&", "").strip().splitlines()) for row in rows)
+    return "\n\n".join(f"```math\n{row}\n```" for row in lines)
 
 
 def capitalised(text: str) -> str:
@@ -64,18 +75,20 @@ def paragraph(text: str) -> str:
 
 
 def prose(text: str) -> str:
-    """Return paragraphs and literal blocks in Markdown.
+    """Return paragraphs, formulas and literal blocks in Markdown.
 
     Args:
         text: reStructuredText.
     """
     lines: list[str] = []
     for block in re.split(r"\n\n", text.strip("\n")):
-        if block.startswith("    "):
+        if block.startswith(FORMULA):
+            lines.append(displayed(block))
+        elif block.startswith("    "):
             lines += ["```text", textwrap.dedent(block), "```"]
         elif ITEM.match(block):
             lines += [paragraph(item) for item in ITEM.split(block) if item.strip()]
-        elif block.strip():
+        elif block.strip() not in ("", "::"):
             lines.append(re.sub(r"::$", ":", paragraph(block)))
         lines.append("")
     return "\n".join(lines).strip()

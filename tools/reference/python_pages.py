@@ -60,7 +60,7 @@ def section(thing: Any) -> str:
     parts = split(thing)
     lines = [f"## {thing.__name__}", "", f"`{thing.__module__}.{thing.__name__}`", "", parts["summary"], ""]
     if "formula" in parts:
-        lines += ["```math", parts["formula"], "```", ""]
+        lines += [parts["formula"], ""]
     if parts["text"]:
         lines += [parts["text"], ""]
     if parts["differences"]:

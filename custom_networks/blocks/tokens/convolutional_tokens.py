@@ -11,6 +11,7 @@ from monai.networks.layers.factories import Conv, Pool
 from monai.networks.layers.utils import get_act_layer, get_norm_layer
 from torch import Tensor, nn
 
+from custom_networks.blocks.tokens.matrix_convolution import patch_convolution
 from custom_networks.checks import check_odd, check_spatial_dims, check_width, per_axis, per_level
 
 INSTANCE = ("instance", {"affine": True})
@@ -220,7 +221,7 @@ class ConvolutionalTokens(nn.Module):
         self.final_proj = conv(features[-2], features[-1], 1)
         left = [tuple(map(prod, zip(*steps[level:], strict=True))) for level in range(stages if direct else 0)]
         self.proj_to_tokens = nn.ModuleList(
-            conv(features[level], features[-1], patch, patch) for level, patch in enumerate(left)
+            patch_convolution(spatial_dims, features[level], features[-1], patch) for level, patch in enumerate(left)
         )
         self.scale_proj_to_tokens = nn.ParameterList(nn.Parameter(torch.tensor(FIRST_SCALE)) for _ in left)
         draw_convolutions(self)

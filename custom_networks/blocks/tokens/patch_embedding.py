@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
 
 from custom_networks.blocks.tokens.convolutional_tokens import draw_convolutions
-from custom_networks.checks import check_spatial_dims, check_width, per_axis
+from custom_networks.blocks.tokens.matrix_convolution import patch_convolution
+from custom_networks.checks import check_width
 
 
 class PatchEmbedding(nn.Module):
@@ -52,9 +52,8 @@ class PatchEmbedding(nn.Module):
         self, spatial_dims: int, in_channels: int, out_channels: int, *, patch: int | Sequence[int] = 8
     ) -> None:
         super().__init__()
-        check_spatial_dims(spatial_dims)
-        size = per_axis(patch, spatial_dims, "patch")
-        self.proj = Conv[Conv.CONV, spatial_dims](in_channels, check_width(out_channels, "out_channels"), size, size)
+        width = check_width(out_channels, "out_channels")
+        self.proj = patch_convolution(spatial_dims, in_channels, width, patch)
         draw_convolutions(self)
 
     def forward(self, x: Tensor) -> Tensor:

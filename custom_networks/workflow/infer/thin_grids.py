@@ -1,4 +1,4 @@
-"""Grids that are too thin for torch's bfloat16 on a CPU, and the networks that convolve them."""
+"""Grids that are too thin for torch's bfloat16 on a CPU, strides that are too wide, and the networks with either."""
 
 from __future__ import annotations
 
@@ -15,15 +15,18 @@ from torch.func import functional_call
 logger = logging.getLogger(__name__)
 Convolved = tuple[nn.Conv3d, Sequence[int]]
 """A convolution, and the voxels per axis of what it is given."""
+WIDEST = 2
+"""Stride along the last axis up to which torch's bfloat16 is right."""
 _traced: WeakKeyDictionary[nn.Module, dict[tuple[int, ...], bool]] = WeakKeyDictionary()
 
 
 def is_thin(network: Callable[..., Any], size: Sequence[int]) -> bool:
-    """Return whether a network convolves a grid that is too thin for torch's bfloat16 on a CPU.
+    """Return whether a network convolves a grid too thin for torch's bfloat16 on a CPU, or with too wide a stride.
 
     Gradients of the weights of a padded 3D convolution in bfloat16 are garbage where the first axis has fewer voxels
     than the kernel, or the second fewer than the padding; on processors with AMX the result itself is wrong on a single
-    slice along the first axis, and where a stride along the third axis leaves one voxel there (torch 2.13,
+    slice along the first axis, and where a stride along the third axis leaves one voxel there. A stride of 3 or more
+    along the last axis, in 2D as well, gives garbage or writes beyond its memory, by kernel and channels (torch 2.13,
     docs/decisions/mixed-precision.md).
 
     A network of this package says by ``coarsest_grid`` how small its grids become, and all of its convolutions are
@@ -44,7 +47,12 @@ def is_thin(network: Callable[..., Any], size: Sequence[int]) -> bool:
         (True, False)
     """
     bare: Any = network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
-    if len(size) != 3 or not isinstance(bare, nn.Module) or getattr(bare, "apart_from_torch", False):
+    if not isinstance(bare, nn.Module) or getattr(bare, "apart_from_torch", False):
+        return False
+    layers = _convolutions(bare)
+    if any(layer.stride[-1] > WIDEST for layer in layers):
+        return True
+    if len(size) != 3:
         return False
     coarsest_grid: Any = getattr(bare, "coarsest_grid", None)
     if coarsest_grid is None:
@@ -54,7 +62,16 @@ def is_thin(network: Callable[..., Any], size: Sequence[int]) -> bool:
             known[tuple(size)] = any(_is_wrong(layer, given, left_of(layer, given[2])) for layer, given in traced)
         return known[tuple(size)]
     grid = coarsest_grid(size)
-    return any(_is_wrong(layer, grid, grid[2]) for layer in bare.modules() if isinstance(layer, nn.Conv3d))
+    return any(_is_wrong(layer, grid, grid[2]) for layer in layers if isinstance(layer, nn.Conv3d))
+
+
+def _convolutions(network: nn.Module) -> list[nn.Conv2d | nn.Conv3d]:
+    """Return those that torch convolves."""
+    return [
+        layer
+        for layer in network.modules()
+        if isinstance(layer, nn.Conv2d | nn.Conv3d) and not getattr(layer, "is_matrix_product", False)
+    ]
 
 
 def _is_wrong(layer: nn.Conv3d, given: Sequence[int], left: int) -> bool:
@@ -104,7 +121,7 @@ def without_contents(network: nn.Module, device: torch.device | str | None = Non
 
 def _trace(network: nn.Module, size: Sequence[int]) -> list[Convolved]:
     """Return what every convolution of a network is given, for an input of so many voxels."""
-    layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv3d)]
+    layers = [layer for layer in _convolutions(network) if isinstance(layer, nn.Conv3d)]
     found: list[Convolved] = []
     if not layers:
         return found

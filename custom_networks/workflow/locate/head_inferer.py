@@ -67,7 +67,7 @@ class RegionsInferer(Inferer):
     largest probability, the background where none is larger. A mirrored region is a crop whose first axis runs the
     other way, so that nothing is flipped. Where two crops overlap, the larger probability of a structure counts.
 
-    .. code-block:: text
+    ::
 
         head (1, C, X, Y, Z) -> locate -> crops (C, x, y, z) -> inferer, softmax (K, x, y, z)
              ^                               | a structure at the border moves its crop, at most twice

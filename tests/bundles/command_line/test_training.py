@@ -61,6 +61,7 @@ def kill_in_the_middle(arguments, folder, curve):
     assert process.wait() == -signal.SIGKILL
 
 
+@of_one_per_recipe
 def test_a_killed_training_goes_on_as_if_nothing_had_happened(bundle, dataset, tmp_path):
     """Without and with worker processes in turn, the other way round than in tests/bundles/test_resume.py."""
     num_workers = 2 * ((BUNDLES.index(bundle) + 1) % 2)

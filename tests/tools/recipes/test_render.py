@@ -16,6 +16,7 @@ from tests.tools.records import record
 from tools.__main__ import main
 from tools.recipes import render as module
 from tools.recipes.formatting import to_json
+from tools.recipes.optimizer import describe_optimizer
 from tools.recipes.render import END, START, all_bundles, recipe_of, render
 from tools.recipes.segmentation.train import build_train
 from tools.study import train as training
@@ -67,6 +68,34 @@ def test_gates_are_warmed_up_in_a_bundle_that_says_so_and_in_no_other():
     parser = ConfigParser({"code_path": "", "network": {"_target_": "torch.nn.Identity"}, "handler": handler})
     parser["gate_warm_up_epochs"] = 2
     assert parser.get_parsed_content("handler").epochs == 2
+
+
+@pytest.mark.parametrize("recipe", ["segmentation", "classification"])
+def test_optimiser_and_rise_of_a_bundle_are_in_its_training_and_its_words(recipe):
+    plain = next(bundle for bundle in all_bundles() if bundle.recipe == recipe)
+    plain = replace(plain, optimizer={}, warm_up=0.0, knobs={**plain.knobs, "clip_gradients": None, "epochs": 8})
+    own = replace(
+        plain,
+        optimizer={"betas": [0.9, 0.98], "weight_decay": 0.05},
+        warm_up=0.25,
+        knobs={**plain.knobs, "clip_gradients": 1.0},
+    )
+    built = recipe_of(own).build_configs(own)["train.json"]
+    parser = ConfigParser({"code_path": ["", ""], "epochs": 8, "learning_rate": 0.5, "network": torch.nn.Linear(1, 1)})
+    for key in ("optimizer", "lr_scheduler"):
+        parser[key] = built[key]
+    parser["train"] = {"trainer": {"max_epochs": 8}, "dataloader": [0, 0]}
+    optimizer, schedule = parser.get_parsed_content("optimizer"), parser.get_parsed_content("lr_scheduler")
+    assert (tuple(optimizer.defaults["betas"]), optimizer.defaults["weight_decay"]) == ((0.9, 0.98), 0.05)
+    assert (schedule.total_iters, schedule.warm_up_iters, schedule.power) == (16, 4, 0.9)
+    without = recipe_of(plain).build_configs(plain)["train.json"]
+    assert set(without["optimizer"]) == {"_target_", "params", "lr"}
+    assert without["lr_scheduler"]["_target_"] == "torch.optim.lr_scheduler.PolynomialLR"
+    assert describe_optimizer(own).startswith("AdamW (betas [0.9, 0.98], weight_decay 0.05), learning rate ")
+    assert describe_optimizer(own).endswith(
+        "iteration after a linear rise over 25% of the steps, gradients clipped to a norm of 1, 8 epochs"
+    )
+    assert describe_optimizer(plain).endswith("decay (power 0.9) per iteration, 8 epochs")
 
 
 @pytest.fixture

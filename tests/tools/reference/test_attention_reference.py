@@ -22,8 +22,10 @@ from tools.reference import attention_reference
 from tools.reference.attention_notes import NOTES
 from tools.reference.attention_reference import FIELDS, FIGURES, YARDSTICK, check_figures, page, reference
 from tools.reference.docstrings import arguments, paragraph, prose, split
+from tools.reference.reach import CONTROL
 
 REPORT = json.loads(FIGURES.read_text())
+REACH = json.loads(CONTROL.read_text())
 PAGE = FIGURES.with_suffix(".md")
 IN_COLUMN = {"gmacs": 1000, "forward_seconds": 1000, "step_seconds": 1000}  # MMACs and milliseconds
 
@@ -84,21 +86,21 @@ def test_every_module_needs_a_note_and_a_figure(monkeypatch):
     without = copy.deepcopy(REPORT)
     del without["modules"]["eca"]
     with pytest.raises(ValueError, match="there is no figure for eca; run: python -m tools bench attention"):
-        page(without)
+        page(without, REACH)
     without["modules"] |= {"eca": REPORT["modules"]["eca"][:1]}
     with pytest.raises(ValueError, match="eca was not measured at the sizes of the convolution"):
-        page(without)
+        page(without, REACH)
     unknown = {**REPORT, "modules": {**REPORT["modules"], "mine": REPORT["modules"]["eca"]}}
     with pytest.raises(ValueError, match="there is a figure for mine, not in the registry"):
-        page(unknown)
+        page(unknown, REACH)
     with pytest.raises(ValueError, match="there is no figure for convolution"):
-        page({**REPORT, "modules": {n: r for n, r in REPORT["modules"].items() if n != YARDSTICK}})
+        page({**REPORT, "modules": {n: r for n, r in REPORT["modules"].items() if n != YARDSTICK}}, REACH)
     monkeypatch.setattr(attention_reference, "NOTES", {name: note for name, note in NOTES.items() if name != "sim_am"})
     with pytest.raises(ValueError, match="there is no note for sim_am; correct tools/reference/attention_notes"):
-        page(REPORT)
+        page(REPORT, REACH)
     monkeypatch.setattr(attention_reference, "NOTES", {**NOTES, "mine": NOTES["sim_am"]})
     with pytest.raises(ValueError, match="there is a note for mine"):
-        page(REPORT)
+        page(REPORT, REACH)
 
 
 def test_figures_of_a_module_that_has_changed_are_refused():
@@ -232,7 +234,7 @@ class Documented:
 def test_docstring_to_markdown():
     parts = split(Documented)
     assert parts["summary"] == "Do one thing."
-    assert parts["formula"] == "y = \\sigma(x),\n\\qquad z = 1"
+    assert parts["formula"] == "```math\ny = \\sigma(x),\n\\qquad z = 1\n```"
     assert parts["text"].startswith("with $`\\sigma`$ of `x`:\n\n```text\nx -> y\n  -> z\n```")
     assert parts["differences"] == "Nothing much.\n\nAnd this."
     assert arguments(parts["Args"]) == {"x": "the first, with `code`.", "y_2": "the other."}
@@ -241,5 +243,8 @@ def test_docstring_to_markdown():
         "see <https://a.b/c_d>, [arXiv:1807.06521](https://arxiv.org/abs/1807.06521); [doi:10.1/x.y](https://doi.org/10.1/x.y)."
     )
     assert prose("one\ntwo\n\nthree") == "one two\n\nthree"
+    assert prose("so:\n\n.. math:: a\n    b\n\nc") == "so:\n\n```math\na\nb\n```\n\nc"
+    rows = ".. math::\n    a &= b \\\\\n    c &= d"
+    assert prose(f"{rows}\n\n::\n\n    x") == "```math\na = b\n```\n\n```math\nc = d\n```\n\n```text\nx\n```"
     with pytest.raises(ValueError, match="has no docstring; write one"):
         split(type("Bare", (), {}))

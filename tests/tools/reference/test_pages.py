@@ -117,6 +117,11 @@ def test_a_section_has_all_that_is_said():
     ]
 
 
+@pytest.mark.parametrize("name", module.PAGES)
+def test_nothing_of_the_docstrings_is_left_as_it_was(name):
+    assert not re.findall(r"^\.\. |^:+$|:\w+:`", module.PAGES[name](), re.MULTILINE)
+
+
 def test_pages_are_written_and_checked(tmp_path, monkeypatch, capsys):
     assert main(["pages", "--check"]) == 0
     monkeypatch.setattr(module, "FOLDER", tmp_path)

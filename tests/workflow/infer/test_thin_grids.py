@@ -10,7 +10,7 @@ from monai.networks.nets import DynUNet, SegResNet
 from torch import nn
 
 from custom_networks import nets
-from custom_networks.nets import AttentionClassifier, AttentionUnet, MedicalTransformer
+from custom_networks.nets import AttentionClassifier, AttentionUnet, MedicalTransformer, Primus
 from custom_networks.workflow.infer import inferers
 from custom_networks.workflow.infer.inferers import autocast_forward, has_bfloat16, network_dtype
 from custom_networks.workflow.infer.thin_grids import is_thin
@@ -19,6 +19,7 @@ from tests.small_nets import SEGMENTERS
 CPU = torch.device("cpu")
 UNET = {"features": (4, 8, 16)}  # divides by 4
 LOCAL = {"features": (8, 8, 16), "num_units": (1, 1), "global_levels": 1, "window_size": 8}  # by 2, in windows by 4
+TOKENS = {"features": (24,), "strides": (2,), "num_layers": 1, "num_heads": 2}
 MONAI = {"spatial_dims": 3, "init_filters": 8}
 THIN = {
     "one voxel": (AttentionUnet, {**UNET, "strides": [[1, 2, 2]] * 2}, (1, 16, 16), True),
@@ -57,6 +58,11 @@ THIN = {
     "MONAI's, one along the third axis": (SegResNet, MONAI, (32, 32, 8), True),
     "MONAI's, two along the third axis": (SegResNet, MONAI, (32, 32, 16), False),
     "2D": (AttentionUnet, {**UNET, "spatial_dims": 2}, (8, 16), False),
+    "a wide stride": (nn.Conv3d, {"kernel_size": 8, "stride": 8}, (16, 16, 16), True),
+    "a wide stride in 2D": (nn.Conv2d, {"kernel_size": 3, "stride": 3}, (9, 9), True),
+    "a wide stride along the other axes": (nn.Conv3d, {"kernel_size": 4, "stride": (4, 4, 2)}, (8, 8, 8), False),
+    "tokens": (Primus, {**TOKENS, "version": 3, "features": (4, 8, 24)}, (8, 16, 16), False),
+    "tokens of 8 voxels": (Primus, {**TOKENS, "strides": (2, 2, 2)}, (16, 16, 16), False),
 }
 
 
@@ -130,6 +136,22 @@ def test_whatever_the_grid_the_result_is_right(name, axis):
     divisor = getattr(net, "size_divisor", (8, 8, 8))
     size = [n * (1 if number == axis else 4) for number, n in enumerate(divisor)]
     image = torch.randn(1, 1, *size)
+    with torch.no_grad():
+        expected, found = net(image), autocast_forward(net, image, amp=True)
+    assert (found - expected).norm() < 0.1 * expected.norm()
+
+
+@pytest.mark.skipif(not has_bfloat16(CPU), reason="this processor does not compute in bfloat16; nothing to see")
+@pytest.mark.parametrize("version", [1, 3])
+def test_tokens_as_large_as_their_stride_are_right(version):
+    torch.manual_seed(0)
+    features = (24,) if version == 1 else (8, 16, 16, 16, 24)
+    net = Primus(3, 8, 2, version=version, features=features, num_layers=1, num_heads=2).eval()
+    if version == 3:
+        for scale in net.down_projection.scale_proj_to_tokens:
+            nn.init.ones_(scale)  # it starts so small that nothing would be seen
+    image = torch.randn(1, 8, 24, 16, 32)
+    assert network_dtype(CPU, True, net, image.shape[2:]) is torch.bfloat16
     with torch.no_grad():
         expected, found = net(image), autocast_forward(net, image, amp=True)
     assert (found - expected).norm() < 0.1 * expected.norm()

@@ -15,6 +15,7 @@ from tools.recipes.classification.components import (
     load_and_scale,
 )
 from tools.recipes.knobs import select_knobs
+from tools.recipes.optimizer import plan_optimizer
 from tools.recipes.shared import ours
 
 
@@ -46,8 +47,7 @@ def build_train(bundle: Bundle) -> dict[str, Any]:
         "workers": shared.WORKERS,
         "class_weights": ours("class_weights", data="@train#dataset#data", classes="$len(@label_names)"),
         "loss": {"_target_": "torch.nn.CrossEntropyLoss", "weight": "$@class_weights.to(@device)"},
-        "optimizer": {"_target_": "torch.optim.AdamW", "params": "$@network.parameters()", "lr": "@learning_rate"},
-        "lr_scheduler": shared.POLYNOMIAL_DECAY,
+        **plan_optimizer(bundle),
         "train": {
             "deterministic_transforms": [
                 *load_and_scale(),

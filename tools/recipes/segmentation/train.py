@@ -7,6 +7,7 @@ from typing import Any
 from tools.recipes import shared
 from tools.recipes.bundle import Bundle
 from tools.recipes.knobs import select_knobs
+from tools.recipes.optimizer import plan_optimizer
 from tools.recipes.segmentation.components import (
     CACHE_RATE,
     CLASSES,
@@ -57,8 +58,7 @@ def build_train(bundle: Bundle) -> dict[str, Any]:
         "windows_at_once": WINDOWS_AT_ONCE,
         "workers": shared.WORKERS,
         "loss": build_loss("DiceCELoss"),
-        "optimizer": {"_target_": "torch.optim.AdamW", "params": "$@network.parameters()", "lr": "@learning_rate"},
-        "lr_scheduler": shared.POLYNOMIAL_DECAY,
+        **plan_optimizer(bundle),
         "train": {
             "deterministic_transforms": [
                 *load_and_normalize(BOTH, BOTH),
