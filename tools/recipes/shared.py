@@ -51,6 +51,7 @@ def load_image(**reader: Any) -> dict[str, Any]:
     """
     return {"_target_": "LoadImaged", "keys": "image", "reader": ours("VolumeReader", **reader)}
 
+
 TRAIN_SAMPLER = {
     "_target_": "torch.utils.data.RandomSampler",
     "data_source": "@train#dataset",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -50,7 +51,7 @@ class WarmUpPolynomialLR(LRScheduler):
         self.power = power
         super().__init__(optimizer)
 
-    def get_lr(self) -> list[float]:
+    def get_lr(self) -> list[float | Tensor]:
         """Return the rate of each group of the optimiser for the step that comes next."""
         step, rise = self.last_epoch, self.warm_up_iters
         if step < rise:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,14 @@ from torch import Tensor
 
 from custom_networks.workflow.transforms.affine_sampling import sample_affine
 from custom_networks.workflow.transforms.class_indices import POSTFIX
+
+THICK = 3
+"""How many times as long as along another axis a voxel may be for a turn from the one to the other: as in nnU-Net."""
+
+
+def _planes(spacing: tuple[float, ...]) -> list[tuple[float, float]]:
+    """Return the sides of a voxel in the plane of each turn: around the first axis, the second and the third."""
+    return list(combinations(spacing, 2))[::-1]
 
 
 class RandPatchd(Randomizable, MapTransform):
@@ -24,6 +33,14 @@ class RandPatchd(Randomizable, MapTransform):
     they have zeros; and only what the patch needs is read, so that its cost does not depend on the size of the case.
     Beyond the case lie zeros. The case is not changed.
 
+    Turns are those of the body and not of the grid: with the matrix :math:`A` that is drawn and the sides :math:`s` of
+    a voxel in mm, voxel :math:`i` of the patch, counted from its centre, shows the place :math:`j`, counted alike, with
+
+    .. math:: j = \mathrm{diag}(s)^{-1} A\,\mathrm{diag}(s)\, i
+
+    Where a voxel is more than three times as long along one axis as along another, nothing is turned from the one to
+    the other, and nothing is scaled along the longer: between thick slices there is nothing to interpolate.
+
     Args:
         keys: images and the label; the label takes the nearest voxel, the others interpolate linearly.
         label_key: key of the label, for whose places see
@@ -34,6 +51,10 @@ class RandPatchd(Randomizable, MapTransform):
         rotate_range: largest angle around each axis, in radians.
         scale_range: largest change of the scale along each axis; 0.2 is 0.8 to 1.2.
         mirror_axes: spatial axes along each of which half of the patches are flipped.
+        spacing: sides of a voxel in mm; with ``None`` they are equal.
+
+    Raises:
+        ValueError: if ``spacing`` has not one positive entry for each axis.
 
     Shape:
         ``(C, *S)`` to ``(C, *spatial_size)``, float32.
@@ -55,13 +76,27 @@ class RandPatchd(Randomizable, MapTransform):
         rotate_range: Sequence[float] = (0.3, 0.3, 0.3),
         scale_range: Sequence[float] = (0.2, 0.2, 0.2),
         mirror_axes: Sequence[int] = (),
+        spacing: Sequence[float] | None = None,
     ) -> None:
         super().__init__(keys)
         self.label_key = label_key
         self.spatial_size = tuple(int(n) for n in spatial_size)
         self.foreground_ratio = foreground_ratio
         self.prob = prob
-        self.affine_grid = RandAffineGrid(rotate_range=rotate_range, scale_range=scale_range, lazy=True)
+        self.spacing = tuple(float(side) for side in spacing or (1.0,) * len(self.spatial_size))
+        if len(self.spacing) != len(self.spatial_size) or min(self.spacing) <= 0:
+            raise ValueError(f"spacing must have one positive entry for each of the axes, got {spacing}; give mm")
+        self.affine_grid = RandAffineGrid(
+            rotate_range=[
+                angle * (max(sides) <= THICK * min(sides))
+                for angle, sides in zip(rotate_range, _planes(self.spacing), strict=False)
+            ],
+            scale_range=[
+                change * (side <= THICK * min(self.spacing))
+                for change, side in zip(scale_range, self.spacing, strict=False)
+            ],
+            lazy=True,
+        )
         self.mirror_axes = tuple(mirror_axes)
         self.start: tuple[int, ...] = ()
         self.affine: Tensor | None = None
@@ -130,7 +165,8 @@ class RandPatchd(Randomizable, MapTransform):
         """Return the map from voxels of the patch to those of the case: flips, then the affine map about its centre."""
         dims = len(self.spatial_size)
         centre = (torch.tensor(self.spatial_size, dtype=torch.float64) - 1) / 2
-        linear = affine[:dims, :dims].double().clone()
+        sides = torch.tensor(self.spacing, dtype=torch.float64)
+        linear = affine[:dims, :dims].double() * (sides[None, :] / sides[:, None])
         shift = linear @ -centre + affine[:dims, -1].double() + centre + torch.tensor(self.start)
         for axis in self.flipped:
             shift = shift + linear[:, axis] * (self.spatial_size[axis] - 1)

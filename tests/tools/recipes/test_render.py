@@ -103,7 +103,9 @@ def copy(tmp_path, monkeypatch):
     """Return the root of a copy of what is rendered."""
     shutil.copytree(ROOT / "bundles", tmp_path / "bundles", ignore=shutil.ignore_patterns("*.pt", "eval"))
     shutil.copy(ROOT / "LICENSE", tmp_path)
-    (tmp_path / "README.md").write_text(f"# Title\n\n{START}\nold\n{END}\n\nEnd\n")
+    for page in ("README.md", "docs/concepts/when-attention.md", "docs/bundles/index.md"):
+        (tmp_path / page).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / page).write_text(f"# Title\n\n{START}\nold\n{END}\n\nEnd\n")
     monkeypatch.setattr(module, "ROOT", tmp_path)
     render()
     return tmp_path

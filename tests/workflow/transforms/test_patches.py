@@ -18,6 +18,7 @@ from monai.transforms import (
     SpatialPad,
     SpatialPadd,
 )
+from scipy.ndimage import map_coordinates
 from scipy.stats import chisquare, ks_2samp
 
 from custom_networks.workflow import ClassIndicesd, RandPatchd
@@ -218,3 +219,76 @@ def test_the_seed_decides_everything():
         drawn.append(torch.stack([transform(volumes)["image"] for _ in range(4)]))
     assert torch.equal(drawn[0], drawn[2])
     assert not torch.equal(drawn[0], drawn[1])
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (0.8, 2.0, 1.3), (2.0, 0.7, 2.0)])
+def test_a_turn_is_one_of_the_body(spacing):
+    """Voxel for voxel: the place in mm is turned and scaled, and the case is read there."""
+    size, volumes, compared = (18, 15, 12), case(), 0
+    transform = RandPatchd(KEYS, "label", size, prob=1, mirror_axes=(1,), spacing=spacing).set_random_state(5)
+    image = volumes["image"][0].double().numpy()
+    for _ in range(6):
+        patch = transform(volumes)["image"][0].numpy()
+        turn = transform.affine[:3, :3].double().numpy()
+        angles_alone = turn / np.linalg.norm(turn, axis=0)
+        np.testing.assert_allclose(angles_alone.T @ angles_alone, np.eye(3), atol=1e-6)
+        middle = (np.array(size) - 1) / 2
+        voxels = np.stack(np.meshgrid(*(np.arange(n) for n in size), indexing="ij"), -1).reshape(-1, 3).astype(float)
+        for axis in transform.flipped:
+            voxels[:, axis] = size[axis] - 1 - voxels[:, axis]
+        in_mm = (voxels - middle) * spacing
+        places = (in_mm @ turn.T) / spacing + middle + transform.start
+        want = map_coordinates(image, places.T, order=1, mode="constant").reshape(size)
+        inside = ((places >= 0) & (places <= np.array(image.shape) - 1)).all(1).reshape(size)
+        np.testing.assert_allclose(patch[inside], want[inside], atol=2e-3)
+        compared += int(inside.sum())
+    assert compared > 5000
+
+
+def test_equal_sides_turn_as_the_grid_does():
+    volumes, drawn = case(), []
+    for spacing in (None, (2.5, 2.5, 2.5)):
+        transform = RandPatchd(KEYS, "label", (20, 20, 20), prob=1, spacing=spacing).set_random_state(6)
+        drawn.append(torch.stack([transform(volumes)["image"] for _ in range(4)]))
+    assert torch.equal(*drawn)
+
+
+@pytest.mark.parametrize(
+    ("spacing", "turned", "scaled"),
+    [
+        ((1.5, 1.5, 10.0), {2}, {0, 1}),
+        ((5.0, 1.0, 1.2), {0}, {1, 2}),
+        ((1.0, 4.0, 4.0), {0}, {0}),
+        ((1.0, 1.0, 3.0), {0, 1, 2}, {0, 1, 2}),
+    ],
+)
+def test_nothing_is_turned_or_scaled_across_thick_slices(spacing, turned, scaled):
+    transform = RandPatchd(KEYS, "label", (8, 8, 8), prob=1, spacing=spacing).set_random_state(7)
+    drawn = []
+    for _ in range(60):
+        transform.randomize(((40, 36, 30), case_places))
+        drawn.append([*transform.affine_grid.rotate_params, *transform.affine_grid.scale_params])
+    moved = np.abs(np.array(drawn) - [0, 0, 0, 1, 1, 1]).max(0)
+    assert {axis for axis in range(3) if moved[axis] > 0.1} == turned
+    assert {axis for axis in range(3) if moved[3 + axis] > 0.1} == scaled
+    assert all(value < 1e-9 or value > 0.1 for value in moved)
+
+
+def test_slices_stay_apart_where_they_are_thick():
+    """A volume whose slices are constant stays so."""
+    label = torch.zeros((1, 30, 28, 9))
+    image = torch.cat([label + torch.arange(9.0), torch.ones_like(label)])
+    volumes = ClassIndicesd("label", num_classes=2)({"image": image, "label": label})
+    transform = RandPatchd(KEYS, "label", (10, 10, 5), prob=1, spacing=(1.5, 1.5, 10)).set_random_state(8)
+    for _ in range(20):
+        value, weight = transform(volumes)["image"]
+        seen = weight > 0.1  # the others lie beyond the border, in whole or in part
+        slices = torch.arange(float(transform.start[2]), transform.start[2] + 5).expand(10, 10, 5)
+        torch.testing.assert_close((value / weight)[seen], slices[seen], atol=1e-3, rtol=0)
+        assert seen.float().mean() > 0.5
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0), (1.0, 0.0, 1.0)])
+def test_sides_that_do_not_fit(spacing):
+    with pytest.raises(ValueError, match="spacing must have one positive entry for each of the axes"):
+        RandPatchd(KEYS, "label", (8, 8, 8), spacing=spacing)

@@ -82,6 +82,7 @@ def build_train(bundle: Bundle) -> dict[str, Any]:
                     rotate_range=[0.3, 0.3, 0.3],
                     scale_range=[0.2, 0.2, 0.2],
                     mirror_axes="@mirror_axes",
+                    spacing="@spacing",
                 ),
                 {"_target_": "RandGaussianNoised", "keys": "image", "prob": 0.15, "std": 0.1},
                 {
