@@ -41,8 +41,8 @@ NOTES: Mapping[str, Note] = MappingProxyType(
         ),
         "coordinate_attention": Note(
             NOTHING,
-            "Where the place along an axis matters, as in images with a fixed field of view, at little cost: its "
-            "gates tell positions apart along every axis.",
+            "Where what lies on the same line or in the same plane matters, at little cost: it has a gate for every "
+            "place along every axis. It does not know the place: when a volume is moved, its gates move along.",
         ),
         "criss_cross_attention": Note(
             "The mask of infinities is always made on the CPU, so that the module fails on a GPU.",

@@ -255,7 +255,10 @@ def page(report: dict[str, Any], control: dict[str, Any]) -> str:
         **words,
     )
     tables = [comparison(modules, index) for index in range(len(modules[YARDSTICK]))]
-    return "\n\n".join([introduction.strip(), *tables, reach(control), *(section(name, modules) for name in ATTENTION)]) + "\n"
+    return (
+        "\n\n".join([introduction.strip(), *tables, reach(control), *(section(name, modules) for name in ATTENTION)])
+        + "\n"
+    )
 
 
 def reference(check: bool = False) -> None:

@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from custom_networks.files import write_text
+from custom_networks.files import read_json, write_text
 from custom_networks.registry import ATTENTION
 from tools.bench.bench import check_device, check_repeats, conditions, summary, take_turns
 from tools.reference.attention_reference import FIGURES, YARDSTICK, check_notes, page
+from tools.reference.reach import CONTROL, reach
 
 SIZES = ((32, 24), (64, 16), (128, 8))
 """Channels and voxels per axis: three levels of a 3D network."""
@@ -58,6 +59,8 @@ def bench_attention(
     check_repeats(repeats)
     check_device(device)
     check_notes()
+    control = read_json(CONTROL)
+    reach(control)
     options = {"repeats": repeats, "device": device, "amp": amp, "threads": threads}
     common = {"device": device, "amp": bool(amp), "threads": threads, "inner": True}
     by_size = {size: definitions(size[0]) for size in SIZES}
@@ -83,7 +86,7 @@ def bench_attention(
             for name, own in zip(names, runs, strict=True)
         },
     }
-    text = page(report)
+    text = page(report, control)
     file = Path(output)
     write_text(file, json.dumps(report, indent=2) + "\n")
     write_text(file.with_suffix(".md"), text)

@@ -26,10 +26,10 @@ ALONE = {
 TEXT = """\
 ## Reach
 
-What a small U-Net knows with one module on its coarsest grid, on synthetic tasks that it must fail without. *Near*: {near}.
-*What*: {what}. *Which*: {which}. *Where*: {where}. *Yes*: solved, at least nine of ten are right; *partly*: more than
-chance; *no*: no more than chance. Trainings of a minute, {seeds} each: a no has not been learnt so, which is not a
-proof. [Accuracies, intervals, command](../studies/control.md), [how the tasks are made](../decisions/control.md).
+What a small U-Net knows with one module on its coarsest grid, on synthetic tasks that it must fail without. *Near*:
+{near}. *What*: {what}. *Which*: {which}. *Where*: {where}. *Yes*: solved, at least nine of ten are right; *partly*:
+more than chance; *no*: no more than chance. Trainings of a minute, {seeds} each: a no has not been learnt so, which is
+not a proof. [Accuracies, intervals, command](../studies/control.md), [how the tasks are made](../decisions/control.md).
 """
 
 
@@ -51,7 +51,7 @@ def reach(report: Mapping[str, Any]) -> str:
     if unknown := sorted(tried.keys() - set(names)):
         raise ValueError(f"{CONTROL.name} has {', '.join(unknown)}, not in the registry; delete them and their runs")
     rows = [[_label(name), *(tried[name][task]["solved"] for task in TASKS)] for name in names]
-    seeds = {len(runs) for own in report["correct"].values() for runs in own.values()}
+    seeds = {len(runs) for own in report["runs"].values() for runs in own.values()}
     words = TEXT.format(**TASKS, seeds=_count(sorted(seeds)))
     return "\n".join([words, *format_table(["network", *TASKS], rows)])
 

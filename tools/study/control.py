@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,14 @@ from custom_networks.registry import nearest
 from custom_networks.studies.children import CHILDREN
 from custom_networks.studies.side_by_side import Seat, run_all
 from tools.recipes.markdown import format_table
-from tools.study.control_run import NETWORKS, RECIPE, is_done, run_path
+from tools.study.control_run import NETWORKS, RECIPE, build, is_done, run_path
 from tools.study.control_tasks import TASKS
-from tools.study.runs import device_name
 
 YES, PARTLY, NO = "yes", "partly", "no"
 SOLVED, ABOVE_CHANCE = 0.9, 0.55
 """From which mean accuracy on a task counts as solved, and what the interval must lie above to be more than chance."""
+OF_A_RUN = ("correct", "parameters", "train_seconds", "torch")
+Runs = Mapping[tuple[str, str, int], Mapping[str, Any]]
 SPREAD = 0.1
 """Difference of the worst and the best seed from which a table shows them."""
 LOG = "log.txt"
@@ -60,7 +60,8 @@ def control(
     Near: a marker in sight of every voxel decides. What: one out of sight of the plain network. Which: that of two out
     of sight which looks like the blob. Where: the place. The networks are the plain one, the plain one with instance
     norm or with coordinates, and the plain one with each attention module on its coarsest grid. Each run has one CPU
-    thread and a file of its own under ``work_dir``; what is kept there is not trained again, and is part of the result.
+    thread and a file of its own under ``work_dir``. What is kept there or in ``output`` is not trained again, and is
+    part of the result.
 
     Args:
         modules: networks, comma separated: plain, plain_instance_norm, plain_coordinates and the registry's modules.
@@ -69,11 +70,11 @@ def control(
         steps: optimiser steps of each run.
         jobs: number of runs side by side.
         work_dir: folder for the runs.
-        output: JSON file to write; a page with the table goes beside it with the suffix ``.md``.
+        output: JSON file to write, or to add to; a page with the table goes beside it with the suffix ``.md``.
 
     Raises:
-        ValueError: if a name or number does not fit, the work folder holds runs of other steps, ``output`` keeps runs
-            that would be lost, or another such command runs in the work folder.
+        ValueError: if a name or number does not fit, the work folder or ``output`` holds runs of other steps, or
+            another such command runs in the work folder.
         RuntimeError: if a run fails.
     """
     networks = _names("module", modules, NETWORKS)
@@ -82,12 +83,16 @@ def control(
         if not isinstance(number, int) or isinstance(number, bool) or number < 1:
             raise ValueError(f"--{name} must be a number from 1, got {number}; write for example --{name} 2")
     folder, file = Path(work_dir), Path(output)
+    kept = _kept(file, steps)
     todo = {
-        (network, task): [seed for seed in range(seeds) if not is_done(folder, network, task, seed, steps)]
+        (network, task): [
+            seed
+            for seed in range(seeds)
+            if not is_done(folder, network, task, seed, steps) and (network, task, seed) not in kept
+        ]
         for task in asked
         for network in networks
     }
-    _check_kept(file, folder, [(*cell, seed) for cell in todo for seed in range(seeds)])
     with _alone_in(folder) as lock:
         trainings = {
             f"{network}, {task}": partial(_in_own_process, folder, network, task, own, steps, lock)
@@ -96,7 +101,7 @@ def control(
         }
         for error in run_all(trainings, [Seat(threads=1)] * jobs).values():
             raise error
-    report = collect(folder, steps)
+    report = collect({**kept, **_done(folder, steps)}, steps)
     write_text(file, json.dumps(report, indent=1) + "\n")
     write_text(file.with_suffix(".md"), page(report))
     print(f"written: {file} and {file.with_suffix('.md')}")
@@ -111,22 +116,38 @@ def _names(what: str, names: str | Sequence[str], known: Sequence[str]) -> list[
     return chosen
 
 
-def _check_kept(file: Path, folder: Path, asked: Sequence[tuple[str, str, int]]) -> None:
-    """Refuse to write a result of fewer runs over one of more."""
+def _kept(file: Path, steps: int) -> Runs:
+    """Return the runs in the result of an earlier command, if there is one."""
     if not file.is_file():
-        return
-    kept = [
-        (network, task, int(seed))
-        for network, own in read_json(file)["correct"].items()
-        for task in own
-        for seed in own[task]
-    ]
-    lost = [cell for cell in kept if cell not in asked and not run_path(folder, *cell).is_file()]
-    if lost:
-        raise ValueError(
-            f"{file} keeps {len(kept)} runs, {len(lost)} of which are neither asked for nor in {folder}; "
-            "give another --output, or ask for all"
-        )
+        return {}
+    report = read_json(file)
+    wanted = {"steps": steps, **RECIPE}
+    if differing := [key for key in wanted if report.get(key) != wanted[key]]:
+        raise ValueError(f"{file} has runs of other {', '.join(differing)}; give another --output")
+    runs = {
+        (network, task, int(seed)): record
+        for network, own in report["runs"].items()
+        for task, records in own.items()
+        for seed, record in records.items()
+    }
+    runs = {cell: record for cell, record in runs.items() if cell[0] in NETWORKS}
+    counted = {(network, record["parameters"]) for (network, _, _), record in runs.items()}
+    for network, parameters in sorted(counted):
+        if parameters != sum(p.numel() for p in build(network, next(iter(TASKS))).parameters()):
+            raise ValueError(f"{network} has another number of parameters by now; take its runs out of {file}")
+    return runs
+
+
+def _done(folder: Path, steps: int) -> Runs:
+    """Return the runs of a work folder."""
+    found: dict[tuple[str, str, int], Mapping[str, Any]] = {}
+    for network in NETWORKS:
+        for task in TASKS:
+            for file in sorted(folder.glob(f"{network}_{task}_seed*.json")):
+                seed = int(file.stem.rpartition("seed")[2])
+                is_done(folder, network, task, seed, steps)
+                found[network, task, seed] = {key: read_json(file)[key] for key in OF_A_RUN}
+    return found
 
 
 @contextmanager
@@ -156,41 +177,27 @@ def _in_own_process(folder: Path, network: str, task: str, seeds: list[int], ste
     )
 
 
-def collect(folder: Path, steps: int) -> dict[str, Any]:
-    """Return all that the runs of a folder say.
+def collect(runs: Runs, steps: int) -> dict[str, Any]:
+    """Return all that runs say.
 
     Args:
-        folder: where they lie.
+        runs: their records by network, task and seed.
         steps: that all of them have.
-
-    Raises:
-        ValueError: if one is of another recipe.
     """
-    correct: dict[str, dict[str, dict[str, int]]] = {}
-    parameters: dict[str, int] = {}
-    seconds = 0.0
-    for network in NETWORKS:
-        for task in TASKS:
-            for file in sorted(folder.glob(f"{network}_{task}_seed*.json")):
-                seed = int(file.stem.rpartition("seed")[2])
-                is_done(folder, network, task, seed, steps)
-                record = read_json(file)
-                correct.setdefault(network, {}).setdefault(task, {})[str(seed)] = record["correct"]
-                parameters[network] = record["parameters"]
-                seconds += record["train_seconds"]
+    ordered: dict[str, dict[str, dict[str, Mapping[str, Any]]]] = {}
+    for network, task, seed in sorted(
+        runs, key=lambda cell: (NETWORKS.index(cell[0]), [*TASKS].index(cell[1]), cell[2])
+    ):
+        ordered.setdefault(network, {}).setdefault(task, {})[str(seed)] = runs[network, task, seed]
     return {
-        "command": f"python -m tools study control --steps {steps}",
+        "command": f"python -m tools study control --seeds {max(seed for *_, seed in runs) + 1} --steps {steps}",
         "version": __version__,
-        "machine": device_name(),
-        "torch": version("torch"),
         "steps": steps,
         **RECIPE,
-        "train_seconds": round(seconds),
-        "parameters": parameters,
-        "correct": correct,
+        "runs": ordered,
         "reach": {
-            network: {task: reach(list(own.values())) for task, own in tasks.items()}
-            for network, tasks in correct.items()
+            network: {task: reach([own["correct"] for own in records.values()]) for task, records in tasks.items()}
+            for network, tasks in ordered.items()
         },
     }
 
@@ -226,16 +233,20 @@ def page(report: Mapping[str, Any]) -> str:
         cells = []
         for task in TASKS:
             cell = tasks.get(task)
-            seeds = sorted(n / report["volumes"] for n in report["correct"][network].get(task, {}).values())
+            records = report["runs"][network].get(task, {}).values()
+            seeds = sorted(own["correct"] / report["volumes"] for own in records)
             cells.append(_cell(cell, seeds) if cell else "")
-        rows.append([f"`{network}`", *cells, f"{report['parameters'][network]:,}"])
-    hours = report["train_seconds"] / 3600
+        parameters = {own["parameters"] for records in report["runs"][network].values() for own in records.values()}
+        rows.append([f"`{network}`", *cells, ", ".join(f"{number:,}" for number in sorted(parameters))])
+    all_runs = [own for tasks in report["runs"].values() for records in tasks.values() for own in records.values()]
+    hours = sum(own["train_seconds"] for own in all_runs) / 3600
     lines = [
         PAGE,
         *format_table(["network", *TASKS, "parameters"], rows),
         "",
         f"{report['steps']:,} steps of {report['batch_size']} volumes, measured on {report['volumes']} fresh ones per "
-        f"seed; {hours:.1f} hours of one thread of {report['machine']}, torch {report['torch']}.",
+        f"seed; {len(all_runs)} trainings, {hours:.1f} hours of one CPU thread, "
+        f"torch {', '.join(sorted({own['torch'] for own in all_runs}))}.",
         "",
         "```text",
         report["command"],

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from custom_networks.command_line import usage
+from custom_networks.files import read_json
 from custom_networks.registry import ATTENTION
 from tools.__main__ import COMMANDS, main
 from tools.bench import bench as bench_module
@@ -17,6 +18,7 @@ from tools.bench.measure import in_own_process, measure, tensor_peak_mib
 from tools.reference import attention_reference
 from tools.reference.attention_reference import YARDSTICK, page
 from tools.reference.bench_attention import SIZES, bench_attention, definitions
+from tools.reference.reach import CONTROL
 
 pytestmark = pytest.mark.slow
 
@@ -118,7 +120,7 @@ def test_every_module_is_measured_at_every_size_in_turns(measured):
 def test_figures_and_page_are_written(measured):
     report, _, folder = measured
     assert json.loads((folder / "attention.json").read_text()) == report
-    assert (folder / "attention.md").read_text() == page(report)
+    assert (folder / "attention.md").read_text() == page(report, read_json(CONTROL))
     assert sorted(f.name for f in folder.iterdir()) == ["attention.json", "attention.md"]
 
 

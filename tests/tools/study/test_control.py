@@ -132,7 +132,7 @@ def test_the_command_trains_keeps_and_writes(ask, trained, tmp_path, capsys):
     work = tmp_path / "work"
     for network, task, seed in trained:
         record = json.loads(run_path(work, network, task, seed).read_text())
-        assert report["correct"][network][task][str(seed)] == record["correct"]
+        assert report["runs"][network][task][str(seed)]["correct"] == record["correct"]
     assert set(report["reach"]["eca"]) == {"near", "what"} and str(tmp_path) not in file.read_text()
     rows = [line for line in file.with_suffix(".md").read_text().splitlines() if line.startswith("| `")]
     assert [row.split("`")[1] for row in rows] == ["plain", "eca"]
@@ -159,15 +159,26 @@ def test_what_is_done_is_not_done_again_and_a_failure_loses_nothing(ask, trained
     assert len(trained) == 1
 
 
-def test_a_result_is_not_replaced_by_one_of_fewer_runs(ask, trained, tmp_path, capsys):
+def test_a_result_is_added_to(ask, trained, tmp_path, capsys):
     assert ask(tasks="near", seeds=1) == 0
-    kept = (tmp_path / "kept" / "control.json").read_text()
+    file = tmp_path / "kept" / "control.json"
+    before = json.loads(file.read_text())
+    trained.clear()
     elsewhere = str(tmp_path / "other")
-    assert ask(tasks="near", seeds=1, modules="eca", work_dir=elsewhere) == 1
-    assert "keeps 2 runs, 1 of which are neither asked for nor in" in capsys.readouterr().err
-    assert (tmp_path / "kept" / "control.json").read_text() == kept and not (tmp_path / "other").exists()
-    assert ask(tasks="near", seeds=1, modules="plain") == 0  # the other one is in the work folder
-    assert (tmp_path / "kept" / "control.json").read_text() == kept
+    assert ask(tasks="near", seeds=2, modules="eca", work_dir=elsewhere) == 0
+    assert trained == [("eca", "near", 1)]
+    report = json.loads(file.read_text())
+    assert report["runs"]["plain"] == before["runs"]["plain"]
+    assert report["runs"]["eca"]["near"]["0"] == before["runs"]["eca"]["near"]["0"]
+    again = json.loads(run_path(Path(elsewhere), "eca", "near", 1).read_text())
+    assert report["runs"]["eca"]["near"]["1"] == {key: again[key] for key in tool.OF_A_RUN}
+    assert ask(tasks="near", seeds=1, modules="eca", work_dir=elsewhere, steps=3) == 1
+    assert "control.json has runs of other steps; give another --output" in capsys.readouterr().err
+    report["runs"]["eca"]["near"]["0"]["parameters"] += 1
+    file.write_text(json.dumps(report))
+    assert ask(tasks="near", seeds=1, modules="plain", work_dir=elsewhere) == 1
+    assert "has another number of parameters by now; take its runs out of" in capsys.readouterr().err
+    assert json.loads(file.read_text()) == report and len(trained) == 1
 
 
 def test_what_does_not_fit_is_refused_before_anything_is_trained(ask, trained, tmp_path, capsys):
@@ -181,7 +192,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_trained(ask, trained, t
         assert says in capsys.readouterr().err
     assert not trained and not (tmp_path / "work").exists()
     assert ask(tasks="near", modules="plain", seeds=1) == 0
-    assert ask(tasks="near", modules="plain", seeds=1, steps=3) == 1
+    assert ask(tasks="near", modules="plain", seeds=1, steps=3, output=tmp_path / "other.json") == 1
     assert "plain_near_seed0.json is a run of other steps" in capsys.readouterr().err
     with tool._alone_in(tmp_path / "work"):
         assert ask(tasks="near", modules="plain", seeds=1) == 1
@@ -197,13 +208,18 @@ def test_reach_is_a_matter_of_accuracy_and_its_interval(monkeypatch):
 
 
 def test_the_table_has_a_line_per_network_and_says_where_seeds_differ():
-    correct = {"plain": {"near": {"0": 512, "1": 512}}, "eca": {"near": {"0": 256, "1": 510}, "which": {"0": 250}}}
-    report = {"correct": correct, "volumes": 512, "steps": 1000, "batch_size": 8, "train_seconds": 7200}
-    report |= {"parameters": {"plain": 12345, "eca": 12350}, "machine": "a machine", "torch": "2", "command": "run me"}
+    def run(correct, parameters):
+        return {"correct": correct, "parameters": parameters, "train_seconds": 1800, "torch": "2"}
+
+    runs = {"plain": {"near": {"0": run(512, 12345), "1": run(512, 12345)}}}
+    runs["eca"] = {"near": {"0": run(256, 12350), "1": run(510, 12350)}, "which": {"0": run(250, 12350)}}
+    report = {"runs": runs, "volumes": 512, "steps": 1000, "batch_size": 8, "command": "run me"}
     solved = {"accuracy": 1.0, "interval": [0.99, 1.0], "solved": "yes"}
     half = {"accuracy": 0.5, "interval": [0.47, 0.53], "solved": "no"}
     report["reach"] = {"plain": {"near": solved}, "eca": {"near": half, "which": half}}
-    rows = [line for line in tool.page(report).splitlines() if line.startswith("| `")]
+    text = tool.page(report)
+    assert "5 trainings, 2.5 hours of one CPU thread, torch 2." in text
+    rows = [line for line in text.splitlines() if line.startswith("| `")]
     assert rows == [
         "| `plain` | **1.00 (0.99 to 1.00)** |  |  |  | 12,345 |",
         "| `eca` | 0.50 (0.47 to 0.53; seeds 0.50 to 1.00) |  | 0.50 (0.47 to 0.53) |  | 12,350 |",
@@ -216,4 +232,4 @@ def test_each_training_has_a_process_of_its_own(tmp_path, monkeypatch):
         monkeypatch.setitem(control_run.RECIPE, name, value)
     places = [f"--work_dir={tmp_path / 'work'}", f"--output={tmp_path / 'control.json'}"]
     assert main(["study", "control", "--modules=plain,eca", "--tasks=near", "--seeds=1", "--steps=2", *places]) == 0
-    assert set(json.loads((tmp_path / "control.json").read_text())["correct"]) == {"plain", "eca"}
+    assert set(json.loads((tmp_path / "control.json").read_text())["runs"]) == {"plain", "eca"}
