@@ -36,9 +36,9 @@ def state_verdict(variants: Sequence[Variant], score: Score) -> str:
         effect = "No effect of the attention is shown here"
         tail = f" One of up to {max(map(abs, interval)):.4f} cannot be excluded."
     changes_alone = {part.profile: pair_differences(plain, part, score) for part in parts}
-    alone = [f"`{profile}` {_format_changes(values)}" for profile, values in changes_alone.items() if values]
+    alone = [f"`{profile}` {format_changes(values)}" for profile, values in changes_alone.items() if values]
     return (
-        f"**{effect}:** with it the {score.name} changes by {_format_changes(changes)} against the "
+        f"**{effect}:** with it the {score.name} changes by {format_changes(changes)} against the "
         f"same network without it, at the same budget ([removal test](#does-the-attention-matter)).{tail}"
         + (f" Each part alone: {', '.join(alone)}." if alone else "")
     )
@@ -117,8 +117,12 @@ def _interval(changes: Sequence[float]) -> tuple[float, float] | None:
     return fmean(changes) - reach, fmean(changes) + reach
 
 
-def _format_changes(changes: Sequence[float]) -> str:
-    """Return the mean of the differences, with its interval and each of them."""
+def format_changes(changes: Sequence[float]) -> str:
+    """Return the mean of the differences, with its interval over other seeds and each of them.
+
+    Args:
+        changes: the differences by seed.
+    """
     interval = _interval(changes)
     words = "one seed"
     if interval is not None:

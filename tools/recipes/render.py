@@ -11,12 +11,14 @@ from types import ModuleType
 from tools import ROOT
 from tools.recipes import bundles as specifications
 from tools.recipes.bundle import Bundle
+from tools.recipes.effects import tabulate_effects
 from tools.recipes.formatting import to_json
 from tools.recipes.knob_page import Configs, render_knob_page
 from tools.recipes.markdown import format_table
 from tools.recipes.model_card import render_model_card
 
 START, END = "<!-- bundles:start -->", "<!-- bundles:end -->"
+"""Between which a page has a table of bundles: the README what they are, the page on attention what theirs changes."""
 
 
 def all_bundles() -> list[Bundle]:
@@ -80,28 +82,37 @@ def _run_file(bundle: Bundle) -> Path:
     return ROOT / "bundles" / bundle.name / "docs" / "runs" / "training.json"
 
 
-def fill_table_of_bundles(bundles: list[Bundle], text: str) -> str:
-    """Return the project's README with its table of bundles brought up to date.
+def table_of_bundles(bundles: list[Bundle], link: str) -> list[str]:
+    """Return the table that says what there is, a row for each bundle.
 
     Args:
         bundles: the specifications.
-        text: the README as it is.
+        link: to what is said of one, with its name in braces.
     """
     rows = []
     for bundle in bundles:
         run, result = _run_file(bundle), "not measured yet"
         if run.is_file():
             result = recipe_of(bundle).state_result(json.loads(run.read_text()), bundle)
-        link = f"[{bundle.name}](bundles/{bundle.name}/docs/README.md)"
-        rows.append([link, bundle.network_name, bundle.metadata["data_source"].split(" (")[0], result])
-    head, _, rest = text.partition(START)
+        named = f"[{bundle.name}]({link.format(name=bundle.name)})"
+        rows.append([named, bundle.network_name, bundle.metadata["data_source"].split(" (")[0], result])
+    return format_table(["bundle", "network", "data", "result"], rows)
+
+
+def fill(page: Path, table: list[str]) -> str:
+    """Return a page with its table of bundles brought up to date.
+
+    Args:
+        page: its file.
+        table: the lines of the table.
+    """
+    head, _, rest = page.read_text().partition(START)
     _, _, tail = rest.partition(END)
-    table = format_table(["bundle", "network", "data", "result"], rows)
     return "\n".join([head + START, "", *table, "", END + tail])
 
 
 def render(check: bool = False) -> None:
-    """Write the bundles' files, the README's table and the page of the knobs, or check that they are up to date.
+    """Write the bundles' files, the tables of them and the page of the knobs, or check that they are up to date.
 
     Args:
         check: write nothing, and fail if a file differs from what would be written.
@@ -111,16 +122,22 @@ def render(check: bool = False) -> None:
             left over.
     """
     bundles = [(bundle, recipe_of(bundle).build_configs(bundle)) for bundle in all_bundles()]
-    readme_file = ROOT / "README.md"
+    known = [bundle for bundle, _ in bundles]
+    pages = ROOT / "docs" / "bundles"
+    readme, index, effects = ROOT / "README.md", pages / "index.md", ROOT / "docs" / "concepts" / "when-attention.md"
     files = {
-        readme_file: fill_table_of_bundles([bundle for bundle, _ in bundles], readme_file.read_text()),
+        readme: fill(readme, table_of_bundles(known, "bundles/{name}/docs/README.md")),
+        index: fill(index, table_of_bundles(known, "{name}.md")),
+        effects: fill(effects, tabulate_effects([(own, recipe_of(own).SCORE) for own in known], ROOT / "bundles")),
         ROOT / "docs" / "reference" / "knobs.md": render_knob_page(bundles),
     }
     left_over: list[Path] = []
     for bundle, configs in bundles:
         folder = ROOT / "bundles" / bundle.name
         files |= {folder / name: text for name, text in render_bundle(bundle, configs).items()}
+        files[pages / f"{bundle.name}.md"] = files[folder / "docs" / "README.md"]
         left_over += [path for path in sorted(folder.glob("configs/**/*.json")) if path not in files]
+    left_over += [path for path in sorted(pages.glob("*.md")) if path not in files]
     stale = [path for path, text in files.items() if not path.is_file() or path.read_text() != text]
     names = ", ".join(str(path.relative_to(ROOT)) for path in [*stale, *left_over])
     if check and names:
