@@ -81,14 +81,15 @@ def prose(text: str) -> str:
         text: reStructuredText.
     """
     lines: list[str] = []
-    for block in re.split(r"\n\n", text.strip("\n")):
+    blocks = re.split(r"\n\n", text.strip("\n"))
+    for block in (own for own in blocks if own.strip() not in ("", "::")):
         if block.startswith(FORMULA):
             lines.append(displayed(block))
         elif block.startswith("    "):
             lines += ["```text", textwrap.dedent(block), "```"]
         elif ITEM.match(block):
             lines += [paragraph(item) for item in ITEM.split(block) if item.strip()]
-        elif block.strip() not in ("", "::"):
+        else:
             lines.append(re.sub(r"::$", ":", paragraph(block)))
         lines.append("")
     return "\n".join(lines).strip()
